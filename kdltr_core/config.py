@@ -1,0 +1,185 @@
+"""The whole of a run, as frozen and validated values: what is trained, on what, how, and where it is written."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+RecognizerName = Literal["parseq", "parseq_tiny"]
+DegradationName = Literal["published", "none"]
+
+HIGH_RES_SIZE = (32, 128)
+LOW_RES_SIZE = (16, 64)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class DataConfig(_Section):
+    """Where the words come from and how they are prepared."""
+
+    train_roots: tuple[str, ...] = Field((), description="LMDB folders, or folders of LMDB folders; none: words are rendered")
+    benchmark_roots: tuple[str, ...] = Field((), description="LMDB folders the finished student is read on, one set each")
+    validation_share: float = Field(0.05, gt=0, lt=0.5, description="share of train held out, by a hash of the image, to choose the best checkpoint")
+    train_degradation: DegradationName = Field("published", description="what makes low_res of single training images worse, anew in every epoch")
+    benchmark_degradation: DegradationName = Field("published", description="what makes low_res of single benchmark images worse, fixed for each image")
+    max_label_length: int = Field(25, ge=1, le=25, description="samples with longer labels are dropped and reported")
+    max_dropped_share: float = Field(0.02, ge=0, le=1, description="dropping a larger share of a set is an error")
+    cache_folder: str = Field("~/.cache/kdltr", description="where packs and rendered words are kept")
+    num_rendered_train: int = Field(6000, ge=64, description="pairs rendered for training where no train root is given")
+    num_rendered_benchmark: int = Field(600, ge=16, description="pairs rendered as benchmark where no benchmark root is given")
+    render_seed: int = Field(0, ge=0, description="seed of the rendered words")
+    num_loader_threads: int = Field(1, ge=1, description="threads of every worker that gather and degrade ahead of the training step")
+
+
+class RecognizerConfig(_Section):
+    """Teacher and student."""
+
+    name: RecognizerName = Field("parseq_tiny", description="family and size, of teacher and student")
+    teacher_weights: str = Field("bundled", description="checkpoint file of the teacher; 'bundled': the PARSeq-tiny that comes with the package")
+    student_start: Literal["teacher", "random_patch", "random"] = Field("teacher", description="the student's first weights: the teacher's with its patch kernel resampled, the teacher's with a random patch kernel, or all random")
+    student_weights: str = Field("", description="checkpoint file the student starts from instead")
+    patch_resampling: Literal["nearest", "bilinear", "bicubic", "least_squares"] = Field("bilinear", description="how the teacher's patch kernel is made to fit low_res patches")
+
+
+class ObjectiveConfig(_Section):
+    """The terms of the loss and their weights; a term of weight 0 is not computed."""
+
+    name: Literal["distillation", "supervised"] = Field("distillation", description="distillation: all four terms; supervised: cross entropy only, no teacher")
+    visual_focus: float = Field(4.0, ge=0, description="weight")
+    semantic_contrast: float = Field(2.0, ge=0, description="weight")
+    soft_logits: float = Field(20.0, ge=0, description="weight")
+    cross_entropy: float = Field(0.025, ge=0, description="weight")
+    soft_temperature: float = Field(4.0, gt=0, description="temperature of the soft logits")
+    contrast_temperature: float = Field(0.1, gt=0, description="temperature of the semantic contrast")
+    contrast_group: int = Field(64, ge=1, description="images contrasted with one another")
+    sequence_mix: float = Field(0.2, ge=0, le=1, description="share of the sequence-level distribution in the soft target")
+    sequence_threshold: float = Field(0.1, ge=0, le=1, description="least probability of the best path for that share to be mixed in")
+    num_paths: int = Field(6, ge=1, description="best decoding paths of the sequence-level distribution")
+    branching: int = Field(3, ge=1, description="most likely classes tried at every step of a path")
+    log_prob_floor: float = Field(-10.0, lt=0, description="the student's log-probabilities are clamped at this")
+    num_permutations: int = Field(6, ge=1, description="permutations of the characters in every step, mirrored ones counted (PARSeq)")
+    projector_width: int = Field(256, ge=1, description="hidden width of the projector's LSTM, each direction")
+
+
+class OptimConfig(_Section):
+    """Adam with the published groups and schedule; cosine and warm-up as options."""
+
+    batch_size: int = Field(64, ge=1, description="pairs a step, over all workers")
+    learning_rate: float = Field(5e-5, gt=0, description="of the student")
+    fast_learning_rate: float = Field(1e-4, gt=0, description="of patch embedding and projector")
+    beta1: float = Field(0.5, ge=0, lt=1, description="Adam")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Adam")
+    schedule: Literal["step", "cosine", "constant"] = Field("step", description="step: times decay_factor every decay_epochs; cosine: to zero at the last step")
+    decay_epochs: float = Field(25.0, gt=0, description="epochs between two decays of the step schedule")
+    decay_factor: float = Field(0.1, gt=0, le=1, description="of the step schedule")
+    warmup_steps: int = Field(0, ge=0, description="steps in which the rates rise linearly from zero")
+    clip_norm: float = Field(0.25, gt=0, description="largest gradient norm")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="exponential moving average of the student, which is then what is read and exported; 0: none")
+    max_nonfinite: int = Field(10, ge=1, description="non-finite losses in a row after which the run stops")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="autocast type; auto: bfloat16 on a GPU, float32 on a CPU")
+
+
+class RunConfig(_Section):
+    """A training run."""
+
+    name: str = Field("", description="of the run and its folder; empty: the recipe's. The same name again resumes the run")
+    recipe: str = Field("", description="the recipe this config came from")
+    output_folder: str = Field("runs", description="run folders are made here")
+    seed: int = Field(0, ge=0, description="order, permutations, dropout and degradation follow from it")
+    workers: int = Field(1, ge=1, description="data-parallel workers (Ray Train)")
+    num_epochs: float = Field(100.0, ge=0, description="passes over the training pairs")
+    num_steps: int | None = Field(None, ge=0, description="steps instead of epochs")
+    validate_every: int = Field(400, ge=1, description="steps between two readings of the validation split")
+    checkpoint_every: int = Field(400, ge=1, description="steps between two checkpoints")
+    log_every: int = Field(10, ge=1, description="steps between two records of the loss")
+    benchmark_every: int = Field(0, ge=0, description="steps between two readings of the benchmarks; 0: at the end only")
+    keep_last: int = Field(2, ge=1, description="checkpoints kept beside the best")
+    evaluation_batch_size: int = Field(128, ge=1, description="images read at a time by every worker")
+    max_failures: int = Field(3, ge=0, description="times a lost worker group is rebuilt")
+    tracking_uri: str = Field("sqlite:///mlflow.db", description="MLflow server or database; empty: none")
+    experiment: str = Field("kdltr", description="MLflow experiment")
+
+    data: DataConfig = DataConfig()
+    recognizer: RecognizerConfig = RecognizerConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    optim: OptimConfig = OptimConfig()
+
+    @model_validator(mode="after")
+    def _workers_share_the_batch(self) -> RunConfig:
+        if self.optim.batch_size % self.workers:
+            raise ValueError(
+                f"optim.batch_size {self.optim.batch_size} does not divide by workers {self.workers}; "
+                f"the nearest that does is {round(self.optim.batch_size / self.workers) * self.workers or self.workers}"
+            )
+        return self
+
+    def override(self, values: Mapping[str, Any]) -> RunConfig:
+        """A copy with dotted fields changed: ``{"optim.learning_rate": 3e-5}``.
+
+        Raises: ValueError for an unknown field (naming the nearest) or a value that the field does not take.
+        """
+        tree = self.model_dump()
+        for dotted, value in values.items():
+            *sections, last = dotted.split(".")
+            node = tree
+            for section in sections:
+                node = node.get(section) if isinstance(node, dict) else None  # type: ignore[assignment]
+            if not isinstance(node, dict) or last not in node:
+                raise ValueError(f"unknown field {dotted!r}{nearest(dotted, self.flatten())}")
+            node[last] = value
+        return _validated(tree)
+
+    def flatten(self) -> dict[str, Any]:
+        """Dotted names and values, in order; what MLflow records as parameters."""
+        flat: dict[str, Any] = {}
+        for name, value in self.model_dump(mode="json").items():
+            if isinstance(value, dict):
+                flat.update({f"{name}.{inner}": v for inner, v in value.items()})
+            else:
+                flat[name] = value
+        return flat
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> RunConfig:
+        """Raises: ValueError if the file is not a mapping, or names a field or value that does not exist."""
+        try:
+            tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ValueError(f"{path} cannot be read as YAML: {error}") from error
+        if not isinstance(tree, dict):
+            raise ValueError(f"{path} holds {type(tree).__name__}, expected the fields of a run as in a run's config.yaml")
+        return _validated(tree, f"{path}: ")
+
+
+def nearest(name: str, known: Any) -> str:
+    """ "; did you mean 'x'?" for the known name that is closest, or nothing."""
+    close = difflib.get_close_matches(name, [str(k) for k in known], n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _validated(tree: Mapping[str, Any], where: str = "") -> RunConfig:
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(where + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def _explain(error: Any) -> str:
+    dotted = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown field {dotted!r}{nearest(dotted, RunConfig().flatten())}"
+    if error["type"] == "literal_error":
+        choices = [c.strip("' ") for c in error["ctx"]["expected"].replace(" or ", ",").split(",")]
+        return f"{dotted} is {error['input']!r}, expected {error['ctx']['expected']}{nearest(str(error['input']), choices)}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{dotted} is {error['input']!r}: {message}" if dotted else message
