@@ -1,0 +1,133 @@
+"""Figures of merit of a set of readings. All text passes through ``charset.fold`` before it is compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kdltr_core.charset import Protocol, fold
+
+
+def is_correct(prediction: str, truth: str, protocol: Protocol = "36") -> bool:
+    """Whether the two are the same word under the protocol."""
+    return fold(prediction, protocol) == fold(truth, protocol)
+
+
+def word_accuracy(predictions: Sequence[str], truths: Sequence[str], protocol: Protocol = "36") -> float:
+    """Share of words read without a fault, in [0, 1].
+
+    Raises: ValueError if there are no words, or not as many predictions as truths.
+    """
+    _check_pairs(predictions, truths)
+    return sum(is_correct(p, t, protocol) for p, t in zip(predictions, truths, strict=True)) / len(truths)
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Levenshtein distance: fewest insertions, deletions and substitutions of one character."""
+    previous = list(range(len(second) + 1))
+    for i, a in enumerate(first, start=1):
+        current = [i]
+        for j, b in enumerate(second, start=1):
+            current.append(min(previous[j] + 1, current[j - 1] + 1, previous[j - 1] + (a != b)))
+        previous = current
+    return previous[-1]
+
+
+def ned_similarity(predictions: Sequence[str], truths: Sequence[str], protocol: Protocol = "36") -> float:
+    """Normalised edit distance as a similarity in [0, 1], 1 for a perfect reading; the field's "1 - NED".
+
+    1 - mean over words of distance(p, t) / max(|p|, |t|), after folding. Two empty words have distance 0.
+
+    Raises: ValueError if there are no words, or not as many predictions as truths.
+    """
+    _check_pairs(predictions, truths)
+    total = 0.0
+    for prediction, truth in zip(predictions, truths, strict=True):
+        p, t = fold(prediction, protocol), fold(truth, protocol)
+        total += edit_distance(p, t) / max(len(p), len(t), 1)
+    return 1 - total / len(truths)
+
+
+def character_error_rate(predictions: Sequence[str], truths: Sequence[str], protocol: Protocol = "36") -> float:
+    """Summed edit distance over the summed length of the truths, after folding; above 1 for babbling predictions.
+
+    Raises: ValueError if the truths hold no character, or there are not as many predictions as truths.
+    """
+    _check_pairs(predictions, truths)
+    distance, length = 0, 0
+    for prediction, truth in zip(predictions, truths, strict=True):
+        p, t = fold(prediction, protocol), fold(truth, protocol)
+        distance += edit_distance(p, t)
+        length += len(t)
+    if length == 0:
+        raise ValueError(f"no character of the {len(truths)} labels counts under protocol {protocol!r}")
+    return distance / length
+
+
+def standard_error(accuracy: float, count: int) -> float:
+    """Of a share ``accuracy`` in [0, 1] of ``count`` independent words: sqrt(p (1 - p) / n)."""
+    if count < 1:
+        raise ValueError(f"a standard error needs at least one word, not {count}")
+    return math.sqrt(accuracy * (1 - accuracy) / count)
+
+
+def weighted_mean(values: Sequence[float], counts: Sequence[int]) -> float:
+    """Mean over sets, each weighted by its number of words.
+
+    Raises: ValueError if there are no words in all, or not as many counts as values.
+    """
+    if len(values) != len(counts):
+        raise ValueError(f"{len(values)} values and {len(counts)} counts; expected one count a value")
+    if sum(counts) < 1:
+        raise ValueError(f"a weighted mean needs at least one word, the counts are {list(counts)}")
+    return math.fsum(v * n for v, n in zip(values, counts, strict=True)) / sum(counts)
+
+
+def plain_mean(values: Sequence[float]) -> float:
+    """Mean over sets, each counting the same. Raises: ValueError if there are none."""
+    if not values:
+        raise ValueError("a mean over sets needs at least one set")
+    return math.fsum(values) / len(values)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """A paired comparison of two readers of the same words.
+
+    Attributes:
+        only_first: words that only the first reads correctly (b).
+        only_second: words that only the second reads correctly (c).
+        p: two-sided p-value of "both are equally good".
+    """
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
+    """Exact McNemar test (McNemar 1947): b of the n = b + c discordant words as a fair coin's heads, both tails.
+
+    Args:
+        first, second: for each word, in the same order, whether that reader has it right.
+
+    Raises: ValueError if they are not equally long.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"the paired test needs the same words on both sides, not {len(first)} and {len(second)}")
+    b = sum(x and not y for x, y in zip(first, second, strict=True))
+    c = sum(y and not x for x, y in zip(first, second, strict=True))
+    ways, tail = 1, 0
+    for k in range(min(b, c) + 1):
+        tail += ways
+        ways = ways * (b + c - k) // (k + 1)
+    # Whole numbers to the last division: the ratio of two huge integers is rounded once.
+    return McNemar(b, c, min(1.0, 2 * tail / 2 ** (b + c)))
+
+
+def _check_pairs(predictions: Sequence[str], truths: Sequence[str]) -> None:
+    if len(predictions) != len(truths):
+        raise ValueError(f"{len(predictions)} predictions for {len(truths)} labels; expected one a label")
+    if not truths:
+        raise ValueError("there are no words to score: the set is empty")
