@@ -1,0 +1,37 @@
+"""Which recognizers there are, by name and role."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
+from kdltr_core.recognizers.parseq import Parseq, ParseqSize
+
+Recognizer = Parseq
+
+PARSEQ_TINY = ParseqSize(dim=192, encoder_heads=3, decoder_heads=6)
+
+_TEACHERS: dict[str, Callable[[], Recognizer]] = {
+    "parseq": lambda: Parseq(HIGH_RES_SIZE, (4, 8)),
+    "parseq_tiny": lambda: Parseq(HIGH_RES_SIZE, (4, 8), PARSEQ_TINY),
+}
+_STUDENTS: dict[str, Callable[[], Recognizer]] = {
+    "parseq": lambda: Parseq(LOW_RES_SIZE, (2, 4)),
+    "parseq_tiny": lambda: Parseq(LOW_RES_SIZE, (2, 4), PARSEQ_TINY),
+}
+
+
+def build_teacher(name: str) -> Recognizer:
+    """The recognizer of 32×128 images, with random weights. Raises: ValueError for an unknown name."""
+    return _build(_TEACHERS, name)
+
+
+def build_student(name: str) -> Recognizer:
+    """The recognizer of 16×64 images, with random weights. Raises: ValueError for an unknown name."""
+    return _build(_STUDENTS, name)
+
+
+def _build(family: dict[str, Callable[[], Recognizer]], name: str) -> Recognizer:
+    if name not in family:
+        raise ValueError(f"unknown recognizer {name!r}; there are {', '.join(family)}")
+    return family[name]()

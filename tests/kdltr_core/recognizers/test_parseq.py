@@ -1,0 +1,113 @@
+"""PARSeq computes what the published implementation computes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from kdltr_core.data.batch import encode_targets
+from kdltr_core.recognizers import build_student, build_teacher
+from kdltr_core.recognizers.parseq import Parseq, ParseqSize
+from kdltr_core.recognizers.permutations import sample_permutations
+from tests.golden_weights import GOLDEN, golden_arrays, golden_state
+
+BUILD = {"teacher": build_teacher, "student": build_student}
+SMALL = ParseqSize(dim=32, depth=2, encoder_heads=2, decoder_heads=4)
+
+
+def golden_model(role: str) -> Parseq:
+    model = BUILD[role]("parseq").eval()
+    model.load_state_dict(golden_state(model.state_dict()))
+    return model
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_state_dict_is_that_of_the_official_checkpoint(role: str) -> None:
+    expected = json.loads((GOLDEN / "state_dict_shapes.json").read_text())[f"parseq_{role}"]
+    assert {k: list(v.shape) for k, v in BUILD[role]("parseq").state_dict().items()} == expected
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_reading_equals_the_published_model(role: str) -> None:
+    golden = golden_arrays(f"parseq_{role}")
+    with torch.no_grad():
+        close(golden_model(role)(golden["image"]).logits, golden["logits"])
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_permuted_forward_equals_the_published_model(role: str) -> None:
+    golden = golden_arrays(f"parseq_{role}")
+    with torch.no_grad():
+        output = golden_model(role).forward_training(golden["image"], golden["target"], golden["perms"])
+    close(output.logits, golden["train_logits"])
+    close(output.semantic, golden["train_semantic"])
+    close(output.visual.transpose(1, 2), golden["train_visual"])
+
+
+def test_teacher_reads_enlarged_low_res_as_the_published_model() -> None:
+    golden = golden_arrays("parseq_teacher")
+    enlarged = F.interpolate(golden["lr_image"], scale_factor=2, mode="bicubic", align_corners=True)
+    with torch.no_grad():
+        close(golden_model("teacher")(enlarged).logits, golden["logits_from_lr_bicubic"])
+
+
+def test_cached_decoding_equals_decoding_from_scratch_at_every_step() -> None:
+    """Step t of the cached decoder is the permuted forward, left to right, on the characters read before t."""
+    torch.manual_seed(0)
+    model = Parseq((16, 64), (2, 4), SMALL).eval()
+    images = torch.rand(3, 3, 16, 64)
+    with torch.no_grad():
+        greedy = model(images, num_refinements=0).logits
+        read = greedy.argmax(-1)
+        steps = read.shape[1]
+        tokens = torch.cat([torch.full((3, 1), model.charset.begin_id), read], dim=1)
+        order = torch.arange(steps + 1)[None]
+        # Words end at different steps; without a pad or end mask the permuted forward sees what the decoder saw.
+        tokens = torch.where(tokens == model.charset.end_id, 1, tokens)
+        again = model.forward_training(images, tokens, order).logits[0]
+    first_end = (read == model.charset.end_id).float().argmax(1)
+    first_end[~(read == model.charset.end_id).any(1)] = steps - 1
+    for row in range(3):
+        upto = int(first_end[row]) + 1
+        torch.testing.assert_close(greedy[row, :upto], again[row, :upto], rtol=1e-4, atol=1e-5)
+
+
+def test_all_permutations_at_once_equal_one_at_a_time() -> None:
+    torch.manual_seed(0)
+    model = Parseq((16, 64), (2, 4), SMALL).eval()
+    targets, _ = encode_targets(["Hello", "a", "kd-LTR7"], model.charset)
+    permutations = sample_permutations(targets.shape[1] - 2, 6, torch.Generator().manual_seed(1))
+    images = torch.rand(3, 3, 16, 64)
+    with torch.no_grad():
+        together = model.forward_training(images, targets, permutations).logits
+        alone = torch.cat([model.forward_training(images, targets, p[None]).logits for p in permutations])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(32, 128\) pixels, this recognizer reads \(16, 64\)"):
+        build_student("parseq_tiny")(torch.rand(1, 3, 32, 128))
+
+
+@pytest.mark.parametrize(("num_characters", "asked", "given"), [(1, 6, 1), (2, 6, 2), (3, 6, 6), (4, 6, 6), (5, 6, 6), (25, 6, 6), (9, 2, 2), (9, 1, 1), (9, 3, 3)])
+def test_permutations_are_distinct_mirrored_pairs(num_characters: int, asked: int, given: int) -> None:
+    permutations = sample_permutations(num_characters, asked, torch.Generator().manual_seed(3))
+    assert len(permutations) == given
+    assert len({tuple(p.tolist()) for p in permutations}) == given
+    everything = list(range(num_characters + 2))
+    assert permutations[0].tolist() == everything
+    for p in permutations:
+        assert sorted(p.tolist()) == everything
+        assert p[0] == 0
+    if given > 1:
+        assert permutations[1].tolist() == [0, *everything[:0:-1]]
+    for pair in range(2, given - 1, 2):
+        assert permutations[pair + 1, 1:-1].tolist() == permutations[pair, 1:-1].flip(0).tolist()
+        assert permutations[pair, -1] == permutations[pair + 1, -1] == num_characters + 1
