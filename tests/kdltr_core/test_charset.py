@@ -37,7 +37,7 @@ def test_folding_twice_is_folding_once(protocol):
 
 
 def test_an_unknown_protocol_is_refused_by_name():
-    with pytest.raises(ValueError, match="'37'.*expected '36', '62' or '94'"):
+    with pytest.raises(ValueError, match=r"'37'.*expected '36', '62' or '94'"):
         fold("a", "37")
 
 
