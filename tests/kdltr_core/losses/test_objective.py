@@ -1,0 +1,138 @@
+"""The objective as a whole: which terms, in which precision, and without waiting for the device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+
+from kdltr_core.charset import Charset94
+from kdltr_core.config import ObjectiveConfig
+from kdltr_core.data.batch import encode_targets
+from kdltr_core.losses import LossTerms, Projector, compute_terms
+from kdltr_core.recognizers.output import RecognizerOutput
+
+WORDS = ["x", "word", "a" * 25]
+
+
+def random_output(seed: int, num_permutations: int, with_attention: bool = False) -> RecognizerOutput:
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    return RecognizerOutput(
+        logits=8 * normal(num_permutations, 3, 26, 95),
+        visual=normal(3, 12, 32),
+        semantic=normal(num_permutations, 3, 26, 16),
+        attention=normal(3, 26, 32).softmax(-1) if with_attention else None,
+    )
+
+
+def projector() -> Projector:
+    torch.manual_seed(0)
+    return Projector(16, hidden_width=8, output_width=8)
+
+
+def loss_of(config: ObjectiveConfig, student: RecognizerOutput, teacher: RecognizerOutput | None) -> LossTerms:
+    targets, lengths = encode_targets(WORDS, Charset94)
+    return compute_terms(config, student, teacher, projector(), targets, lengths)
+
+
+def permutation(output: RecognizerOutput, p: int) -> RecognizerOutput:
+    assert output.semantic is not None
+    return RecognizerOutput(output.logits[p : p + 1], output.visual, output.semantic[p : p + 1], output.attention)
+
+
+def test_words_of_1_and_25_characters_give_finite_terms_and_the_weighted_total():
+    loss = loss_of(ObjectiveConfig(), random_output(0, 2), random_output(1, 2))
+    assert list(loss.terms) == ["visual_focus", "semantic_contrast", "soft_logits", "cross_entropy"]
+    assert all(term.isfinite() and term.shape == () for term in loss.terms.values())
+    visual, semantic, soft, cross = loss.terms.values()
+    torch.testing.assert_close(loss.total, 4 * visual + 2 * semantic + 20 * soft + 0.025 * cross)
+
+
+def test_a_batch_of_permutations_is_the_mean_over_permutations():
+    student, teacher = random_output(0, 6), random_output(1, 6)
+    alone = [loss_of(ObjectiveConfig(), permutation(student, p), permutation(teacher, p)) for p in range(6)]
+    together = loss_of(ObjectiveConfig(), student, teacher)
+    for name, term in together.terms.items():
+        torch.testing.assert_close(term, torch.stack([loss.terms[name] for loss in alone]).mean())
+
+
+def test_bfloat16_outputs_under_autocast_are_compared_in_float32():
+    """The same values, rounded to bfloat16 before, give the same loss to float32's accuracy."""
+
+    def rounded(output: RecognizerOutput, dtype: torch.dtype) -> RecognizerOutput:
+        assert output.semantic is not None
+        parts = (output.logits, output.visual, output.semantic)
+        return RecognizerOutput(*(part.bfloat16().to(dtype) for part in parts))
+
+    student, teacher = random_output(0, 2), random_output(1, 2)
+    expected = loss_of(ObjectiveConfig(), rounded(student, torch.float32), rounded(teacher, torch.float32))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = loss_of(ObjectiveConfig(), rounded(student, torch.bfloat16), rounded(teacher, torch.bfloat16))
+    for name, term in actual.terms.items():
+        assert term.dtype == torch.float32
+        torch.testing.assert_close(term, expected.terms[name], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["visual_focus", "semantic_contrast", "soft_logits", "cross_entropy"])
+def test_a_term_of_weight_0_is_not_computed(name: str):
+    loss = loss_of(ObjectiveConfig(**{name: 0.0}), random_output(0, 1), random_output(1, 1))
+    assert name not in loss.terms
+    assert len(loss.terms) == 3
+
+
+def test_supervised_is_cross_entropy_with_weight_1_and_no_teacher():
+    loss = loss_of(ObjectiveConfig(name="supervised"), random_output(0, 1), None)
+    assert list(loss.terms) == ["cross_entropy"]
+    torch.testing.assert_close(loss.total, loss.terms["cross_entropy"])
+
+
+def test_attention_of_the_teacher_focuses_the_visual_term():
+    student, teacher = random_output(0, 1), random_output(1, 1, with_attention=True)
+    without = RecognizerOutput(teacher.logits, teacher.visual, teacher.semantic)
+    config = ObjectiveConfig()
+    focused, plain = (loss_of(config, student, side).terms["visual_focus"] for side in (teacher, without))
+    assert focused != plain
+
+
+def test_distillation_without_a_teacher_is_refused():
+    with pytest.raises(ValueError, match="needs a teacher"):
+        loss_of(ObjectiveConfig(), random_output(0, 1), None)
+
+
+def test_an_objective_without_any_weight_is_refused():
+    nothing = ObjectiveConfig(visual_focus=0, semantic_contrast=0, soft_logits=0, cross_entropy=0)
+    with pytest.raises(ValueError, match="all 0"):
+        loss_of(nothing, random_output(0, 1), random_output(1, 1))
+
+
+def test_nothing_depends_on_values_so_the_device_is_never_waited_for():
+    """Fake tensors have shapes but no values: whatever reads a value, or sizes a result by one, raises."""
+    targets, lengths = encode_targets(WORDS, Charset94)
+    with FakeTensorMode() as mode:
+        with pytest.raises(DynamicOutputShapeException):
+            mode.from_tensor(lengths).nonzero()
+        student, teacher = (
+            RecognizerOutput(
+                logits=torch.randn(6, 3, 26, 95, requires_grad=True),
+                visual=torch.randn(3, 12, 32, requires_grad=True),
+                semantic=torch.randn(6, 3, 26, 16, requires_grad=True),
+                attention=torch.rand(3, 26, 32),
+            )
+            for _ in range(2)
+        )
+        loss = compute_terms(
+            ObjectiveConfig(contrast_group=2),
+            student,
+            teacher,
+            Projector(16, hidden_width=8, output_width=8),
+            mode.from_tensor(targets),
+            mode.from_tensor(lengths),
+        )
+        loss.total.backward()
+    assert len(loss.terms) == 4
+    assert student.logits.grad is not None
