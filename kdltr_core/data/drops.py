@@ -1,0 +1,69 @@
+"""Which samples of a set cannot be used, and why."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+DropReason = Literal[
+    "missing image", "missing label", "corrupt image", "corrupt label", "empty label", "over-long label",
+    "no encodable character",
+]  # fmt: skip
+
+
+class RecordError(ValueError):
+    """One record cannot be used; ``reason`` says which way."""
+
+    def __init__(self, reason: DropReason, key: str, detail: str = "") -> None:
+        super().__init__(f"{key}: {reason}{f' ({detail})' if detail else ''}")
+        self.reason: DropReason = reason
+        self.key = key
+
+
+@dataclass
+class DropReport:
+    """Dropped samples of one set.
+
+    Attributes:
+        num_samples: how many the set says it has.
+        keys: the dropped samples' source keys by reason; a sample is listed once, under the first reason found.
+    """
+
+    num_samples: int
+    keys: dict[DropReason, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: DropReason, key: str) -> None:
+        self.keys.setdefault(reason, []).append(key)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {reason: len(keys) for reason, keys in self.keys.items()}
+
+    @property
+    def num_dropped(self) -> int:
+        return sum(self.counts.values())
+
+    def describe(self) -> str:
+        """For example "3 of 647 dropped: 2 empty label (label-000000004, …), 1 corrupt image (image-000000009)"."""
+        parts = [
+            f"{len(keys)} {reason} ({', '.join(keys[:2])}{', …' if len(keys) > 2 else ''})"
+            for reason, keys in self.keys.items()
+        ]
+        return f"{self.num_dropped} of {self.num_samples} dropped" + (f": {', '.join(parts)}" if parts else "")
+
+    def check(self, name: str, max_dropped_share: float) -> None:
+        """Raises: ValueError if a larger share than ``max_dropped_share`` was dropped."""
+        if self.num_dropped > max_dropped_share * self.num_samples:
+            raise ValueError(
+                f"{name}: {self.describe()}; that is more than the share data.max_dropped_share = {max_dropped_share:g} "
+                "allows. Mend the set, or raise that field if the loss is meant."
+            )
+
+    def to_json(self) -> str:
+        return json.dumps({"num_samples": self.num_samples, "keys": self.keys})
+
+    @classmethod
+    def from_json(cls, text: str) -> DropReport:
+        tree = json.loads(text)
+        return cls(int(tree["num_samples"]), tree["keys"])

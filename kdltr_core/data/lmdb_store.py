@@ -1,0 +1,191 @@
+"""Reading word images and labels from LMDB, in the two layouts that the field uses."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from pathlib import Path
+from typing import Any, Literal
+
+import lmdb
+
+from kdltr_core.data.drops import RecordError
+
+Kind = Literal["paired", "single"]
+
+NUM_SAMPLES_KEY = b"num-samples"
+IMAGE_PREFIXES: dict[Kind, tuple[str, ...]] = {"paired": ("image_hr", "image_lr"), "single": ("image",)}
+
+
+class _Handle:
+    """One open environment: LMDB may be opened once per process only, so the stores of one folder share it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._pid = -1
+        self._environment: Any = None
+
+    def environment(self) -> Any:
+        if self._pid != os.getpid():
+            with _LOCK:
+                if self._pid != os.getpid():
+                    # After a fork the parent's environment must go first: LMDB refuses a second one of the same path.
+                    if self._environment is not None:
+                        self._environment.close()
+                    self._environment = lmdb.open(
+                        self.path, readonly=True, create=False, lock=False, readahead=False, meminit=False
+                    )
+                    self._pid = os.getpid()
+        return self._environment
+
+    def __del__(self) -> None:
+        if self._environment is not None:
+            self._environment.close()
+
+
+_LOCK = threading.Lock()
+_HANDLES: weakref.WeakValueDictionary[tuple[str, int], _Handle] = weakref.WeakValueDictionary()
+
+
+def _new_lock() -> None:
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+# A child must not inherit a lock that some other thread of its parent held.
+os.register_at_fork(after_in_child=_new_lock)
+
+
+def _handle(root: Path) -> _Handle:
+    path = os.path.realpath(root)
+    with _LOCK:
+        # The inode too: a set that was written anew in the same folder is another set.
+        return _HANDLES.setdefault((path, os.stat(Path(path) / "data.mdb").st_ino), _Handle(path))
+
+
+class LmdbStore:
+    """An LMDB of word images with 1-based keys.
+
+    ``paired`` (TextZoom): ``image_hr-%09d``, ``image_lr-%09d``, ``label-%09d``; ``single``: ``image-%09d``,
+    ``label-%09d``; both with ``num-samples``. The environment is opened at the first read of each process, so a
+    store may be pickled, sent to a spawned process and used on both sides of a fork.
+    """
+
+    def __init__(self, root: Path, kind: Kind, num_samples: int) -> None:
+        self.root = root
+        self.kind = kind
+        self._num_samples = num_samples
+        self._shared = _handle(root)
+
+    @classmethod
+    def open(cls, root: str | Path) -> LmdbStore:
+        """Raises: ValueError if there is no LMDB, its layout is unknown, or it has no samples."""
+        root = Path(root).expanduser()
+        if not (root / "data.mdb").is_file():
+            raise ValueError(
+                f"{root} is not an LMDB: there is no data.mdb in it. If these are your own images, run: "
+                f"python pipelines/prepare_data.py convert {root}"
+            )
+        try:
+            handle = _handle(root)
+            _check_whole(root, handle.environment())
+            with handle.environment().begin() as records:
+                counted = records.get(NUM_SAMPLES_KEY)
+                kind = next((k for k, prefixes in IMAGE_PREFIXES.items() if _any_key(records, f"{prefixes[0]}-")), None)
+                found = [key.decode("utf-8", "replace") for key, _ in zip(_keys(records), range(3), strict=False)]
+        except lmdb.Error as error:
+            raise ValueError(f"{root} cannot be read as an LMDB: {error}") from error
+        if counted is None and not found:
+            raise ValueError(f"{root} is an LMDB without any record; name another set, or make it again")
+        if kind is None and counted is not None and counted.strip() == b"0":
+            raise ValueError(f"{root} is an empty set: num-samples is 0; leave it out or make it again")
+        if kind is None:
+            raise ValueError(
+                f"{root} is not an LMDB in a known layout: found {', '.join(map(repr, found))}, … ; expected "
+                "'image-%09d' or 'image_hr-%09d'. If you have the images as files, run: "
+                f"python pipelines/prepare_data.py convert {root}"
+            )
+        if counted is None:
+            raise ValueError(
+                f"{root} has no 'num-samples' record, so the number of its {kind} samples is not known; "
+                "write that record, or make the set again with: python pipelines/prepare_data.py convert"
+            )
+        try:
+            num_samples = int(counted)
+        except ValueError:
+            raise ValueError(f"{root}: 'num-samples' is {counted[:40]!r}, expected a decimal number") from None
+        if num_samples < 1:
+            raise ValueError(f"{root} is an empty set: num-samples is {num_samples}; leave it out or make it again")
+        return cls(root, kind, num_samples)
+
+    def __len__(self) -> int:
+        return self._num_samples
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LmdbStore, (self.root, self.kind, self._num_samples)
+
+    def label(self, i: int) -> str:
+        """The text of sample ``i``, 1 ≤ i ≤ len. Raises: RecordError if it is missing or not UTF-8."""
+        key = self._key("label", i)
+        value = self._get(key)
+        if value is None:
+            raise RecordError("missing label", key)
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise RecordError("corrupt label", key, repr(value[:40])) from None
+
+    def image(self, i: int) -> bytes:
+        """The encoded image of sample ``i`` of a single set. Raises: RecordError if it is missing."""
+        return self._image("single", 0, i)
+
+    def high_res(self, i: int) -> bytes:
+        """The encoded high-resolution image of sample ``i`` of a paired set. Raises: RecordError if it is missing."""
+        return self._image("paired", 0, i)
+
+    def low_res(self, i: int) -> bytes:
+        """The encoded low-resolution image of sample ``i`` of a paired set. Raises: RecordError if it is missing."""
+        return self._image("paired", 1, i)
+
+    def image_key(self, i: int) -> str:
+        """The key of the image (of a pair: the high-resolution one), by which a sample is named in reports."""
+        return self._key(IMAGE_PREFIXES[self.kind][0], i)
+
+    def _image(self, kind: Kind, side: int, i: int) -> bytes:
+        if self.kind != kind:
+            raise ValueError(f"{self.root} is a {self.kind} set, and this is asked of {kind} sets only")
+        key = self._key(IMAGE_PREFIXES[kind][side], i)
+        value = self._get(key)
+        if value is None:
+            raise RecordError("missing image", key)
+        return value
+
+    def _key(self, prefix: str, i: int) -> str:
+        if not 1 <= i <= self._num_samples:
+            raise IndexError(f"{self.root} has samples 1 to {self._num_samples}, not {i}")
+        return f"{prefix}-{i:09d}"
+
+    def _get(self, key: str) -> bytes | None:
+        try:
+            with self._shared.environment().begin() as records:
+                return records.get(key.encode())
+        except lmdb.Error as error:
+            raise ValueError(f"{self.root} cannot be read at {key}: {error}") from error
+
+
+def _check_whole(root: Path, environment: Any) -> None:
+    """A file that ends before its last page would not raise when it is read: it would kill the process."""
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    size = (root / "data.mdb").stat().st_size
+    if size < needed:
+        raise ValueError(f"{root} is cut short: data.mdb has {size} of {needed} bytes; copy it again")
+
+
+def _keys(records: Any) -> Any:
+    return records.cursor().iternext(keys=True, values=False)
+
+
+def _any_key(records: Any, prefix: str) -> bool:
+    cursor = records.cursor()
+    return bool(cursor.set_range(prefix.encode())) and cursor.key().startswith(prefix.encode())

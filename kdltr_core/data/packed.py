@@ -1,0 +1,174 @@
+"""LMDB → pack: decode, resize and degrade once, under a lock, all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import filelock
+import numpy as np
+import pyarrow as pa
+
+from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, DegradationName
+from kdltr_core.data.degrade import degrade
+from kdltr_core.data.drops import DropReport, RecordError
+from kdltr_core.data.images import decode_image, resize
+from kdltr_core.data.lmdb_store import LmdbStore
+from kdltr_core.data.pack import FORMAT_VERSION, Pack
+
+Progress = Callable[[int, int], None]
+
+
+def build_pack(
+    root: str | Path,
+    *,
+    cache_folder: str | Path,
+    degradation: DegradationName = "none",
+    max_label_length: int = 25,
+    max_dropped_share: float = 0.02,
+    progress: Progress | None = None,
+) -> Pack:
+    """The pack of an LMDB: the cached one if there is one of the same fingerprint, else a new one.
+
+    Processes that ask for the same pack at the same time wait for the first of them to build it.
+
+    Args:
+        root: the LMDB's folder.
+        cache_folder: where packs are kept; made if it is not there.
+        degradation: what low_res of a single set goes through after its resize, seeded by the sample's 1-based
+            index; a paired set has its own low_res, and this is not asked.
+        max_label_length: samples with more characters are dropped.
+        max_dropped_share: dropping a larger share of the set is an error.
+        progress: called with (samples done, samples in all).
+
+    Raises: ValueError for a root that is not a usable LMDB, or of which too much would be dropped; OSError if the
+        pack cannot be written.
+    """
+    store = LmdbStore.open(root)
+    if store.kind == "paired":
+        degradation = "none"
+    fingerprint = _fingerprint(store.root, degradation, max_label_length)
+    name = store.root.resolve().name
+    folder = Path(cache_folder).expanduser()
+    path = folder / f"{name}-{fingerprint[:16]}.arrow"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(path.with_suffix(".lock")):
+            pack = _cached(path, fingerprint)
+            if pack is None:
+                for left_over in folder.glob(f".{path.stem}.*"):  # of a process that was killed here
+                    shutil.rmtree(left_over, ignore_errors=True)
+                with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=folder) as scratch:
+                    finished = Path(scratch) / "pack.arrow"
+                    metadata = {"name": name, "fingerprint": fingerprint, "degradation": degradation}
+                    _write(store, finished, metadata, degradation, max_label_length, max_dropped_share, progress)
+                    os.replace(finished, path)
+                pack = Pack.open(path)
+    except OSError as error:
+        raise OSError(
+            f"the pack of {root} cannot be written in {folder}: {error}. Make room there (a pair takes 15 kB, while it "
+            "is being packed 30 kB), or set data.cache_folder to another folder."
+        ) from error
+    pack.report.check(str(root), max_dropped_share)
+    return pack
+
+
+def _cached(path: Path, fingerprint: str) -> Pack | None:
+    try:
+        pack = Pack.open(path)
+    except (FileNotFoundError, ValueError):  # absent, or one that building anew puts right
+        return None
+    return pack if pack.fingerprint == fingerprint else None
+
+
+def _fingerprint(root: Path, degradation: str, max_label_length: int) -> str:
+    with open(root / "data.mdb", "rb") as file:
+        content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    decides = {
+        "content": content,
+        "format_version": FORMAT_VERSION,
+        "sizes": [HIGH_RES_SIZE, LOW_RES_SIZE],
+        "resampling": "bicubic",
+        "degradation": degradation,
+        "max_label_length": max_label_length,
+    }
+    return hashlib.blake2b(json.dumps(decides).encode(), digest_size=16).hexdigest()
+
+
+def _write(
+    store: LmdbStore,
+    path: Path,
+    metadata: dict[str, str],
+    degradation: DegradationName,
+    max_label_length: int,
+    max_dropped_share: float,
+    progress: Progress | None,
+) -> None:
+    """Raises: ValueError if too much was dropped, or nothing is left."""
+    report = DropReport(len(store))
+    labels, keys, hashes = [], [], []
+    raw = {side: path.with_name(side) for side in ("high_res", "low_res")}
+    with open(raw["high_res"], "wb") as high_res_file, open(raw["low_res"], "wb") as low_res_file:
+        for i in range(1, len(store) + 1):
+            try:
+                label = _usable_label(store, i, max_label_length)
+                hashes.append(_write_pixels(store, i, degradation, high_res_file, low_res_file))
+                labels.append(label)
+                keys.append(store.image_key(i))
+            except RecordError as error:
+                report.add(error.reason, error.key)
+            if progress is not None:
+                progress(i, len(store))
+    report.check(str(store.root), max_dropped_share)
+    if not labels:
+        raise ValueError(f"{store.root}: {report.describe()}; nothing is left to pack")
+    metadata = metadata | {"format_version": str(FORMAT_VERSION), "kind": store.kind, "report": report.to_json()}
+    # Mapped, not read: the pixels of a large set need not fit into memory.
+    columns = {side: _fixed_size_column(file, len(labels)) for side, file in raw.items()}
+    columns |= {
+        "label": pa.array(labels, pa.string()),
+        "key": pa.array(keys, pa.string()),
+        "image_hash": pa.array(np.array(hashes, np.uint64)),
+    }
+    batch = pa.record_batch(columns).replace_schema_metadata(metadata)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def _usable_label(store: LmdbStore, i: int, max_label_length: int) -> str:
+    label = store.label(i)
+    if not label.strip():
+        raise RecordError("empty label", store.image_key(i))
+    if len(label) > max_label_length:
+        raise RecordError("over-long label", store.image_key(i), f"{len(label)} characters")
+    return label
+
+
+def _write_pixels(
+    store: LmdbStore, i: int, degradation: DegradationName, high_res_file: BinaryIO, low_res_file: BinaryIO
+) -> int:
+    """Append one pair to the two files; returns the hash of its source image."""
+    key = store.image_key(i)
+    if store.kind == "paired":
+        source = store.high_res(i)
+        image = decode_image(source, key)
+        low_res = resize(decode_image(store.low_res(i), key), LOW_RES_SIZE)
+    else:
+        source = store.image(i)
+        image = decode_image(source, key)
+        low_res = degrade(resize(image, LOW_RES_SIZE), i, degradation)
+    high_res_file.write(resize(image, HIGH_RES_SIZE).transpose(2, 0, 1).tobytes())
+    low_res_file.write(low_res.transpose(2, 0, 1).tobytes())
+    return int.from_bytes(hashlib.blake2b(source, digest_size=8).digest(), "little")
+
+
+def _fixed_size_column(path: Path, num_rows: int) -> pa.FixedSizeBinaryArray:
+    with pa.memory_map(str(path)) as file:
+        pixels = file.read_buffer()
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(pixels.size // num_rows), num_rows, [None, pixels])
