@@ -1,0 +1,141 @@
+"""Words on coloured grounds, as a paired LMDB in TextZoom's layout: what demo and tests train on."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import lmdb
+import numpy as np
+from PIL import Image, ImageFont
+
+from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
+from kdltr_core.data import fonts as font_files
+from kdltr_core.data.degrade import degrade
+from kdltr_core.data.fonts import fonts
+from kdltr_core.data.vocabulary import draw_text
+from kdltr_core.data.word_picture import FONT_SIZE, Pixels, draw_picture
+
+__all__ = ["RenderedPair", "fonts", "render_pair", "render_pairs"]
+
+_PAIRS_A_TRANSACTION = 256
+_BYTES_A_PAIR = 32 * 1024  # more than the raw pixels of both sizes in whole LMDB pages
+
+
+@dataclass(frozen=True)
+class RenderedPair:
+    """One word, drawn twice.
+
+    Attributes:
+        label: the text, printable ASCII without spaces.
+        high_res: (32, 128, 3) uint8.
+        low_res: (16, 64, 3) uint8, of the same picture, degraded.
+    """
+
+    label: str
+    high_res: Pixels
+    low_res: Pixels
+
+
+def render_pairs(
+    root: Path,
+    num_pairs: int,
+    seed: int,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    fonts: Sequence[Path] | None = None,
+) -> None:
+    """Write a paired LMDB of rendered words, whole or not at all.
+
+    Pair ``i`` is a pure function of (seed, i, fonts). Two sets drawn with different seeds share words of the list, as
+    any two sets of street signs do, but no picture: render train and benchmark with different seeds.
+
+    Args:
+        root: the LMDB's folder; it must not exist yet, or be empty.
+        num_pairs: how many.
+        seed: not negative.
+        progress: called with (done, total) now and then, and at the end.
+        fonts: font files; by default what ``fonts()`` finds.
+
+    Raises:
+        ValueError: root is taken, num_pairs or seed is out of range, or no font is usable.
+        OSError: root cannot be written; nothing is left behind.
+    """
+    if num_pairs < 1:
+        raise ValueError(f"num_pairs is {num_pairs}, expected at least 1")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, expected 0 or more")
+    _refuse_taken(root)
+    faces = font_files.fonts() if fonts is None else font_files.usable(fonts)
+    if not faces:
+        raise ValueError("no font holds printable ASCII among those given; leave fonts out to use matplotlib's own")
+
+    root.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = root.with_name(f".{root.name}.{os.getpid()}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        _write(unfinished, num_pairs, seed, faces, progress)
+        _refuse_taken(root)
+        unfinished.rename(root)
+    except lmdb.Error as error:
+        raise OSError(f"{root} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def render_pair(seed: int, index: int, faces: Sequence[Path]) -> RenderedPair:
+    """Pair ``index`` of the set that ``seed`` names, with one of the fonts."""
+    rng = np.random.default_rng((seed, index))
+    label = draw_text(rng)
+    picture = Image.fromarray(draw_picture(label, _font(faces[int(rng.integers(len(faces)))]), rng))
+    high_res = _resized(picture, HIGH_RES_SIZE)
+    low_res = degrade(_resized(picture, LOW_RES_SIZE), int(rng.integers(2**31)), "published")
+    return RenderedPair(label, high_res, low_res)
+
+
+def _refuse_taken(root: Path) -> None:
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise ValueError(f"{root} is there already and is not overwritten; name another folder or remove it first")
+
+
+def _write(
+    folder: Path, num_pairs: int, seed: int, faces: Sequence[Path], progress: Callable[[int, int], None] | None
+) -> None:
+    folder.mkdir()
+    map_size = num_pairs * _BYTES_A_PAIR + 2**24
+    # No lock: nobody else knows this folder before it is whole, and readers open it without one.
+    with lmdb.open(str(folder), map_size=map_size, lock=False, sync=False) as environment:
+        for start in range(0, num_pairs, _PAIRS_A_TRANSACTION):
+            stop = min(start + _PAIRS_A_TRANSACTION, num_pairs)
+            with environment.begin(write=True) as transaction:
+                for index in range(start, stop):
+                    pair = render_pair(seed, index, faces)
+                    key = index + 1
+                    transaction.put(b"image_hr-%09d" % key, _png(pair.high_res))
+                    transaction.put(b"image_lr-%09d" % key, _png(pair.low_res))
+                    transaction.put(b"label-%09d" % key, pair.label.encode())
+                transaction.put(b"num-samples", str(stop).encode())
+            if progress is not None:
+                progress(stop, num_pairs)
+        environment.sync(True)
+
+
+@lru_cache(maxsize=512)
+def _font(path: Path) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _resized(picture: Image.Image, size: tuple[int, int]) -> Pixels:
+    height, width = size
+    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _png(pixels: Pixels) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
