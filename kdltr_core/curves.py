@@ -1,0 +1,96 @@
+"""Curves of a training: what its journal holds, over steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+_INK, _GREY, _RULE = "#1f2933", "#6b7785", "#dfe3e8"
+_COLOURS = ("#1f2933", "#0b6bcb", "#c2570c", "#1a7f37", "#7b3fa0", "#b8860b")
+_LOSS_TERMS = ("loss", "visual_focus", "semantic_contrast", "soft_logits", "cross_entropy")
+
+
+def draw_curves(path: str | Path, journal: str | Path) -> None:
+    """A training's ``metrics.jsonl`` as a PNG: the loss and its terms, and accuracies, over steps.
+
+    Raises: ValueError if the journal holds no figures.
+    """
+    series = read_journal(journal)
+    losses = {n: s for n, s in series.items() if n.startswith("train/") and n.removeprefix("train/") in _LOSS_TERMS}
+    accuracies = {n: s for n, s in series.items() if n.startswith(("validation/", "benchmark/"))}
+    if not losses and not accuracies:
+        raise ValueError(f"{journal} holds no loss and no accuracy to draw; is it the metrics.jsonl of a run?")
+    figure = Figure(figsize=(11, 4.2), facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    for colour, (name, (steps, values)) in zip(cycle(_COLOURS), losses.items(), strict=False):
+        label = name.removeprefix("train/").replace("_", " ")
+        left.plot(steps, values, color=colour, linewidth=0.8, alpha=0.25)
+        left.plot(steps, _smoothed(values), color=colour, linewidth=2.2 if label == "loss" else 1.5, label=label)
+    if any(min(values) > 0 for _, values in losses.values()):
+        left.set_yscale("log")
+        left.yaxis.set_major_formatter("{x:g}")
+    left.set_title("loss (weighted sum) and its terms", loc="left", fontsize=11, color=_INK)
+    for colour, (name, (steps, values)) in zip(cycle(_COLOURS), accuracies.items(), strict=False):
+        label = name.removesuffix("/word_accuracy").removesuffix("/student_low_res").removeprefix("benchmark/")
+        main = name.startswith("validation/")
+        right.plot(
+            steps, values, "o-", markersize=4 if main else 3, color=colour, linewidth=2 if main else 1.2, label=label
+        )
+        if main:
+            best = int(np.argmax(values))
+            right.annotate(
+                f"best {values[best]:.2f} % at step {steps[best]}", (steps[best], values[best]), xytext=(0, 9),
+                textcoords="offset points", ha="center", fontsize=9, color=colour,
+            )  # fmt: skip
+            right.margins(y=0.15)
+    right.set_title("word accuracy, %", loc="left", fontsize=11, color=_INK)
+    for axes in (left, right):
+        axes.set_xlabel("step", color=_GREY)
+        axes.grid(color=_RULE, linewidth=0.8)
+        axes.tick_params(colors=_GREY)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(_RULE)
+        if axes.has_data():
+            axes.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=130)
+
+
+def read_journal(path: str | Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Steps and values of every name in a ``metrics.jsonl``; a last line that a crash cut off is left out.
+
+    Raises: ValueError if there is no such file, or a line is no record.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}; a run's folder has a metrics.jsonl") from error
+    series: dict[str, tuple[list[int], list[float]]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith("\n"):
+            break
+        try:
+            record = json.loads(line)
+            for name, value in record["metrics"].items():
+                steps, values = series.setdefault(name, ([], []))
+                steps.append(int(record["step"]))
+                values.append(float(value))
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"line {number} of {path} is no record of step and metrics: {error!r}") from error
+    return series
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """Exponential average over about a sixtieth of the curve, without the bias of its start."""
+    keep = 1 - 1 / max(len(values) / 60, 1)
+    total, weight, smooth = 0.0, 0.0, []
+    for value in values:
+        total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
+        smooth.append(total / weight)
+    return smooth
