@@ -92,7 +92,7 @@ def _bilateral(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _motion(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     # A vertical streak of three pixels, brighter at one end, turned by any angle.
     towards = rng.uniform()
-    kernel = np.zeros((3, 3), np.float32)
+    kernel: np.ndarray = np.zeros((3, 3), np.float32)
     kernel[:, 1] = np.linspace(towards, 1.0 - towards, 3)
     turn = cv2.getRotationMatrix2D((1.0, 1.0), rng.uniform(0.0, 360.0), 1.0)
     kernel = cv2.warpAffine(kernel, turn, (3, 3), flags=cv2.INTER_LINEAR)

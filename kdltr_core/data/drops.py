@@ -56,7 +56,7 @@ class DropReport:
         """Raises: ValueError if a larger share than ``max_dropped_share`` was dropped."""
         if self.num_dropped > max_dropped_share * self.num_samples:
             raise ValueError(
-                f"{name}: {self.describe()}; that is more than the share data.max_dropped_share = {max_dropped_share:g} "
+                f"{name}: {self.describe()}; that is more than data.max_dropped_share = {max_dropped_share:g} "
                 "allows. Mend the set, or raise that field if the loss is meant."
             )
 

@@ -1,0 +1,220 @@
+"""All the words of a run: training and validation pairs, and the benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdltr_core.charset import Charset
+from kdltr_core.config import DataConfig, DegradationName
+from kdltr_core.data.degrade import degrade
+from kdltr_core.data.drops import DropReport
+from kdltr_core.data.pack import Pack
+from kdltr_core.data.packed import build_pack
+from kdltr_core.data.render import render_pairs
+
+Progress = Callable[[int, int], None]
+
+
+class TrainingPairs:
+    """Rows of several packs, seen as one set.
+
+    Where a pack is of a single set, low_res is degraded when it is gathered.
+
+    Args:
+        packs: the sets, one behind the other.
+        rows: (N,) which rows of the joined packs belong to this set.
+        degradation: of low_res of single sets.
+        name: for reports.
+    """
+
+    def __init__(self, packs: Sequence[Pack], rows: np.ndarray, degradation: DegradationName, name: str) -> None:
+        self.name = name
+        self.packs = tuple(packs)
+        self.degradation: DegradationName = degradation
+        self._rows = rows
+        self._starts = np.concatenate([[0], np.cumsum([len(pack) for pack in packs])])
+        self._pack_of = np.searchsorted(self._starts, rows, side="right") - 1
+        self.image_hashes: np.ndarray = np.concatenate([pack.image_hashes for pack in packs])[rows]
+        labels = [label for pack in packs for label in pack.labels]
+        self.labels: list[str] = [labels[row] for row in rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def gather(self, indices: np.ndarray, seeds: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+        """Copies of the pairs at ``indices`` (N,), in that order.
+
+        Args:
+            indices: in [0, len).
+            seeds: (N,) not negative, of each pair's degradation; by default the hash of its image, so that the set
+                is the same whenever it is read.
+
+        Returns: high_res (N, 3, 32, 128) uint8 and low_res (N, 3, 16, 64) uint8.
+        """
+        if len(self.packs) == 1:
+            high_res, low_res = self.packs[0].gather(self._rows[indices])
+        else:
+            high_res, low_res = self._gather_joined(indices)
+        if self.degradation != "none":
+            pixels = low_res.numpy()
+            seeds = self.image_hashes[indices] if seeds is None else seeds
+            for place, pack in enumerate(self._pack_of[indices]):
+                if self.packs[pack].kind == "single":
+                    degraded = degrade(pixels[place].transpose(1, 2, 0), int(seeds[place]), self.degradation)
+                    pixels[place] = degraded.transpose(2, 0, 1)
+        return high_res, low_res
+
+    def _gather_joined(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        rows, owners = self._rows[indices], self._pack_of[indices]
+        high_res = low_res = torch.empty(0)
+        for pack in np.unique(owners):
+            here = owners == pack
+            high, low = self.packs[pack].gather(rows[here] - self._starts[pack])
+            if here.all():
+                return high, low
+            if not len(high_res):
+                high_res = torch.empty((len(rows), *high.shape[1:]), dtype=torch.uint8)
+                low_res = torch.empty((len(rows), *low.shape[1:]), dtype=torch.uint8)
+            places = torch.from_numpy(np.flatnonzero(here))
+            high_res[places], low_res[places] = high, low
+        return high_res, low_res
+
+
+@dataclass(frozen=True)
+class WordData:
+    """What a run learns from, is chosen by, and is read on.
+
+    Attributes:
+        train: training pairs; their low_res is degraded anew by the seeds that ``gather`` is given.
+        validation: held-out pairs with a fixed low_res.
+        benchmarks: packs by the name of their set.
+        dropped: what could not be used of each set, by its root.
+    """
+
+    train: TrainingPairs
+    validation: TrainingPairs
+    benchmarks: Mapping[str, Pack]
+    dropped: Mapping[str, DropReport]
+
+
+def open_words(config: DataConfig, charset: Charset, progress: Progress | None = None) -> WordData:
+    """Pack what is not packed yet, and split train from validation.
+
+    The split follows the hash of the image, so it is the same for every run and for every order of the roots, and
+    copies of one image stay on one side. The validation split is degraded as the benchmarks are, since it stands in
+    for them. Samples whose label has no character of the alphabet are left out of both; benchmarks keep them.
+
+    Args:
+        config: roots, shares, limits; without train or benchmark roots words are rendered in their place.
+        charset: the recognizer's alphabet.
+        progress: called with (done, total) for each set that is packed or rendered.
+
+    Raises: ValueError for a root that cannot be used, or if too much would be dropped.
+    """
+    dropped: dict[str, DropReport] = {}
+    train_packs, kept, offset = [], [], 0
+    for root in _train_roots(config, progress):
+        pack = _build(config, root, "none", progress)
+        writable = np.array([bool(charset.normalise(label)) for label in pack.labels])
+        report = DropReport.from_json(pack.report.to_json())
+        for row in np.flatnonzero(~writable):
+            report.add("no encodable character", pack.keys[row])
+        report.check(str(root), config.max_dropped_share)
+        dropped[str(root)] = report
+        train_packs.append(pack)
+        kept.append(np.flatnonzero(writable) + offset)
+        offset += len(pack)
+    benchmarks: dict[str, Pack] = {}
+    for root in _benchmark_roots(config, progress):
+        pack = _build(config, root, config.benchmark_degradation, progress)
+        name = pack.name if pack.name not in benchmarks else f"{root.resolve().parent.name}-{pack.name}"
+        if name in benchmarks:
+            raise ValueError(f"two benchmarks are called {name!r}; rename the folder of one: {root}")
+        benchmarks[name], dropped[str(root)] = pack, pack.report
+    rows = np.concatenate(kept)
+    held_out = held_out_rows(np.concatenate([pack.image_hashes for pack in train_packs])[rows], config.validation_share)
+    if held_out.all():
+        raise ValueError(
+            f"the {len(rows)} usable training pairs are copies of too few images to hold some out for validation; "
+            "give more with data.train_roots"
+        )
+    return WordData(
+        train=TrainingPairs(train_packs, rows[~held_out], config.train_degradation, "train"),
+        validation=TrainingPairs(train_packs, rows[held_out], config.benchmark_degradation, "validation"),
+        benchmarks=benchmarks,
+        dropped=dropped,
+    )
+
+
+def held_out_rows(image_hashes: np.ndarray, share: float) -> np.ndarray:
+    """(N,) bool: which images, uint64 hashes (N,), fall under ``share`` of all hashes; at least the lowest does."""
+    limit = np.uint64(int(share * 2**64))
+    return image_hashes <= max(limit, image_hashes.min())
+
+
+def lmdb_folders(root: str | Path) -> list[Path]:
+    """The LMDB folders that a root stands for: itself, or those under it, by name.
+
+    Raises: ValueError if there is none.
+    """
+    root = Path(root).expanduser()
+    if (root / "data.mdb").is_file():
+        return [root]
+    found = sorted(file.parent for file in root.rglob("data.mdb"))
+    if not found:
+        there = "has no LMDB (data.mdb) in it" if root.is_dir() else "does not exist"
+        raise ValueError(
+            f"{root} {there}. If these are your own images, run: python pipelines/prepare_data.py convert {root}"
+        )
+    return found
+
+
+def _all_folders(roots: Sequence[str], field: str) -> list[Path]:
+    folders: list[Path] = []
+    for root in roots:
+        for folder in lmdb_folders(root):
+            if any(folder.samefile(other) for other in folders):
+                raise ValueError(f"{folder} is given twice in {field}; name it once")
+            folders.append(folder)
+    return folders
+
+
+def _train_roots(config: DataConfig, progress: Progress | None) -> list[Path]:
+    if config.train_roots:
+        return _all_folders(config.train_roots, "data.train_roots")
+    return [_rendered(config, "train", config.num_rendered_train, 2 * config.render_seed, progress)]
+
+
+def _benchmark_roots(config: DataConfig, progress: Progress | None) -> list[Path]:
+    if config.benchmark_roots:
+        return _all_folders(config.benchmark_roots, "data.benchmark_roots")
+    return [_rendered(config, "benchmark", config.num_rendered_benchmark, 2 * config.render_seed + 1, progress)]
+
+
+def _rendered(config: DataConfig, name: str, num_pairs: int, seed: int, progress: Progress | None) -> Path:
+    """The LMDB of rendered words, made by the first process that asks; even seeds train, odd ones test."""
+    folder = Path(config.cache_folder).expanduser() / f"rendered-{num_pairs}-pairs-seed-{seed}"
+    root = folder / f"rendered_{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / f"{name}.lock"):
+        if not (root / "data.mdb").is_file():
+            render_pairs(root, num_pairs, seed, progress=progress)
+    return root
+
+
+def _build(config: DataConfig, root: Path, degradation: DegradationName, progress: Progress | None) -> Pack:
+    return build_pack(
+        root,
+        cache_folder=config.cache_folder,
+        degradation=degradation,
+        max_label_length=config.max_label_length,
+        max_dropped_share=config.max_dropped_share,
+        progress=progress,
+    )
