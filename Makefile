@@ -1,0 +1,49 @@
+# make demo, make test: everything they need is installed into $(VENV) first.
+# Another interpreter: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help demo test check ui clean
+
+help:
+	@echo "make demo    install, distil PARSeq-tiny on rendered words, show the table (a few minutes)"
+	@echo "make test    install with development tools, run the whole test suite"
+	@echo "make check   ruff and mypy"
+	@echo "make ui      browse the recorded runs (MLflow)"
+	@echo "make clean   remove $(VENV) and caches; runs/ and mlflow.db stay"
+
+demo: $(VENV)/.installed
+	$(BIN)/python pipelines/train.py demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: $(VENV)/.installed
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+clean:
+	rm -rf $(VENV) build kdltr.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find kdltr_core pipelines tune_spaces tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: what is younger than pyproject.toml and constraints.txt is not installed again.
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "KDLTR needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Name a newer one: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP) install -c constraints.txt -e ".[dev]"
+	@touch $(VENV)/.installed $@
