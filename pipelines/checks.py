@@ -1,0 +1,89 @@
+"""What can be found wrong with a run before anything is decoded or trained."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+import kdltr_core
+from kdltr_core.build import BUNDLED_TEACHERS, teacher_file
+from kdltr_core.config import RunConfig
+from kdltr_core.data.pack import Pack
+from kdltr_core.data.words import WordData
+from kdltr_core.distiller import needs_teacher
+from pipelines.tracking import DatasetNote, Description
+
+
+def check_files(config: RunConfig) -> None:
+    """Raises: ValueError naming the option whose file or folder is not there."""
+    recognizer = config.recognizer
+    for option, roots in (("train-roots", config.data.train_roots), ("benchmark-roots", config.data.benchmark_roots)):
+        for root in roots:
+            if not Path(root).is_dir():
+                raise ValueError(f"--data.{option} names {root}, which is not a folder")
+    if needs_teacher(config.objective) or (recognizer.student_start != "random" and not recognizer.student_weights):
+        if recognizer.teacher_weights == "bundled" and recognizer.name not in BUNDLED_TEACHERS:
+            raise ValueError(
+                f"no teacher of {recognizer.name} comes with the package: give its checkpoint, for instance the "
+                "official one, with --recognizer.teacher-weights FILE"
+            )
+        if not teacher_file(config).is_file():
+            raise ValueError(f"--recognizer.teacher-weights names {recognizer.teacher_weights}, which is not a file")
+    if recognizer.student_weights and not Path(recognizer.student_weights).is_file():
+        raise ValueError(f"--recognizer.student-weights names {recognizer.student_weights}, which is not a file")
+
+
+def check_words(config: RunConfig, words: WordData) -> None:
+    """Raises: ValueError for an empty benchmark, or fewer training pairs than a batch."""
+    for name, pack in words.benchmarks.items():
+        if len(pack) == 0:
+            raise ValueError(
+                f"the benchmark {name} has no word that can be read; leave it out of --data.benchmark-roots"
+            )
+    if len(words.train) < config.optim.batch_size:
+        raise ValueError(
+            f"{len(words.train)} training pairs are fewer than optim.batch_size {config.optim.batch_size}; "
+            "give more, or a smaller --optim.batch-size"
+        )
+
+
+def describe(config: RunConfig, words: WordData) -> Description:
+    """What the tracking server is told of the run before it starts."""
+    tags = {"recipe": config.recipe or "none", "git_commit": git_commit()}
+    for option in ("teacher_weights", "student_weights"):
+        if digest := _digest(config, option):
+            tags[f"{option}_sha256"] = digest
+    notes = [_note(pack, "training") for pack in words.train.packs]
+    notes += [_note(pack, "testing") for pack in words.benchmarks.values()]
+    tags |= {f"data.{note.name}.{note.context}": note.fingerprint for note in notes}
+    return Description(config.name, config.flatten(), tags, notes)
+
+
+def git_commit() -> str:
+    """Of the code that runs, with "-dirty" where it was edited since; "unknown" outside a repository."""
+    folder = Path(kdltr_core.__path__[0])
+    answer = subprocess.run(
+        ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+        capture_output=True,
+        text=True,
+    )
+    return answer.stdout.strip() or "unknown"
+
+
+def _digest(config: RunConfig, option: Literal["teacher_weights", "student_weights"]) -> str:
+    path = Path(config.recognizer.student_weights)
+    if option == "teacher_weights":
+        try:
+            path = teacher_file(config)
+        except ValueError:
+            return ""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _note(pack: Pack, context: Literal["training", "testing"]) -> DatasetNote:
+    return DatasetNote(pack.name, str(pack.path), context, pack.fingerprint, {"num_pairs": len(pack)})

@@ -1,0 +1,82 @@
+"""metrics.jsonl: every figure of a run, as it was measured. What curves and progress bars are drawn from."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Record:
+    """Metrics of one step, or a note for whoever watches; ``time`` in milliseconds since 1970."""
+
+    step: int
+    time: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+class Journal:
+    """Appends to the journal of a run; one writer at a time (rank 0).
+
+    A step that was already recorded under a name is not recorded again: after a crash the steps since the last
+    checkpoint are trained twice, and their points would lie twice on every curve. Where the disk is full, lines wait
+    in memory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._step = 0
+        self._last: dict[str, int] = {}
+        self._waiting = b""
+        records, self._size = read_records(path)
+        for record in records:
+            self._last.update(dict.fromkeys(record.metrics, record.step))
+        self._cut_to_whole_lines()
+
+    def record(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._step = step
+        fresh = {name: float(value) for name, value in metrics.items() if step > self._last.get(name, -1)}
+        if fresh:
+            self._last.update(dict.fromkeys(fresh, step))
+            self._write({"step": step, "time": _now(), "metrics": fresh})
+
+    def note(self, sentence: str) -> None:
+        self._write({"step": self._step, "time": _now(), "note": sentence})
+
+    def _write(self, line: Mapping[str, object]) -> None:
+        self._waiting += json.dumps(line).encode() + b"\n"
+        try:
+            with self._path.open("ab") as file:
+                file.write(self._waiting)
+        except OSError:
+            self._cut_to_whole_lines()
+            return
+        self._size += len(self._waiting)
+        self._waiting = b""
+
+    def _cut_to_whole_lines(self) -> None:
+        with suppress(FileNotFoundError):
+            os.truncate(self._path, self._size)
+
+
+def read_records(path: Path, offset: int = 0, limit: int | None = None) -> tuple[list[Record], int]:
+    """Whole lines from a byte offset on (at most ``limit``), and the offset after them."""
+    records: list[Record] = []
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n") or len(records) == limit:
+                break
+            records.append(Record(**json.loads(line)))
+            offset += len(line)
+    return records, offset
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

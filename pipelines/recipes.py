@@ -1,0 +1,49 @@
+"""Recipes: functions that return complete, validated runs. A reader sees what differs from the published one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kdltr_core.config import RunConfig
+
+
+def parseq_ltr() -> RunConfig:
+    """PARSeq base with the published losses and schedule (rates times 0.1 every 25 epochs; nil after about 100).
+
+    Its teacher does not come with the package: give a checkpoint with --recognizer.teacher-weights.
+    """
+    return RunConfig(recipe="parseq_ltr").override({"recognizer.name": "parseq"})
+
+
+def parseq_tiny_ltr() -> RunConfig:
+    """PARSeq-tiny with the bundled teacher: higher rates than the published, annealed over fewer epochs."""
+    return parseq_ltr().override(
+        {
+            "recipe": "parseq_tiny_ltr",
+            "recognizer.name": "parseq_tiny",
+            "num_epochs": 30.0,
+            "optim.learning_rate": 3e-4,
+            "optim.fast_learning_rate": 6e-4,
+            "optim.schedule": "cosine",
+            "optim.warmup_steps": 50,
+        }
+    )
+
+
+def demo() -> RunConfig:
+    """A few minutes on two CPU cores: words rendered on the spot, two workers."""
+    return parseq_tiny_ltr().override(
+        {
+            "recipe": "demo",
+            "workers": 2,
+            "num_steps": 200,
+            "validate_every": 100,
+            "checkpoint_every": 100,
+            "log_every": 5,
+            "optim.warmup_steps": 10,
+        }
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {f.__name__: f for f in (parseq_ltr, parseq_tiny_ltr, demo)}
+DEFAULT_RECIPE = "parseq_tiny_ltr"

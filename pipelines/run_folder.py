@@ -1,0 +1,119 @@
+"""The folder of a run: whose it is, how far it came, and whether another config may go on in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+import yaml
+
+from kdltr_core.config import RunConfig
+
+# What a resumed run may change without becoming another run.
+FREE_FIELDS = frozenset(
+    {"num_steps", "num_epochs", "workers", "max_failures", "tracking_uri", "experiment", "output_folder", "recipe"}
+    | {"log_every", "keep_last", "evaluation_batch_size", "data.cache_folder", "data.num_loader_threads"}
+)
+
+
+class RunFolder:
+    """``output_folder/name``: config.yaml, checkpoints/, student/, evaluation/, metrics.jsonl.
+
+    Raises: ValueError if the name is no folder name, or if the folder holds a run that another config began.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        if config.name in (".", "..") or not config.name.strip() or {"/", "\\", "\n"} & set(config.name):
+            raise ValueError(f"the name {config.name!r} is not a folder name; give --name something like 'first-try'")
+        self.config = config
+        self.path = Path(config.output_folder) / config.name
+        self._refuse_another_config()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any((self.path / "checkpoints").glob("step-*"))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether this very run, with as many steps, has been trained and read to its end."""
+        try:
+            length = json.loads((self.path / "finished.json").read_text())
+        except (OSError, json.JSONDecodeError):
+            return False
+        return length == self._length() and self.table.exists()
+
+    @property
+    def table(self) -> Path:
+        return self.path / "evaluation" / "table.md"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def artifacts(self) -> list[Path]:
+        """What the tracking server is given beside figures."""
+        return [self.path / "config.yaml", self.path / "evaluation", self.journal]
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Holds the folder while a run writes in it, and writes the config there.
+
+        Raises: ValueError if another process holds it, or it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(self.path / ".lock", timeout=0):
+                if not self.has_begun:
+                    for left_over in (self.journal, self.path / "tracking.json"):
+                        left_over.unlink(missing_ok=True)
+                (self.path / "finished.json").unlink(missing_ok=True)
+                fresh = self.path / ".config.writing"
+                fresh.write_text(self.config.to_yaml(), encoding="utf-8")
+                fresh.replace(self.path / "config.yaml")
+                yield
+        except filelock.Timeout:
+            raise ValueError(
+                f"another process is training in {self.path}; wait for it, or give another --name"
+            ) from None
+        except PermissionError as error:
+            raise ValueError(f"{self.path} cannot be written ({error}); give another --output-folder") from error
+
+    def mark_finished(self) -> None:
+        (self.path / "finished.json").write_text(json.dumps(self._length()))
+
+    def _length(self) -> dict[str, float | int | None]:
+        return {"num_steps": self.config.num_steps, "num_epochs": self.config.num_epochs}
+
+    def _refuse_another_config(self) -> None:
+        earlier = self._earlier()
+        if not self.has_begun or earlier is None:
+            return
+        now = self.config.flatten()
+        changed = [
+            f"{name} {earlier[name]!r}, now {value!r}"
+            for name, value in now.items()
+            if name not in FREE_FIELDS and name in earlier and earlier[name] != value
+        ]
+        if changed:
+            raise ValueError(
+                f"the run in {self.path} was begun with {'; '.join(changed)}. Give another --name for a new run, "
+                "or the same values to go on with this one"
+            )
+
+    def _earlier(self) -> dict[str, object] | None:
+        """The fields in the folder's config.yaml, those of an older version among them; None without a legible file."""
+        try:
+            tree = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError):
+            return None
+        if not isinstance(tree, dict):
+            return None
+        flat: dict[str, object] = {}
+        for name, value in tree.items():
+            flat.update({f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value})
+        return flat

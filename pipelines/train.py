@@ -1,0 +1,86 @@
+"""Distil a reader of low-resolution words.  python pipelines/train.py [RECIPE|config.yaml] [--dotted.field value …]"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from pipelines.command_line import RunStopped, answer_mistakes, parse_run
+
+if TYPE_CHECKING:
+    from kdltr_core.config import RunConfig
+    from pipelines.run_folder import RunFolder
+    from pipelines.tracking import Status, Tracker
+
+ABOUT = "Distil a recognizer that reads 32x128 images into one that reads 16x64 images directly."
+
+
+def main() -> int:
+    config = parse_run(sys.argv[1:], "train.py", ABOUT)
+
+    # Not at the top: torch, ray and mlflow take seconds, which --help and a mistyped option need not wait for.
+    from pipelines.checks import check_files
+    from pipelines.progress import say
+    from pipelines.run_folder import RunFolder
+    from pipelines.tracking import Tracker
+
+    check_files(config)
+    folder = RunFolder(config)
+    tracker = Tracker(folder.path, config.tracking_uri, config.experiment, say)
+    if folder.is_finished:
+        print(f"The run {config.name} is finished. Its table is in {folder.table}; another --name begins another run.")
+        if tracker.owes:
+            tracker.end("FINISHED", folder.artifacts)
+        return 0
+    with folder.claim():
+        say(f"{'Going on with' if folder.has_begun else 'Beginning'} the run in {folder.path}")
+        train(config, folder, tracker)
+    print(f"\n{folder.table.read_text(encoding='utf-8')}")
+    print(
+        f"Run folder: {folder.path} (the student alone: student/; words with their readings: evaluation/examples.png)"
+    )
+    if tracker.where:
+        print(f"Curves, table and pictures: {tracker.where}")
+    return 0
+
+
+def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
+    """Prepare the words here, train on Ray's workers, and follow them from here.
+
+    Raises: ValueError for words or a number of workers that cannot be trained with; RunStopped; KeyboardInterrupt.
+    """
+    from kdltr_core.data.words import open_words
+    from kdltr_core.engine import total_steps
+    from pipelines.checks import check_words, describe
+    from pipelines.cluster import connect, train_on
+    from pipelines.progress import Follower, progress_bar
+    from pipelines.worker import charset_of, read_refusal, train_worker
+
+    cluster = connect()
+    cluster.check(config.workers)
+    words = open_words(config.data, charset_of(config), progress=progress_bar("preparing words"))
+    check_words(config, words)
+    settings: dict[str, Any] = {
+        "config": config.model_dump(mode="json"),
+        "run_folder": str(folder.path),
+        "run_id": tracker.begin(describe(config, words)),
+        "attempt": uuid.uuid4().hex,
+    }
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    status: Status = "KILLED"
+    try:
+        with Follower(folder.journal, total_steps(config, len(words.train)), tracker.send):
+            train_on(cluster, train_worker, settings, config.workers, config.max_failures, folder.path)
+        folder.mark_finished()
+        status = "FINISHED"
+    except RunStopped as error:
+        status = "FAILED"
+        raise RunStopped(read_refusal(folder.path, settings["attempt"]) or str(error)) from None
+    finally:
+        tracker.end(status, folder.artifacts)
+
+
+if __name__ == "__main__":
+    sys.exit(answer_mistakes(main))

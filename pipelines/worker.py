@@ -1,0 +1,166 @@
+"""What each Ray worker runs: the seam between Ray Train and the core, which knows nothing of Ray."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+
+from kdltr_core.build import load_teacher, teacher_file
+from kdltr_core.charset import Charset
+from kdltr_core.config import RunConfig
+from kdltr_core.data.words import WordData, open_words
+from kdltr_core.engine import TrainingDiverged, fit, read_words
+from kdltr_core.pictures import draw_examples
+from kdltr_core.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, Column
+from kdltr_core.recognizers import Recognizer, build_student
+from kdltr_core.report import BenchmarkTable
+from kdltr_core.student import load_student_module
+from kdltr_core.world import World
+from pipelines.journal import Journal
+
+REFUSAL_FILE = "refused.json"
+
+
+def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
+    """Train, then read the benchmarks; the same on every worker.
+
+    Args:
+        settings: "config" (the run's fields), "run_folder" (absolute, the same on all nodes), "run_id" and "attempt"
+            (a word that is new with every command, and the same when Ray rebuilds the group).
+
+    Returns: "step", "best_step", "best_validation_accuracy" and "num_skipped"; nothing where the run was refused.
+    """
+    run_folder, attempt = Path(settings["run_folder"]), settings["attempt"]
+    # What is wrong with the input stays wrong when Ray rebuilds the group: the second group leaves at once.
+    if read_refusal(run_folder, attempt):
+        return {}
+    try:
+        return _train(settings)
+    except (ValueError, TrainingDiverged) as error:
+        refusal = {"attempt": attempt, "sentence": str(error)}
+        (run_folder / REFUSAL_FILE).write_text(json.dumps(refusal), encoding="utf-8")
+        raise
+
+
+def read_refusal(run_folder: Path, attempt: str) -> str:
+    """Why a worker of this attempt refused to go on; '' if none did."""
+    path = run_folder / REFUSAL_FILE
+    if not path.exists():
+        return ""
+    refusal = json.loads(path.read_text(encoding="utf-8"))
+    return refusal["sentence"] if refusal["attempt"] == attempt else ""
+
+
+def _train(settings: dict[str, Any]) -> dict[str, Any]:
+    config = RunConfig.model_validate(settings["config"])
+    run_folder = Path(settings["run_folder"])
+    # Ray gives every worker one OpenMP thread; the cores of this machine are there to be shared out.
+    here = ray.train.get_context().get_local_world_size()
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(ray.train.torch.get_device())
+    world = World.current()
+    journal = Journal(run_folder / "metrics.jsonl") if world.is_main else None
+    if journal is not None:
+        _hand_on_warnings(journal)
+
+    def record(step: int, metrics: Mapping[str, float]) -> None:
+        assert journal is not None
+        journal.record(step, metrics)
+
+    words = open_words(config.data, charset_of(config))
+    result = fit(
+        config,
+        words,
+        run_folder=run_folder,
+        record=record,
+        world=world,
+        run_id=settings["run_id"],
+        on_checkpoint=lambda step, values: ray.train.report({"step": step, **values}),
+    )
+    if journal is not None:
+        journal.note(f"reading the benchmarks: {', '.join(f'{n} ({len(p)})' for n, p in words.benchmarks.items())}")
+    table = read_benchmarks(config, words, run_folder / "student", world)
+    if journal is not None:
+        journal.record(result.step, table_metrics(table))
+        table.write(run_folder / "evaluation")
+        draw_examples(run_folder / "evaluation" / "examples.png", table, words.benchmarks)
+    return {
+        "step": result.step,
+        "best_step": result.best_step,
+        "best_validation_accuracy": result.best_validation_accuracy,
+        "num_skipped": result.num_skipped,
+    }
+
+
+def read_benchmarks(config: RunConfig, words: WordData, student_folder: Path, world: World) -> BenchmarkTable:
+    """The three columns on every set, each image read by one worker; the same table on every worker.
+
+    Where the run needed no teacher and its file is not there, the student's column stands alone.
+    """
+    student = load_student_module(student_folder).to(world.device)
+    readers: dict[Column, Recognizer] = {}
+    if _has_teacher(config):
+        teacher = load_teacher(config, world.device)
+        readers = {TEACHER_HIGH_RES: teacher, TEACHER_ENLARGED: teacher}
+    readers[STUDENT_LOW_RES] = student
+    predictions = {
+        name: {
+            column: read_words(
+                reader,
+                pack,
+                column.image,
+                batch_size=config.evaluation_batch_size,
+                world=world,
+                precision=config.optim.precision,
+            )
+            for column, reader in readers.items()
+        }
+        for name, pack in words.benchmarks.items()
+    }
+    packs = words.benchmarks.items()
+    return BenchmarkTable.build({n: p.labels for n, p in packs}, predictions, keys={n: p.keys for n, p in packs})
+
+
+def table_metrics(table: BenchmarkTable) -> dict[str, float]:
+    """Word accuracies in percent, by set and reader. The student of the table is the best one, not the last."""
+    names = {column: column.key.replace("student", "best_student") for column in table.columns}
+    metrics = {
+        f"benchmark/{name}/{names[column]}": 100 * cell.accuracy
+        for name, cells in table.cells.items()
+        for column, cell in cells.items()
+    }
+    return metrics | {f"benchmark/weighted_mean/{names[c]}": 100 * table.weighted(c)[0] for c in table.columns}
+
+
+def charset_of(config: RunConfig) -> Charset:
+    """The alphabet of the run's recognizer, without making its weights."""
+    with torch.device("meta"):
+        return build_student(config.recognizer.name).charset
+
+
+def _has_teacher(config: RunConfig) -> bool:
+    try:
+        return teacher_file(config).is_file()
+    except ValueError:
+        return False
+
+
+def _hand_on_warnings(journal: Journal) -> None:
+    """The core's warnings, for instance of a full disk, reach the person who waits at the driver."""
+    show = warnings.showwarning
+
+    def note(message: Warning | str, category: type[Warning], filename: str, *place: Any, **more: Any) -> None:
+        if "kdltr_core" in filename:
+            journal.note(f"warning: {message}")
+        show(message, category, filename, *place, **more)
+
+    warnings.showwarning = note
