@@ -23,7 +23,7 @@ def draw_curves(path: str | Path, journal: str | Path) -> None:
     """
     series = read_journal(journal)
     losses = {n: s for n, s in series.items() if n.startswith("train/") and n.removeprefix("train/") in _LOSS_TERMS}
-    accuracies = {n: s for n, s in series.items() if n.startswith(("validation/", "benchmark/"))}
+    accuracies = {n: s for n, s in series.items() if n.startswith("validation/") or n.endswith("/student_low_res")}
     if not losses and not accuracies:
         raise ValueError(f"{journal} holds no loss and no accuracy to draw; is it the metrics.jsonl of a run?")
     figure = Figure(figsize=(11, 4.2), facecolor="white", layout="constrained")
@@ -63,7 +63,7 @@ def draw_curves(path: str | Path, journal: str | Path) -> None:
 
 
 def read_journal(path: str | Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of every name in a ``metrics.jsonl``; a last line that a crash cut off is left out.
+    """Steps and values of every name in a ``metrics.jsonl``; notes, and a last line that a crash cut off, are left out.
 
     Raises: ValueError if there is no such file, or a line is no record.
     """
@@ -77,7 +77,7 @@ def read_journal(path: str | Path) -> dict[str, tuple[list[int], list[float]]]:
             break
         try:
             record = json.loads(line)
-            for name, value in record["metrics"].items():
+            for name, value in record.get("metrics", {}).items():
                 steps, values = series.setdefault(name, ([], []))
                 steps.append(int(record["step"]))
                 values.append(float(value))

@@ -1,0 +1,151 @@
+"""Benchmarks and readers in, a table and its files out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from kdltr_core.build import load_teacher, teacher_file
+from kdltr_core.charset import Protocol
+from kdltr_core.config import DataConfig, RunConfig
+from kdltr_core.data.pack import Pack
+from kdltr_core.data.words import _benchmark_roots, _build
+from kdltr_core.engine import read_words
+from kdltr_core.pictures import draw_examples
+from kdltr_core.readings import Column
+from kdltr_core.recognizers import Recognizer
+from kdltr_core.report import BenchmarkTable
+from kdltr_core.student import STUDENT_FILE, find_student, load_student_module
+from kdltr_core.world import World
+
+
+def open_readers(
+    checkpoints: Sequence[str | Path],
+    device: torch.device,
+    *,
+    with_teacher: bool = True,
+    note: Callable[[str], None] = lambda sentence: None,
+) -> dict[Column, Recognizer]:
+    """Finished students, and before them the teacher that their configs name, where its file is at hand.
+
+    Args:
+        checkpoints: run folders, student folders or ``student.safetensors`` files.
+        device: where they will read.
+        with_teacher: False leaves the teacher's columns out.
+        note: called with a sentence where a teacher's columns are left out because it cannot be had.
+
+    Raises: ValueError for what is no student, a student given twice, or a teacher's file that does not fit.
+    """
+    files = [find_student(path).resolve() for path in checkpoints]
+    for file in files:
+        if files.count(file) > 1:
+            raise ValueError(f"{file} is given twice; name each student once")
+    students = {
+        Column("student_low_res", name): load_student_module(file).to(device)
+        for name, file in zip(_short_names(files), files, strict=True)
+    }
+    teachers: dict[Path, RunConfig] = {}
+    for file in files if with_teacher else ():
+        try:
+            config = _config_of(file)
+            teachers.setdefault(teacher_file(config).resolve(), config)
+        except ValueError as error:
+            note(f"without the teacher of {file}: {error}")
+    readers: dict[Column, Recognizer] = {}
+    for path, config in teachers.items():
+        teacher = load_teacher(config, device)
+        name = path.stem if len(teachers) > 1 else ""
+        readers |= {Column("teacher_high_res", name): teacher, Column("teacher_enlarged", name): teacher}
+    return readers | students
+
+
+def open_benchmarks(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> dict[str, Pack]:
+    """The benchmark sets by name; rendered words where the config names none.
+
+    Raises: ValueError for a root that cannot be used, or two sets of one name.
+    """
+    packs: dict[str, Pack] = {}
+    for root in _benchmark_roots(config, progress):
+        pack = _build(config, root, config.benchmark_degradation, progress)
+        name = pack.name if pack.name not in packs else f"{root.resolve().parent.name}-{pack.name}"
+        if name in packs:
+            raise ValueError(f"two benchmarks are called {name!r}; rename the folder of one: {root}")
+        packs[name] = pack
+    return packs
+
+
+def read_benchmarks(
+    readers: Mapping[Column, Recognizer],
+    packs: Mapping[str, Pack],
+    *,
+    batch_size: int,
+    protocol: Protocol = "36",
+    precision: str = "auto",
+    world: World | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> BenchmarkTable:
+    """Every reader on every set, each image read by one worker; the same table on every worker.
+
+    Args:
+        readers: by column, in printing order; a teacher may stand in two.
+        packs: by the name of their set.
+        batch_size: of each worker.
+        progress: called with (readings done by this worker, readings it has to do), over all sets and readers.
+
+    Raises: ValueError for no sets or no readers.
+    """
+    if not readers:
+        raise ValueError("there is nobody to read the benchmarks: give a student, or do not leave out the teacher")
+    world = world or World()
+    total = len(readers) * sum(len(range(world.rank, len(pack), world.size)) for pack in packs.values())
+    finished = 0
+
+    def advance(done: int, of: int) -> None:
+        nonlocal finished
+        if progress is not None:
+            progress(finished + done, total)
+        finished += of if done == of else 0
+
+    predictions: dict[str, dict[Column, list[str]]] = {}
+    for name, pack in packs.items():
+        predictions[name] = {
+            column: read_words(
+                reader,
+                pack,
+                column.image,
+                batch_size=batch_size,
+                world=world,
+                precision=precision,
+                progress=advance,
+            )
+            for column, reader in readers.items()
+        }
+    labels, keys = {n: p.labels for n, p in packs.items()}, {n: p.keys for n, p in packs.items()}
+    return BenchmarkTable.build(labels, predictions, keys=keys, protocol=protocol)
+
+
+def write_evaluation(folder: str | Path, table: BenchmarkTable, packs: Mapping[str, Pack]) -> None:
+    """``table.md``, ``table.json``, ``predictions.parquet`` and ``examples.png`` in the folder, made where missing."""
+    table.write(folder)
+    if any(column.role == "student_low_res" for column in table.columns):
+        draw_examples(Path(folder) / "examples.png", table, packs)
+
+
+def _config_of(student: Path) -> RunConfig:
+    path = student.with_name("config.yaml")
+    if not path.is_file():
+        raise ValueError("there is no config.yaml beside it, which would name its teacher")
+    return RunConfig.from_yaml(path)
+
+
+def _short_names(files: Sequence[Path]) -> list[str]:
+    """What tells the students apart: nothing for one, the runs' names for several, paths where those are the same."""
+    if len(files) == 1:
+        return [""]
+    names = []
+    for file in files:
+        folder = file.parent.parent if file.parent.name == "student" else file.parent
+        names.append(folder.name if file.name == STUDENT_FILE else file.stem)
+    return names if len(set(names)) == len(names) else [str(file) for file in files]

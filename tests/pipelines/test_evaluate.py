@@ -1,0 +1,181 @@
+"""evaluate.py: from finished students and LMDBs to the table, its files, and one sentence for every mistake."""
+
+import json
+import shutil
+import sys
+
+import lmdb
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from kdltr_core import load_student
+from kdltr_core.build import teacher_file
+from kdltr_core.config import RunConfig
+from kdltr_core.data.lmdb_store import LmdbStore
+from kdltr_core.data.render import render_pairs
+from kdltr_core.recognizers import build_student, build_teacher
+from kdltr_core.recognizers.weights import enlargement, load_weights, save_student, start_from_teacher
+from kdltr_core.student import export_student
+from pipelines.command_line import answer_mistakes
+from pipelines.evaluate import main
+
+NUM_WORDS = 10
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A run folder whose student has its first weights, a rendered benchmark, and a cache."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    config = RunConfig(name="first-try")
+    teacher, student = build_teacher("parseq_tiny"), build_student("parseq_tiny")
+    load_weights(teacher, teacher_file(config))
+    start_from_teacher(student, teacher, "teacher", enlargement(student.patch_size, teacher.patch_size, "bilinear"))
+    export_student(folder / "first-try" / "student", student, student.state_dict(), config)
+    render_pairs(folder / "words" / "rendered", NUM_WORDS, seed=1)
+    return folder
+
+
+@pytest.fixture
+def evaluate(places, monkeypatch, capsys):
+    """Runs the command; gives exit code, stdout and stderr."""
+
+    def run(*arguments):
+        cache = ("--data.cache-folder", str(places / "cache"))
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments), *cache])
+        code = answer_mistakes(main)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_a_run_folder_gives_the_table_and_its_files(places, evaluate, tmp_path):
+    output = tmp_path / "evaluation"
+    code, out, _ = evaluate(
+        places / "first-try", "--data.benchmark-roots", places / "words", "--output-folder", output, "--batch-size", 4
+    )
+    assert code == 0
+    assert "| teacher, high_res | teacher, enlarged low_res | student, low_res |" in out
+    assert f"{NUM_WORDS} words in 1 set" in out
+    assert out.strip() == (output / "table.md").read_text(encoding="utf-8").strip()
+    assert json.loads((output / "table.json").read_text())["num_words"] == NUM_WORDS
+    assert Image.open(output / "examples.png").size[0] > 1000
+
+    # The student reads the benchmark's own low-resolution pixels; read here one by one, without packs and batches.
+    store = LmdbStore.open(places / "words" / "rendered")
+    read = load_student(places / "first-try")
+    low_res = []
+    for i in range(1, NUM_WORDS + 1):
+        (tmp_path / f"{i}.png").write_bytes(store.low_res(i))
+        low_res.append(read([tmp_path / f"{i}.png"])[0])
+    written = pq.read_table(output / "predictions.parquet").to_pydict()
+    assert written["student_low_res"] == low_res
+    assert written["label"] == [store.label(i) for i in range(1, NUM_WORDS + 1)]
+    assert written["set"] == ["rendered"] * NUM_WORDS
+
+
+def test_the_teacher_can_be_left_out_and_a_student_file_named(places, evaluate):
+    file = places / "first-try" / "student" / "student.safetensors"
+    code, out, err = evaluate(file, "--no-teacher", "--data.benchmark-roots", places / "words" / "rendered")
+    assert code == 0
+    assert "teacher" not in out + err
+    assert "student, low_res" in out
+
+
+def test_without_its_teachers_file_the_student_stands_alone(places, evaluate, tmp_path):
+    student = tmp_path / "student"
+    shutil.copytree(places / "first-try" / "student", student)
+    config = RunConfig().override({"recognizer.teacher_weights": "/gone/teacher.safetensors"})
+    (student / "config.yaml").write_text(config.to_yaml())
+    code, out, err = evaluate(student, "--data.benchmark-roots", places / "words")
+    assert code == 0
+    assert "teacher," not in out
+    assert "without the teacher" in err
+    assert "/gone/teacher.safetensors" in err
+
+
+def test_several_students_are_named_after_their_runs_and_share_one_teacher(places, evaluate, tmp_path):
+    shutil.copytree(places / "first-try", tmp_path / "second-try")
+    code, out, _ = evaluate(
+        places / "first-try", tmp_path / "second-try" / "student", "--data.benchmark-roots", places / "words"
+    )
+    assert code == 0
+    assert "| teacher, high_res | teacher, enlarged low_res | student (first-try), low_res |" in out
+    assert "student (first-try), low_res vs. student (second-try), low_res: right alone on 0 words" in out
+
+
+def test_without_roots_words_are_rendered(places, evaluate):
+    code, out, _ = evaluate(places / "first-try", "--no-teacher", "--data.num-rendered-benchmark", 16)
+    assert code == 0
+    assert "16 words in 1 set" in out
+
+
+def test_the_protocol_is_printed(places, evaluate):
+    code, out, _ = evaluate(
+        places / "first-try", "--no-teacher", "--protocol", "94", "--data.benchmark-roots", places / "words"
+    )
+    assert code == 0
+    assert "Protocol: 94 characters (printable ASCII, case-sensitive)" in out
+
+
+def _empty_lmdb(folder):
+    folder.mkdir()
+    with lmdb.open(str(folder), map_size=2**20) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"num-samples", b"0")
+    return folder
+
+
+def _student_of(folder, **metadata):
+    """A student's file that says something else about itself."""
+    folder.mkdir()
+    student = build_student("parseq_tiny")
+    honest = {"recognizer": "parseq_tiny", "charset": student.charset.name, "image_size": "16x64"}
+    save_student(folder / "student.safetensors", student.state_dict(), honest | metadata)
+    return folder
+
+
+def test_mistakes_are_one_sentence_and_exit_code_2(places, evaluate, tmp_path):
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "student.safetensors").write_bytes(b"\x00\x01")
+    (tmp_path / "notes.txt").write_text("no checkpoint")
+    (tmp_path / "file").write_text("")
+    good, words = places / "first-try", ("--data.benchmark-roots", places / "words")
+    for arguments, sentence in [
+        ((), "expected the folder of a finished run"),
+        ((tmp_path / "nowhere", *words), "is not a student"),
+        ((tmp_path / "notes.txt", *words), "is not a student"),
+        ((tmp_path / "torn", *words), "not a whole safetensors file"),
+        ((_student_of(tmp_path / "other", recognizer="abc"), *words), "unknown recognizer 'abc'"),
+        ((_student_of(tmp_path / "charset", charset="36"), *words), "charset '36'"),
+        ((_student_of(tmp_path / "size", image_size="32x128"), *words), "image_size '32x128'"),
+        ((teacher_file(RunConfig()), *words), "does not say which recognizer"),
+        ((good, good, *words), "given twice"),
+        ((good, "--batch-size", 0, *words), "--batch-size is 0"),
+        ((good, "--output-folder", tmp_path / "file", *words), "cannot be written"),
+        ((good, "--data.max-label-length", 99, *words), "data.max_label_length is 99"),
+        ((good, "--data.benchmark-roots", tmp_path / "torn"), "no LMDB"),
+        ((good, "--data.benchmark-roots", _empty_lmdb(tmp_path / "empty")), "empty"),
+    ]:
+        code, out, err = evaluate(*arguments)
+        assert code == 2, arguments
+        assert out == "", arguments
+        assert sentence in err, (arguments, err)
+        assert err.startswith("error: "), arguments
+        assert err.count("\n") == 1, (arguments, err)
+
+
+def test_a_mistyped_option_is_refused_with_the_nearest(places, evaluate, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        evaluate(places / "first-try", "--data.benchmark-root", "x")
+    assert stopped.value.code == 2
+    assert "--data.benchmark-roots" in capsys.readouterr().err
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
