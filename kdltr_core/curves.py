@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -91,6 +92,7 @@ def _smoothed(values: Sequence[float]) -> list[float]:
     keep = 1 - 1 / max(len(values) / 60, 1)
     total, weight, smooth = 0.0, 0.0, []
     for value in values:
-        total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
-        smooth.append(total / weight)
+        if math.isfinite(value):
+            total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
+        smooth.append(total / weight if math.isfinite(value) else math.nan)
     return smooth
