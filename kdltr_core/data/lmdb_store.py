@@ -82,6 +82,8 @@ class LmdbStore:
     def open(cls, root: str | Path) -> LmdbStore:
         """Raises: ValueError if there is no LMDB, its layout is unknown, or it has no samples."""
         root = Path(root).expanduser()
+        if not root.is_dir():
+            raise ValueError(f"there is no folder {root}; correct the path to the LMDB")
         if not (root / "data.mdb").is_file():
             raise ValueError(
                 f"{root} is not an LMDB: there is no data.mdb in it. If these are your own images, run: "

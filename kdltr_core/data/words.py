@@ -15,6 +15,7 @@ from kdltr_core.charset import Charset
 from kdltr_core.config import DataConfig, DegradationName
 from kdltr_core.data.degrade import degrade
 from kdltr_core.data.drops import DropReport
+from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import Pack
 from kdltr_core.data.packed import build_pack
 from kdltr_core.data.render import render_pairs
@@ -168,12 +169,7 @@ def lmdb_folders(root: str | Path) -> list[Path]:
     if (root / "data.mdb").is_file():
         return [root]
     found = sorted(file.parent for file in root.rglob("data.mdb"))
-    if not found:
-        there = "has no LMDB (data.mdb) in it" if root.is_dir() else "does not exist"
-        raise ValueError(
-            f"{root} {there}. If these are your own images, run: python pipelines/prepare_data.py convert {root}"
-        )
-    return found
+    return found or [LmdbStore.open(root).root]  # which says what is wrong
 
 
 def _all_folders(roots: Sequence[str], field: str) -> list[Path]:

@@ -1,0 +1,133 @@
+"""Folders of images and a label file → LMDB."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import lmdb
+
+from kdltr_core.data.drops import RecordError
+from kdltr_core.data.images import decode_image
+from kdltr_core.data.lmdb_store import IMAGE_PREFIXES, NUM_SAMPLES_KEY, Kind, LmdbStore
+
+Progress = Callable[[int, int], None]
+
+_PAGE = 4096
+_LINES_SHOWN = 5
+
+
+def convert(folder: Path, labels: Path, output: Path, *, progress: Progress | None = None) -> LmdbStore:
+    """Make an LMDB of the images that a label file names, whole or not at all; nothing is overwritten.
+
+    Each line is ``path<TAB>label`` (a single set), or ``high-res path<TAB>low-res path<TAB>label`` (a paired one);
+    paths count from ``folder``. Empty lines are passed over. The images' bytes are copied as they are.
+
+    Args:
+        folder: of the images.
+        labels: the UTF-8 file of tab-separated lines.
+        output: the LMDB's folder, which must not exist yet.
+        progress: called with (samples done, samples in all).
+
+    Raises: ValueError naming the lines that are malformed, or whose images are missing or corrupt, or if output is
+        taken; OSError if output cannot be written.
+    """
+    if output.exists():
+        raise ValueError(f"{output} is there already, and nothing is overwritten; name another output or remove it")
+    samples = _read_labels(folder, labels)
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}.unfinished")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_lmdb(unfinished, _checked(samples, labels, progress), _size(samples))
+        unfinished.rename(output)
+    except lmdb.Error as error:
+        raise OSError(f"{output} cannot be written: {error}; nothing was left there") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return LmdbStore.open(output)
+
+
+def write_lmdb(root: Path, samples: Iterable[tuple[tuple[bytes, ...], str]], map_size: int) -> None:
+    """Write samples, ((image,) or (high_res, low_res), label), with 1-based keys in the field's layout."""
+    root.mkdir(parents=True)
+    with lmdb.open(str(root), map_size=map_size, subdir=True) as environment, environment.begin(write=True) as records:
+        number = 0
+        for number, (images, label) in enumerate(samples, start=1):
+            kind: Kind = "paired" if len(images) == 2 else "single"
+            for prefix, image in zip(IMAGE_PREFIXES[kind], images, strict=True):
+                records.put(f"{prefix}-{number:09d}".encode(), image)
+            records.put(f"label-{number:09d}".encode(), label.encode())
+        records.put(NUM_SAMPLES_KEY, str(number).encode())
+
+
+def _read_labels(folder: Path, labels: Path) -> list[tuple[int, list[Path], str]]:
+    """Line number, image paths and label of each sample."""
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}; name the one that holds the images")
+    try:
+        lines = labels.read_text(encoding="utf-8-sig").split("\n")
+    except FileNotFoundError:
+        raise ValueError(
+            f"there is no label file {labels}; write one with a line 'path<TAB>label' for each image "
+            "(pairs: 'high-res path<TAB>low-res path<TAB>label'), or name it with --labels"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{labels} is not UTF-8 ({error}); save it as UTF-8") from error
+    rows = [(number, line.split("\t")) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not rows:
+        raise ValueError(f"{labels} has no lines; expected 'path<TAB>label' for each image")
+    num_columns = len(rows[0][1])
+    if num_columns not in (2, 3):
+        raise ValueError(
+            f"{labels}, line {rows[0][0]}: {num_columns} tab-separated columns, expected 2 (single) or 3 (paired)"
+        )
+    problems, samples = [], []
+    for number, columns in rows:
+        paths = [folder / path.strip() for path in columns[:-1]]
+        missing = [str(path) for path in paths if not path.is_file()]
+        if len(columns) != num_columns:
+            problems.append(
+                f"line {number}: {len(columns)} tab-separated columns, expected {num_columns} as in the first line"
+            )
+        elif not columns[-1].strip():
+            problems.append(f"line {number}: the label is empty")
+        elif missing:
+            problems.append(f"line {number}: there is no file {', '.join(missing)}")
+        samples.append((number, paths, columns[-1].strip()))
+    if problems:
+        raise ValueError(_list(labels, problems))
+    return samples
+
+
+def _checked(
+    samples: list[tuple[int, list[Path], str]], labels: Path, progress: Progress | None
+) -> Iterable[tuple[tuple[bytes, ...], str]]:
+    problems = []
+    for done, (number, paths, label) in enumerate(samples, start=1):
+        images = tuple(path.read_bytes() for path in paths)
+        for path, image in zip(paths, images, strict=True):
+            try:
+                decode_image(image, str(path))
+            except RecordError as error:
+                problems.append(f"line {number}: {error}")
+        yield images, label
+        if progress is not None:
+            progress(done, len(samples))
+    if problems:
+        raise ValueError(_list(labels, problems))
+
+
+def _list(labels: Path, problems: list[str]) -> str:
+    more = len(problems) - _LINES_SHOWN
+    shown = "; ".join(problems[:_LINES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+    return (
+        f"{labels}: {shown}. Mend or remove {'these lines' if len(problems) > 1 else 'this line'}; nothing was written"
+    )
+
+
+def _size(samples: list[tuple[int, list[Path], str]]) -> int:
+    """Enough room for every value in whole pages, its branch of the tree, and the copies that a transaction keeps."""
+    values = sum(path.stat().st_size + 2 * _PAGE for _, paths, _ in samples for path in paths)
+    return 2 * (values + _PAGE * len(samples)) + (16 << 20)

@@ -1,0 +1,120 @@
+"""Is a data set whole? Every record is decoded, and its number compared with what the literature says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdltr_core.data.drops import DropReport, RecordError
+from kdltr_core.data.images import decode_image
+from kdltr_core.data.lmdb_store import LmdbStore
+
+Progress = Callable[[int, int], None]
+
+# Samples of the named sets: benchmark subsets first, then train.
+EXPECTED_COUNTS: dict[str, tuple[int, ...]] = {
+    "easy": (1619,),
+    "medium": (1411,),
+    "hard": (1343,),
+    "ic13": (857, 1015),
+    "ic15": (1811, 2077, 4468),
+    "cute80": (288,),
+    "svt": (647, 257),
+    "svtp": (645,),
+    "iiit5k": (3000, 2000),
+}
+TEXTZOOM_TRAIN = ("train1", "train2")
+TEXTZOOM_TRAIN_COUNT = 17_367
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One row of the table.
+
+    Attributes:
+        name: the set's folder.
+        kind: "paired", "single", or "" for a sum of sets.
+        num_samples: what the set says it has.
+        expected: counts that the literature knows for this name; none: an unknown set.
+        report: the samples that are not whole; None for a sum of sets.
+        longest_label: characters of it.
+    """
+
+    name: str
+    kind: str
+    num_samples: int
+    expected: tuple[int, ...]
+    report: DropReport | None = None
+    longest_label: int = 0
+
+    @property
+    def problems(self) -> list[str]:
+        found = []
+        if self.expected and self.num_samples not in self.expected:
+            found.append(f"expected {' or '.join(map(str, self.expected))} samples")
+        if self.report is not None and self.report.num_dropped:
+            found.append(self.report.describe())
+        return found
+
+
+def verify(root: Path, progress: Progress | None = None) -> Verified:
+    """Read and decode every record of an LMDB.
+
+    Args:
+        root: its folder, whose name tells which set it is.
+        progress: called with (samples done, samples in all).
+
+    Raises: ValueError if it is not an LMDB in a known layout.
+    """
+    store = LmdbStore.open(root)
+    report, longest = DropReport(len(store)), 0
+    for i in range(1, len(store) + 1):
+        try:
+            label = store.label(i)
+            longest = max(longest, len(label))
+            if not label.strip():
+                raise RecordError("empty label", store.image_key(i))
+            sides = [store.image(i)] if store.kind == "single" else [store.high_res(i), store.low_res(i)]
+            for side in sides:
+                decode_image(side, store.image_key(i))
+        except RecordError as error:
+            report.add(error.reason, error.key)
+        if progress is not None:
+            progress(i, len(store))
+    name = root.resolve().name
+    return Verified(name, store.kind, len(store), expected_counts(name), report, longest)
+
+
+def expected_counts(name: str) -> tuple[int, ...]:
+    """The counts known for a folder name; a number in the name, as in IC15_2077, chooses among them."""
+    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
+    counts = EXPECTED_COUNTS.get(words[0], ()) if words else ()
+    chosen = tuple(count for count in counts if str(count) in words[1:])
+    return chosen or counts
+
+
+def textzoom_train(roots: Sequence[Path], rows: Sequence[Verified]) -> list[Verified]:
+    """The sum of train1 and train2, for which alone a count is known, where both lie in one folder."""
+    halves: dict[Path, dict[str, int]] = {}
+    for root, row in zip(roots, rows, strict=True):
+        if row.name in TEXTZOOM_TRAIN:
+            halves.setdefault(root.resolve().parent, {})[row.name] = row.num_samples
+    return [
+        Verified(" + ".join(TEXTZOOM_TRAIN), "", sum(half.values()), (TEXTZOOM_TRAIN_COUNT,))
+        for half in halves.values()
+        if len(half) == len(TEXTZOOM_TRAIN)
+    ]
+
+
+def to_markdown(rows: Sequence[Verified]) -> str:
+    """A table with a row for each set."""
+    lines = ["| set | layout | samples | expected | longest label | state |", "|---|---|---:|---:|---:|---|"]
+    for row in rows:
+        expected = " or ".join(map(str, row.expected)) or "–"
+        state = "; ".join(row.problems) or "whole"
+        lines.append(
+            f"| {row.name} | {row.kind} | {row.num_samples} | {expected} | {row.longest_label or '–'} | {state} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""Look after data sets.  python pipelines/prepare_data.py verify|convert|pack|render …"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from kdltr_core.config import DataConfig, DegradationName
+from kdltr_core.data.convert import convert
+from kdltr_core.data.packed import build_pack
+from kdltr_core.data.render import render_pairs
+from kdltr_core.data.verify import textzoom_train, to_markdown, verify
+from kdltr_core.data.words import lmdb_folders
+from pipelines.command_line import DID_NOT_FINISH, answer_mistakes
+from pipelines.progress import progress_bar
+
+DEFAULTS = DataConfig()
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Decode every record of LMDBs and compare their counts with the literature's; exit code 1 if one is not whole."""
+
+    roots: tyro.conf.Positional[tuple[Path, ...]]
+    """LMDB folders, or folders of LMDB folders."""
+
+    def __call__(self) -> int:
+        roots = [folder for root in self.roots for folder in lmdb_folders(root)]
+        rows = [verify(root, progress_bar(f"reading {root.name}")) for root in roots]
+        rows += textzoom_train(roots, rows)
+        print(to_markdown(rows))
+        return 1 if any(row.problems for row in rows) else 0
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Make an LMDB of a folder of images and a tab-separated label file; nothing is overwritten."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder that the paths in the label file count from."""
+    labels: Path | None = None
+    """Lines 'path<TAB>label', or 'high-res path<TAB>low-res path<TAB>label'; by default labels.tsv in the folder."""
+    output: Path | None = None
+    """The LMDB to make; by default beside the folder, with '_lmdb' behind its name."""
+
+    def __call__(self) -> int:
+        folder = self.folder.expanduser().resolve()
+        output = self.output or folder.with_name(f"{folder.name}_lmdb")
+        store = convert(folder, self.labels or folder / "labels.tsv", output, progress=progress_bar("writing"))
+        print(f"{output}: {len(store)} {store.kind} samples")
+        return 0
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Decode and resize LMDBs once, into the cache that training and evaluation read."""
+
+    roots: tyro.conf.Positional[tuple[Path, ...]]
+    """LMDB folders, or folders of LMDB folders."""
+    degradation: DegradationName = "none"
+    """Of low_res of single sets: none for train, published for benchmarks."""
+    cache_folder: Path = Path(DEFAULTS.cache_folder)
+    """Where packs are kept."""
+    max_label_length: int = DEFAULTS.max_label_length
+    """Samples with longer labels are dropped."""
+    max_dropped_share: float = DEFAULTS.max_dropped_share
+    """Dropping a larger share of a set is an error."""
+
+    def __call__(self) -> int:
+        for folder in [folder for root in self.roots for folder in lmdb_folders(root)]:
+            pack = build_pack(
+                folder,
+                cache_folder=self.cache_folder,
+                degradation=self.degradation,
+                max_label_length=self.max_label_length,
+                max_dropped_share=self.max_dropped_share,
+                progress=progress_bar(f"packing {folder.name}"),
+            )
+            print(f"{pack.path}: {len(pack)} {pack.kind} pairs, {pack.report.describe()}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Render:
+    """Draw words with the fonts of this machine into a paired LMDB."""
+
+    root: tyro.conf.Positional[Path]
+    """The LMDB to make."""
+    num_pairs: Annotated[int, tyro.conf.arg(aliases=["-n"])] = DEFAULTS.num_rendered_train
+    """How many."""
+    seed: int = DEFAULTS.render_seed
+    """Another seed draws other words."""
+
+    def __call__(self) -> int:
+        render_pairs(self.root, self.num_pairs, self.seed, progress=progress_bar("rendering"))
+        print(f"{self.root}: {self.num_pairs} paired samples")
+        return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    command = tyro.cli(Verify | Convert | Pack | Render, args=arguments, description=__doc__)
+    try:
+        return command()
+    except OSError as error:  # a full disk, a folder that may not be written: the message says which
+        print(f"error: {error}", file=sys.stderr)
+        return DID_NOT_FINISH
+
+
+if __name__ == "__main__":
+    sys.exit(answer_mistakes(main))
