@@ -9,11 +9,12 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-_INK, _GREY, _RULE = "#1f2933", "#6b7785", "#dfe3e8"
-_COLOURS = ("#1f2933", "#0b6bcb", "#c2570c", "#1a7f37", "#7b3fa0", "#b8860b")
+INK, GREY, RULE = "#1f2933", "#6b7785", "#dfe3e8"
+COLOURS = ("#1f2933", "#0b6bcb", "#c2570c", "#1a7f37", "#7b3fa0", "#b8860b")
 _LOSS_TERMS = ("loss", "visual_focus", "semantic_contrast", "soft_logits", "cross_entropy")
 
 
@@ -30,15 +31,15 @@ def draw_curves(path: str | Path, journal: str | Path) -> None:
     figure = Figure(figsize=(11, 4.2), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    for colour, (name, (steps, values)) in zip(cycle(_COLOURS), losses.items(), strict=False):
+    for colour, (name, (steps, values)) in zip(cycle(COLOURS), losses.items(), strict=False):
         label = name.removeprefix("train/").replace("_", " ")
         left.plot(steps, values, color=colour, linewidth=0.8, alpha=0.25)
         left.plot(steps, _smoothed(values), color=colour, linewidth=2.2 if label == "loss" else 1.5, label=label)
     if any(min(values) > 0 for _, values in losses.values()):
         left.set_yscale("log")
         left.yaxis.set_major_formatter("{x:g}")
-    left.set_title("loss (weighted sum) and its terms", loc="left", fontsize=11, color=_INK)
-    for colour, (name, (steps, values)) in zip(cycle(_COLOURS), accuracies.items(), strict=False):
+    left.set_title("loss (weighted sum) and its terms", loc="left", fontsize=11, color=INK)
+    for colour, (name, (steps, values)) in zip(cycle(COLOURS), accuracies.items(), strict=False):
         label = name.removesuffix("/word_accuracy").removesuffix("/student_low_res").removeprefix("benchmark/")
         main = name.startswith("validation/")
         right.plot(
@@ -51,16 +52,21 @@ def draw_curves(path: str | Path, journal: str | Path) -> None:
                 textcoords="offset points", ha="center", fontsize=9, color=colour,
             )  # fmt: skip
             right.margins(y=0.15)
-    right.set_title("word accuracy, %", loc="left", fontsize=11, color=_INK)
+    right.set_title("word accuracy, %", loc="left", fontsize=11, color=INK)
     for axes in (left, right):
-        axes.set_xlabel("step", color=_GREY)
-        axes.grid(color=_RULE, linewidth=0.8)
-        axes.tick_params(colors=_GREY)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_RULE)
-        if axes.has_data():
-            axes.legend(frameon=False, fontsize=9)
+        axes.set_xlabel("step", color=GREY)
+        style_axes(axes)
     figure.savefig(path, dpi=130)
+
+
+def style_axes(axes: Axes) -> None:
+    """The look of all our curves; a legend where there is something to name."""
+    axes.grid(color=RULE, linewidth=0.8)
+    axes.tick_params(colors=GREY)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(RULE)
+    if axes.has_data():
+        axes.legend(frameon=False, fontsize=9)
 
 
 def read_journal(path: str | Path) -> dict[str, tuple[list[int], list[float]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from kdltr_core.build import load_teacher, teacher_file
 from kdltr_core.charset import Protocol
 from kdltr_core.config import DataConfig, RunConfig
-from kdltr_core.data.pack import Pack
+from kdltr_core.data.pack import Pack, Pairs
 from kdltr_core.data.words import _benchmark_roots, _build
 from kdltr_core.engine import read_words
 from kdltr_core.pictures import draw_examples
@@ -19,6 +20,13 @@ from kdltr_core.recognizers import Recognizer
 from kdltr_core.report import BenchmarkTable
 from kdltr_core.student import STUDENT_FILE, find_student, load_student_module
 from kdltr_core.world import World
+
+
+class KeyedPairs(Pairs, typing.Protocol):
+    """A set whose words have names in their source, such as a pack."""
+
+    @property
+    def keys(self) -> list[str]: ...
 
 
 def open_readers(
@@ -78,7 +86,7 @@ def open_benchmarks(config: DataConfig, progress: Callable[[int, int], None] | N
 
 def read_benchmarks(
     readers: Mapping[Column, Recognizer],
-    packs: Mapping[str, Pack],
+    packs: Mapping[str, KeyedPairs],
     *,
     batch_size: int,
     protocol: Protocol = "36",

@@ -50,8 +50,10 @@ class EvaluateOptions:
     """images read at a time"""
     teacher: bool = True
     """the teacher's two columns, where its file is at hand"""
-    output_folder: str | None = None
-    """where table.md, table.json, predictions.parquet and examples.png are written"""
+    output_folder: str = ""
+    """where table.md, table.json, predictions.parquet and examples.png are written; empty: nowhere"""
+    curves: bool = False
+    """also blur low_res and add noise to it, strength by strength: curves.png and curves.json in the output folder"""
 
 
 def main() -> int:
@@ -61,8 +63,12 @@ def main() -> int:
     if options.batch_size < 1:
         raise ValueError(f"--batch-size is {options.batch_size}, expected at least 1")
 
+    if options.curves and not options.output_folder:
+        raise ValueError("--curves are a picture and a file of figures: give the --output-folder they go to")
+
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
     from kdltr_core.evaluation import open_benchmarks, open_readers, read_benchmarks, write_evaluation
+    from kdltr_core.robustness import measure_robustness
     from kdltr_core.world import World
     from pipelines.progress import progress_bar, say
 
@@ -87,6 +93,11 @@ def main() -> int:
     if options.output_folder:
         write_evaluation(options.output_folder, table, packs)
         say(f"table, readings of every word and example words: {options.output_folder}")
+    if options.curves:
+        curves = measure_robustness(
+            readers, packs, batch_size=options.batch_size, protocol=options.protocol, progress=progress_bar("curves")
+        )
+        curves.write(options.output_folder)
     return 0
 
 

@@ -153,6 +153,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(places, evaluate, tmp_path):
         ((teacher_file(RunConfig()), *words), "does not say which recognizer"),
         ((good, good, *words), "given twice"),
         ((good, "--batch-size", 0, *words), "--batch-size is 0"),
+        ((good, "--curves", *words), "--output-folder"),
         ((good, "--output-folder", tmp_path / "file", *words), "cannot be written"),
         ((good, "--data.max-label-length", 99, *words), "data.max_label_length is 99"),
         ((good, "--data.benchmark-roots", tmp_path / "torn"), "no LMDB"),
