@@ -156,7 +156,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(places, evaluate, tmp_path):
         ((good, "--curves", *words), "--output-folder"),
         ((good, "--output-folder", tmp_path / "file", *words), "cannot be written"),
         ((good, "--data.max-label-length", 99, *words), "data.max_label_length is 99"),
-        ((good, "--data.benchmark-roots", tmp_path / "torn"), "no LMDB"),
+        ((good, "--data.benchmark-roots", tmp_path / "torn"), "is not an LMDB"),
         ((good, "--data.benchmark-roots", _empty_lmdb(tmp_path / "empty")), "empty"),
     ]:
         code, out, err = evaluate(*arguments)
