@@ -42,7 +42,7 @@ class ExampleGroup:
 def choose_examples(table: BenchmarkTable, num_examples: int = 20) -> list[ExampleGroup]:
     """A mix of fates, the same for the same readings: two fifths of what only the student reads, a fifth of each other.
 
-    What a fate cannot fill is left to the others, in order. Words of three characters and more come first, and no
+    What a fate cannot fill is shared out to the others. Words of three characters and more come first, and no
     label twice where there are enough others.
 
     Raises: ValueError if the table has no readings or no student.
@@ -57,8 +57,8 @@ def choose_examples(table: BenchmarkTable, num_examples: int = 20) -> list[Examp
     else:
         fates = [
             ("Only the student is right", 0.4, lambda s, t: s and not t),
-            ("Both right", 0.2, lambda s, t: s and t),
-            ("Both wrong", 0.2, lambda s, t: not s and not t),
+            ("Student and enlarged teacher both right", 0.2, lambda s, t: s and t),
+            ("Student and enlarged teacher both wrong", 0.2, lambda s, t: not s and not t),
             ("Only the enlarged teacher is right", 0.2, lambda s, t: t and not s),
         ]
     members: list[list[Reading]] = [[] for _ in fates]
@@ -118,9 +118,12 @@ def draw_examples(
 
 
 def _share_out(wanted: Sequence[int], available: Sequence[int], total: int) -> list[int]:
+    """As wanted where there are enough; what is then missing of the total, one by one from those that have more."""
     sizes = [min(w, a) for w, a in zip(wanted, available, strict=True)]
-    for i, there in enumerate(available):
-        sizes[i] += min(there - sizes[i], max(total - sum(sizes), 0))
+    while sum(sizes) < min(total, sum(available)):
+        for i, there in enumerate(available):
+            if sizes[i] < there and sum(sizes) < total:
+                sizes[i] += 1
     return sizes
 
 

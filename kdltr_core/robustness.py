@@ -105,7 +105,7 @@ class RobustnessCurves:
                 axes.fill_between(
                     STRENGTHS[name], values - errors, values + errors, color=colour, alpha=0.15, linewidth=0
                 )
-            axes.set_ylim(0, 100)
+            axes.set(ylim=(0, 100), xticks=STRENGTHS[name])
             style_axes(axes)
             axes.set_xlabel(_AXES[name], color=GREY)
         panels[0].set_title(f"word accuracy, % of {self.num_words} words", loc="left", fontsize=11, color=INK)

@@ -43,13 +43,14 @@ def _table(num_student, num_both, num_none, num_teacher, labels=None):
     ("fates", "shown"),
     [
         ((50, 50, 50, 50), (8, 4, 4, 4)),
-        ((2, 50, 50, 50), (2, 10, 4, 4)),  # what a fate cannot fill goes to the next that can
+        ((2, 50, 50, 50), (2, 6, 6, 6)),  # what a fate cannot fill is shared out to the others
         ((50, 0, 0, 0), (20, 0, 0, 0)),
         ((3, 1, 0, 2), (3, 1, 0, 2)),  # fewer words than are asked for
     ],
 )
 def test_examples_are_a_mix_led_by_what_only_the_student_reads(fates, shown):
-    headings = ("Only the student is right", "Both right", "Both wrong", "Only the enlarged teacher is right")
+    both = "Student and enlarged teacher both"
+    headings = ("Only the student is right", f"{both} right", f"{both} wrong", "Only the enlarged teacher is right")
     expected = [(h, n, k) for h, n, k in zip(headings, fates, shown, strict=True) if k]
     groups = choose_examples(_table(*fates), 20)
     assert [(g.heading, g.num_words, len(g.examples)) for g in groups] == expected
