@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import subprocess
 from pathlib import Path
@@ -49,15 +50,29 @@ def check_words(config: RunConfig, words: WordData) -> None:
         )
 
 
+def summary(words: WordData) -> list[str]:
+    """How many words there are for what, and what had to be left out."""
+    sets = ", ".join(f"{name} {len(pack)}" for name, pack in words.benchmarks.items())
+    dropped = [f"{root}: {report.describe()}" for root, report in words.dropped.items() if report.num_dropped]
+    return [f"{len(words.train)} training pairs, {len(words.validation)} held out; benchmarks: {sets}", *dropped]
+
+
 def describe(config: RunConfig, words: WordData) -> Description:
     """What the tracking server is told of the run before it starts."""
-    tags = {"recipe": config.recipe or "none", "git_commit": git_commit()}
+    commit = git_commit()
+    tags = {"recipe": config.recipe or "none", "git_commit": commit, "mlflow.source.git.commit": commit}
+    tags |= {
+        "mlflow.source.name": "pipelines/train.py",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": getpass.getuser(),
+    }
     for option in ("teacher_weights", "student_weights"):
         if digest := _digest(config, option):
             tags[f"{option}_sha256"] = digest
     notes = [_note(pack, "training") for pack in words.train.packs]
     notes += [_note(pack, "testing") for pack in words.benchmarks.values()]
-    tags |= {f"data.{note.name}.{note.context}": note.fingerprint for note in notes}
+    for context in ("training", "testing"):
+        tags[f"data_{context}"] = ", ".join(f"{n.name} {n.fingerprint}" for n in notes if n.context == context)
     return Description(config.name, config.flatten(), tags, notes)
 
 

@@ -68,7 +68,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.path / ".lock", timeout=0):
-                if not self.has_begun:
+                if self._changes():
                     for left_over in (self.journal, self.path / "tracking.json"):
                         left_over.unlink(missing_ok=True)
                 (self.path / "finished.json").unlink(missing_ok=True)
@@ -90,20 +90,21 @@ class RunFolder:
         return {"num_steps": self.config.num_steps, "num_epochs": self.config.num_epochs}
 
     def _refuse_another_config(self) -> None:
-        earlier = self._earlier()
-        if not self.has_begun or earlier is None:
-            return
-        now = self.config.flatten()
-        changed = [
-            f"{name} {earlier[name]!r}, now {value!r}"
-            for name, value in now.items()
-            if name not in FREE_FIELDS and name in earlier and earlier[name] != value
-        ]
-        if changed:
+        changes = self._changes()
+        if changes and self.has_begun:
             raise ValueError(
-                f"the run in {self.path} was begun with {'; '.join(changed)}. Give another --name for a new run, "
+                f"the run in {self.path} was begun with {'; '.join(changes)}. Give another --name for a new run, "
                 "or the same values to go on with this one"
             )
+
+    def _changes(self) -> list[str]:
+        """What makes this another run than the one the folder was made for; nothing in a new folder."""
+        earlier = self._earlier() or {}
+        return [
+            f"{name} {earlier[name]!r}, now {value!r}"
+            for name, value in self.config.flatten().items()
+            if name not in FREE_FIELDS and name in earlier and earlier[name] != value
+        ]
 
     def _earlier(self) -> dict[str, object] | None:
         """The fields in the folder's config.yaml, those of an older version among them; None without a legible file."""

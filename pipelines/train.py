@@ -21,19 +21,21 @@ def main() -> int:
     config = parse_run(sys.argv[1:], "train.py", ABOUT)
 
     # Not at the top: torch, ray and mlflow take seconds, which --help and a mistyped option need not wait for.
-    from pipelines.checks import check_files
     from pipelines.progress import say
     from pipelines.run_folder import RunFolder
+
+    folder = RunFolder(config)
+    if folder.is_finished:
+        say(f"The run {config.name} is finished. Its table is in {folder.table}; another --name begins another run.")
+    from pipelines.checks import check_files
     from pipelines.tracking import Tracker
 
-    check_files(config)
-    folder = RunFolder(config)
     tracker = Tracker(folder.path, config.tracking_uri, config.experiment, say)
     if folder.is_finished:
-        print(f"The run {config.name} is finished. Its table is in {folder.table}; another --name begins another run.")
-        if tracker.owes:
-            tracker.end("FINISHED", folder.artifacts)
+        if tracker.owes and tracker.end("FINISHED", folder.artifacts):
+            say(f"MLflow now has all of it: {tracker.where}")
         return 0
+    check_files(config)
     with folder.claim():
         say(f"{'Going on with' if folder.has_begun else 'Beginning'} the run in {folder.path}")
         train(config, folder, tracker)
@@ -53,15 +55,17 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     """
     from kdltr_core.data.words import open_words
     from kdltr_core.engine import total_steps
-    from pipelines.checks import check_words, describe
+    from pipelines.checks import check_words, describe, summary
     from pipelines.cluster import connect, train_on
-    from pipelines.progress import Follower, progress_bar
+    from pipelines.progress import Follower, progress_bar, say
     from pipelines.worker import charset_of, read_refusal, train_worker
 
     cluster = connect()
     cluster.check(config.workers)
     words = open_words(config.data, charset_of(config), progress=progress_bar("preparing words"))
     check_words(config, words)
+    for sentence in summary(words):
+        say(sentence)
     settings: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "run_folder": str(folder.path),

@@ -1,0 +1,166 @@
+"""``pipelines/train.py`` as a user runs it, on Ray workers and rendered words."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from mlflow import MlflowClient
+
+import pipelines
+from kdltr_core import load_student
+from kdltr_core.config import RunConfig
+from kdltr_core.data.words import open_words
+from kdltr_core.report import BenchmarkTable
+from pipelines import worker
+from pipelines.checks import check_files, check_words, git_commit
+from pipelines.cluster import Cluster
+from pipelines.journal import read_records
+from pipelines.progress import headline
+from pipelines.worker import charset_of, read_refusal, train_worker
+
+TRAIN = Path(pipelines.__path__[0]) / "train.py"
+STEPS = 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data.train_roots": ("/nowhere",)}, "--data.train-roots names /nowhere"),
+        ({"data.benchmark_roots": ("/nowhere",)}, "--data.benchmark-roots names /nowhere"),
+        ({"recognizer.teacher_weights": "/nowhere.pt"}, "/nowhere.pt"),
+        ({"recognizer.student_weights": "/nowhere.pt"}, "--recognizer.student-weights names /nowhere.pt"),
+        ({"recognizer.name": "parseq"}, "--recognizer.teacher-weights FILE"),
+    ],
+)
+def test_what_is_not_there_is_found_out_before_anything_is_prepared(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check_files(RunConfig().override(changes))
+
+
+def test_a_supervised_student_with_random_weights_needs_no_teacher() -> None:
+    changes = {"recognizer.name": "parseq", "recognizer.student_start": "random", "objective.name": "supervised"}
+    check_files(RunConfig().override(changes))
+
+
+def test_fewer_pairs_than_a_batch_are_refused(tmp_path: Path) -> None:
+    data = {"num_rendered_train": 64, "num_rendered_benchmark": 16, "cache_folder": str(tmp_path)}
+    config = RunConfig().override({f"data.{name}": value for name, value in data.items()})
+    with pytest.raises(ValueError, match=r"\d+ training pairs are fewer than optim.batch_size 64"):
+        check_words(config, open_words(config.data, charset_of(config)))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "workers", "said"),
+    [
+        (Cluster(num_cpus=2, num_gpus=0, num_nodes=1), 2, ""),
+        (Cluster(num_cpus=2, num_gpus=0, num_nodes=1), 3, "--workers 3 takes as many CPUs and there are 2"),
+        (Cluster(num_cpus=16, num_gpus=1, num_nodes=1), 2, "--workers 2 takes as many GPUs and there is 1"),
+        (Cluster(num_cpus=1, num_gpus=4, num_nodes=2), 4, ""),
+    ],
+)
+def test_more_workers_than_the_machine_has_room_for_are_refused(cluster: Cluster, workers: int, said: str) -> None:
+    if said:
+        with pytest.raises(ValueError, match=said):
+            cluster.check(workers)
+    else:
+        cluster.check(workers)
+
+
+def test_what_a_worker_refuses_is_kept_for_the_driver_and_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def refuse(settings: dict[str, object]) -> dict[str, object]:
+        tries.append(settings)
+        raise ValueError("the teacher does not fit")
+
+    monkeypatch.setattr(worker, "_train", refuse)
+    settings = {"run_folder": str(tmp_path), "attempt": "1", "config": {}, "run_id": ""}
+    with pytest.raises(ValueError, match="does not fit"):
+        train_worker(settings)
+    assert train_worker(settings) == {}  # the group that Ray rebuilds
+    assert read_refusal(tmp_path, "1") == "the teacher does not fit"
+    assert read_refusal(tmp_path, "2") == ""
+    with pytest.raises(ValueError, match="does not fit"):
+        train_worker(settings | {"attempt": "2"})  # the same command again, maybe with another file in that place
+    assert len(tries) == 2
+
+
+def test_the_bar_shows_what_is_known() -> None:
+    assert headline({}) == ""
+    known = {"train/loss": 1.2345, "train/images_per_second": 45.6, "validation/word_accuracy": 67.89}
+    assert headline(known) == "loss 1.234, 46 images/s, validation 67.9 %"
+
+
+def test_the_commit_of_the_code_is_known_or_said_to_be_unknown() -> None:
+    assert git_commit() == "unknown" or len(git_commit().removesuffix("-dirty")) == 40
+
+
+@pytest.mark.slow
+def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tracked_run(tmp_path: Path) -> None:
+    """Every step is recorded once, MLflow has one run, and the finished run started again says so."""
+    run = tmp_path / "runs" / "demo"
+    # fmt: off
+    command = [
+        sys.executable, str(TRAIN), "demo", "--num-steps", str(STEPS), "--optim.batch-size", "16",
+        "--log-every", "1", "--validate-every", "4", "--checkpoint-every", "2", "--objective.num-permutations", "2",
+        "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16", "--data.cache-folder", "cache",
+    ]
+    # fmt: on
+    environment = {**os.environ, "RAY_ADDRESS": ""}
+    first = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+    wait_until(lambda: (run / "checkpoints" / "step-00000002").exists() or first.poll() is not None)
+    assert first.poll() is None, "it ended before it could be killed"
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    reached = max(record.step for record in read_records(run / "metrics.jsonl")[0])
+    assert 2 <= reached < STEPS
+
+    second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+    assert second.returncode == 0, second.stderr
+    assert "Going on with the run" in second.stderr
+    table = BenchmarkTable.from_json((run / "evaluation" / "table.json").read_text())
+    assert [column.key for column in table.columns] == ["teacher_high_res", "teacher_enlarged", "student_low_res"]
+    assert table.num_words == 16
+    assert table.to_markdown() in second.stdout
+    assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db" in second.stdout
+    readings = pq.read_table(run / "evaluation" / "predictions.parquet")
+    assert readings.num_rows == 16
+    assert (run / "evaluation" / "examples.png").read_bytes().startswith(b"\x89PNG")
+    assert callable(load_student(run / "student"))
+
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiment = client.get_experiment_by_name("kdltr")
+    assert experiment is not None
+    (tracked,) = client.search_runs([experiment.experiment_id])
+    assert (tracked.info.status, tracked.data.tags["resumed"]) == ("FINISHED", "1")
+    history = client.get_metric_history(tracked.info.run_id, "train/loss")
+    assert sorted(point.step for point in history) == list(range(1, STEPS + 1))
+    history = client.get_metric_history(tracked.info.run_id, "validation/word_accuracy")
+    assert sorted(point.step for point in history) == [0, 4, 8]
+    paths = {artifact.path for artifact in client.list_artifacts(tracked.info.run_id, "evaluation")}
+    assert paths >= {f"evaluation/{name}" for name in ("table.md", "table.json", "predictions.parquet", "examples.png")}
+
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0
+    assert "is finished" in again.stderr
+    assert str(run / "evaluation" / "table.md") in again.stderr
+    assert json.loads((run / "tracking.json").read_text())["starts"] == 2
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 600) -> None:
+    for _ in range(int(seconds / 0.2)):
+        if condition():
+            return
+        time.sleep(0.2)
+    raise AssertionError("it did not happen in time")
