@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, DegradationName
-from kdltr_core.data.degrade import degrade
+from kdltr_core.data.degrade import DEGRADATION_VERSION, degrade
 from kdltr_core.data.drops import DropReport, RecordError
 from kdltr_core.data.images import decode_image, resize
 from kdltr_core.data.lmdb_store import LmdbStore
@@ -95,7 +95,7 @@ def _fingerprint(root: Path, degradation: str, max_label_length: int) -> str:
         "format_version": FORMAT_VERSION,
         "sizes": [HIGH_RES_SIZE, LOW_RES_SIZE],
         "resampling": "bicubic",
-        "degradation": degradation,
+        "degradation": [degradation, DEGRADATION_VERSION] if degradation != "none" else [],
         "max_label_length": max_label_length,
     }
     return hashlib.blake2b(json.dumps(decides).encode(), digest_size=16).hexdigest()

@@ -22,6 +22,9 @@ from kdltr_core.data.render import render_pairs
 
 Progress = Callable[[int, int], None]
 
+# Raise it when render_pairs draws other pictures from the same seed, so that cached ones are drawn anew.
+RENDERING_VERSION = 1
+
 
 class TrainingPairs:
     """Rows of several packs, seen as one set.
@@ -196,7 +199,7 @@ def _benchmark_roots(config: DataConfig, progress: Progress | None) -> list[Path
 
 def _rendered(config: DataConfig, name: str, num_pairs: int, seed: int, progress: Progress | None) -> Path:
     """The LMDB of rendered words, made by the first process that asks; even seeds train, odd ones test."""
-    folder = Path(config.cache_folder).expanduser() / f"rendered-{num_pairs}-pairs-seed-{seed}"
+    folder = Path(config.cache_folder).expanduser() / f"rendered-v{RENDERING_VERSION}-{num_pairs}-pairs-seed-{seed}"
     root = folder / f"rendered_{name}"
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder / f"{name}.lock"):

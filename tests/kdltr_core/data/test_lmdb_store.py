@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from kdltr_core.data.drops import RecordError
+from kdltr_core.data.lmdb_store import LmdbStore
+from tests.kdltr_core.data.sets import drawn, paired_records, png, single_records, write_records
+
+
+def test_both_layouts_are_detected_and_read_by_one_based_keys(tmp_path: Path) -> None:
+    single = LmdbStore.open(write_records(tmp_path / "single", single_records(["Ab", "c!"])))
+    paired = LmdbStore.open(write_records(tmp_path / "paired", paired_records(["Ab", "c!", "d"])))
+    assert (single.kind, len(single), single.label(1), single.label(2)) == ("single", 2, "Ab", "c!")
+    assert single.image(2) == png(drawn(2))
+    assert (paired.kind, len(paired), paired.label(3)) == ("paired", 3, "d")
+    assert paired.high_res(3) == png(drawn(3))
+    assert paired.low_res(3) == png(drawn(3, 45, 15))
+    for outside in (0, 3):
+        with pytest.raises(IndexError, match="samples 1 to 2"):
+            single.label(outside)
+    with pytest.raises(ValueError, match="single set"):
+        single.low_res(1)
+
+
+def _without(records: dict[str, bytes], *keys: str) -> dict[str, bytes]:
+    return {key: value for key, value in records.items() if key not in keys}
+
+
+@pytest.mark.parametrize(
+    ("records", "sentence"),
+    [
+        (_without(single_records(["a"]), "num-samples"), "has no 'num-samples' record"),
+        ({"img-1": b"x", "img-2": b"y", "num-samples": b"2"}, "found 'img-1', 'img-2', .*expected 'image-%09d' or"),
+        ({"num-samples": b"0"}, "empty set: num-samples is 0"),
+        ({}, "without any record"),
+        (single_records(["a"]) | {"num-samples": b"many"}, "'num-samples' is b'many'"),
+        (single_records(["a"]) | {"num-samples": b"-3"}, "num-samples is -3"),
+    ],
+)
+def test_what_is_not_a_usable_set_is_refused_with_its_root(
+    tmp_path: Path, records: dict[str, bytes], sentence: str
+) -> None:
+    root = write_records(tmp_path / "broken_set", records)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        LmdbStore.open(root)
+    assert str(root) in str(caught.value)
+
+
+def test_what_is_not_an_lmdb_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere"):
+        LmdbStore.open(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=f"no data.mdb in it.*convert {tmp_path}"):
+        LmdbStore.open(tmp_path)
+    (tmp_path / "data.mdb").write_bytes(b"not a data base" * 1000)
+    with pytest.raises(ValueError, match=f"{tmp_path} cannot be read as an LMDB"):
+        LmdbStore.open(tmp_path)
+
+
+def test_a_file_that_is_cut_short_is_refused_rather_than_crashing_later(tmp_path: Path) -> None:
+    root = write_records(tmp_path / "cut", single_records([f"word{i}" for i in range(50)]))
+    whole = (root / "data.mdb").read_bytes()
+    (root / "data.mdb").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"is cut short: data\.mdb has"):
+        LmdbStore.open(root)
+
+
+def test_missing_and_unreadable_records_say_which_and_why(tmp_path: Path) -> None:
+    records = _without(single_records(["a", "b", "c"]), "image-000000001", "label-000000002")
+    store = LmdbStore.open(write_records(tmp_path / "gaps", records | {"label-000000003": b"\xff\xfe"}))
+    for read, reason, key in (
+        (lambda: store.image(1), "missing image", "image-000000001"),
+        (lambda: store.label(2), "missing label", "label-000000002"),
+        (lambda: store.label(3), "corrupt label", "label-000000003"),
+    ):
+        with pytest.raises(RecordError) as caught:
+            read()
+        assert (caught.value.reason, caught.value.key) == (reason, key)
+
+
+def test_two_stores_of_one_folder_live_side_by_side(tmp_path: Path) -> None:
+    root = write_records(tmp_path / "shared", single_records(["a", "b"]))
+    first, second = LmdbStore.open(root), LmdbStore.open(root)
+    assert first.label(1) == second.label(1) == "a"
+    del first
+    assert second.label(2) == "b"
+
+
+def test_a_folder_may_be_written_anew_once_its_stores_are_gone(tmp_path: Path) -> None:
+    root = write_records(tmp_path / "set", single_records(["old"]))
+    store = LmdbStore.open(root)
+    assert store.label(1) == "old"
+    del store
+    (root / "data.mdb").unlink()
+    (root / "lock.mdb").unlink()
+    root.rmdir()
+    write_records(root, single_records(["new"]))
+    assert LmdbStore.open(root).label(1) == "new"
+
+
+def test_a_store_is_read_on_both_sides_of_a_fork(tmp_path: Path) -> None:
+    store = LmdbStore.open(write_records(tmp_path / "forked", single_records(["a", "b"])))
+    assert store.label(1) == "a"
+    child = os.fork()
+    if child == 0:
+        good = store.label(2) == "b" and LmdbStore.open(store.root).label(1) == "a"
+        os._exit(0 if good else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert store.label(2) == "b"
+
+
+def _second_label(store: LmdbStore) -> str:
+    return store.label(2)
+
+
+def test_a_store_is_sent_to_a_spawned_process(tmp_path: Path) -> None:
+    store = LmdbStore.open(write_records(tmp_path / "spawned", single_records(["a", "b"])))
+    assert pickle.loads(pickle.dumps(store)).label(1) == "a"
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
+        assert processes.submit(_second_label, store).result() == "b"

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kdltr_core.charset import Charset36, Charset94
+from kdltr_core.data.batch import Batch, encode_targets
+from kdltr_core.data.loader import degradation_seeds, evaluation_batches, training_batches
+from kdltr_core.data.packed import build_pack
+from kdltr_core.data.sampler import EpochSampler
+from kdltr_core.data.words import TrainingPairs
+from tests.kdltr_core.data.sets import single_records, write_records
+
+LABELS = ["a", "bc", "def", "ghij", "klmno", "pqrstu", "vwx's", "y", "zz", "0123456789"]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> TrainingPairs:
+    pack = build_pack(write_records(tmp_path / "set", single_records(LABELS)), cache_folder=tmp_path / "cache")
+    return TrainingPairs([pack], np.arange(len(pack)), "published", "train")
+
+
+def all_batches(pairs: TrainingPairs, **options: int) -> list[tuple[int, Batch]]:
+    given = {"seed": 1, "num_steps": 12} | options
+    return list(training_batches(pairs, EpochSampler(len(pairs), 4, seed=2), Charset36, **given))
+
+
+def assert_same(one: Batch, other: Batch) -> None:
+    assert one.labels == other.labels
+    for name in ("high_res", "low_res", "targets", "lengths"):
+        assert torch.equal(getattr(one, name), getattr(other, name))
+
+
+def test_steps_come_in_order_with_the_samplers_rows(pairs: TrainingPairs) -> None:
+    sampler = EpochSampler(len(pairs), 4, seed=2)
+    batches = all_batches(pairs)
+    assert [step for step, _ in batches] == list(range(12))
+    for step, batch in batches:
+        indices, epochs = sampler.indices(step)
+        assert batch.labels == tuple(LABELS[i] for i in indices)
+        high_res, low_res = pairs.gather(indices, degradation_seeds(1, epochs, indices))
+        targets, lengths = encode_targets(batch.labels, Charset36)
+        assert_same(batch, Batch(high_res, low_res, batch.labels, targets, lengths))
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_a_resumed_loader_goes_on_as_an_uninterrupted_one(pairs: TrainingPairs, num_threads: int) -> None:
+    """Even in the middle of an epoch, and with another number of threads."""
+    whole = all_batches(pairs)
+    for start in (1, 7):
+        rest = all_batches(pairs, start_step=start, num_threads=num_threads)
+        assert [step for step, _ in rest] == list(range(start, 12))
+        for (_, expected), (_, found) in zip(whole[start:], rest, strict=True):
+            assert_same(expected, found)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_share_the_global_batch_without_overlap_and_agree_on_its_width(
+    pairs: TrainingPairs, world_size: int
+) -> None:
+    whole = all_batches(pairs)
+    shares = [all_batches(pairs, rank=rank, world_size=world_size) for rank in range(world_size)]
+    for step, batch in whole:
+        for rank in range(world_size):
+            share = shares[rank][step][1]
+            rows = slice(rank, None, world_size)
+            expected = Batch(
+                batch.high_res[rows], batch.low_res[rows], batch.labels[rows], batch.targets[rows], batch.lengths[rows]
+            )
+            assert_same(share, expected)
+
+
+def test_degradation_is_another_in_every_epoch_for_every_row_and_seed() -> None:
+    epochs, rows = (grid.ravel() for grid in np.meshgrid(np.arange(50), np.arange(200)))
+    seeds = np.concatenate([degradation_seeds(seed, epochs, rows) for seed in range(3)])
+    assert len(np.unique(seeds)) == 3 * 50 * 200
+    some = degradation_seeds(1, np.array([3]), np.array([5]))
+    assert some == degradation_seeds(1, np.array([2, 3]), np.array([9, 5]))[1]
+
+
+def loader_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("loader")]
+
+
+def test_closing_the_iterator_ends_its_threads(pairs: TrainingPairs) -> None:
+    sampler = EpochSampler(len(pairs), 4)
+    batches = training_batches(pairs, sampler, Charset36, seed=0, num_steps=10**9, num_threads=2)
+    next(batches)
+    assert loader_threads()
+    batches.close()  # type: ignore[attr-defined]
+    assert not loader_threads()
+
+
+def test_only_a_few_batches_are_made_ahead(pairs: TrainingPairs) -> None:
+    made: list[int] = []
+
+    class Counting(EpochSampler):
+        def indices(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+            made.append(step)
+            return super().indices(step)
+
+    batches = training_batches(pairs, Counting(len(pairs), 4), Charset36, seed=0, num_steps=1000, num_threads=2)
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+    assert max(made) <= 5
+
+
+def test_an_error_in_a_thread_reaches_the_consumer_in_its_place(
+    pairs: TrainingPairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gather, broken = pairs.gather, EpochSampler(len(pairs), 4, seed=2).indices(3)[0]
+
+    def failing(indices: np.ndarray, seeds: np.ndarray | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        if (indices == broken).all():
+            raise OSError("the disk is gone")
+        return gather(indices, seeds)
+
+    monkeypatch.setattr(pairs, "gather", failing)
+    batches = training_batches(pairs, EpochSampler(len(pairs), 4, seed=2), Charset36, seed=1, num_steps=12)
+    assert [next(batches)[0] for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches)
+    assert not loader_threads()
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 7, 16])
+def test_every_image_is_evaluated_once_whatever_the_world_size(pairs: TrainingPairs, world_size: int) -> None:
+    seen = []
+    for rank in range(world_size):
+        for indices, high_res, low_res in evaluation_batches(pairs, 4, rank, world_size):
+            expected_high_res, expected_low_res = pairs.gather(indices)
+            assert torch.equal(high_res, expected_high_res)
+            assert torch.equal(low_res, expected_low_res)
+            assert 1 <= len(indices) <= 4
+            seen += indices.tolist()
+    assert sorted(seen) == list(range(len(LABELS)))
+
+
+def test_characters_outside_the_alphabet_are_dropped_from_targets_and_lengths(pairs: TrainingPairs) -> None:
+    """``vwx's`` is four letters and an end, and no end class stands inside it."""
+    batch = next(batch for _, batch in all_batches(pairs) if "vwx's" in batch.labels)
+    row = batch.labels.index("vwx's")
+    assert batch.lengths[row] == 5
+    assert Charset36.decode(batch.targets[row, 1:6].tolist()) == "vwxs"
+    assert next(iter(all_batches(pairs)))[1].high_res.dtype == torch.uint8
+
+
+def test_case_and_punctuation_stay_where_the_alphabet_has_them(pairs: TrainingPairs) -> None:
+    batches = training_batches(pairs, EpochSampler(10, 10), Charset94, seed=0, num_steps=1)
+    batch = next(batches)[1]
+    assert batch.lengths[batch.labels.index("vwx's")] == 6
