@@ -29,7 +29,7 @@ def teacher_file(config: RunConfig) -> Path:
         if config.recognizer.name not in BUNDLED_TEACHERS:
             raise ValueError(
                 f"no teacher for {config.recognizer.name} comes with the package; "
-                "give the official checkpoint's path as recognizer.teacher_weights, or choose recognizer.name parseq_tiny"
+                "give the official checkpoint as recognizer.teacher_weights, or choose recognizer.name parseq_tiny"
             )
         return Path(str(files("kdltr_core.assets") / BUNDLED_TEACHERS[config.recognizer.name]))
     path = Path(given).expanduser()
@@ -45,7 +45,9 @@ def load_teacher(config: RunConfig, device: torch.device) -> Recognizer:
     return teacher.eval().requires_grad_(False).to(device)
 
 
-def build_pair(config: RunConfig, pairs: TrainingPairs | None, device: torch.device) -> tuple[Recognizer, Recognizer | None]:
+def build_pair(
+    config: RunConfig, pairs: TrainingPairs | None, device: torch.device
+) -> tuple[Recognizer, Recognizer | None]:
     """Student with its first weights, and the teacher where the objective needs one.
 
     Args:
@@ -62,7 +64,9 @@ def build_pair(config: RunConfig, pairs: TrainingPairs | None, device: torch.dev
     if settings.student_weights:
         load_weights(student, Path(settings.student_weights).expanduser())
     elif teacher is not None and starts_from_teacher:
-        start_from_teacher(student, teacher, settings.student_start, _enlarge_map(student, teacher, config, pairs).to(device))
+        start_from_teacher(
+            student, teacher, settings.student_start, _enlarge_map(student, teacher, config, pairs).to(device)
+        )
     return student, teacher if needs_teacher(config.objective) else None
 
 
@@ -71,4 +75,6 @@ def _enlarge_map(student: Recognizer, teacher: Recognizer, config: RunConfig, pa
         return enlargement(student.patch_size, teacher.patch_size, config.recognizer.patch_resampling)
     rows = np.linspace(0, len(pairs) - 1, min(len(pairs), _PAIRS_TO_FIT)).astype(np.int64)
     high_res, low_res = pairs.gather(rows, rows)
-    return fit_enlargement(as_float(high_res) * 2 - 1, as_float(low_res) * 2 - 1, student.patch_size, teacher.patch_size)
+    return fit_enlargement(
+        as_float(high_res) * 2 - 1, as_float(low_res) * 2 - 1, student.patch_size, teacher.patch_size
+    )

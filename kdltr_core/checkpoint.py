@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -38,16 +37,25 @@ class CheckpointStore:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         place = self.folder / f"step-{step:08d}"
-        writing = Path(tempfile.mkdtemp(prefix=".writing-", dir=self.folder))
+        for left_over in self.folder.glob(".writing-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        writing = self.folder / f".writing-{step:08d}"
         try:
-            torch.save(state, writing / "state.pt")
+            writing.mkdir()
+            with (writing / "state.pt").open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
             summary = {"format": FORMAT, "step": step, "sha256": _sha256(writing / "state.pt")}
             (writing / "checkpoint.json").write_text(json.dumps(summary))
             if place.exists():
                 shutil.rmtree(place)
             os.replace(writing, place)
         except (OSError, RuntimeError) as error:
-            raise OSError(f"the checkpoint {place} could not be written ({error}); free some space or choose another output_folder") from error
+            raise OSError(
+                f"the checkpoint {place} could not be written ({error}); "
+                "free some space or choose another output_folder"
+            ) from error
         finally:
             shutil.rmtree(writing, ignore_errors=True)
         for old in self.steps()[: -self.keep_last]:
@@ -60,7 +68,7 @@ class CheckpointStore:
         return sorted(int(p.name.removeprefix("step-")) for p in self.folder.glob("step-*") if p.is_dir())
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest whole checkpoint, on the CPU; None if there is none. A damaged one is passed over with a warning."""
+        """The newest whole checkpoint, on the CPU; None without one. A damaged one is passed over with a warning."""
         for step in reversed(self.steps()):
             place = self.folder / f"step-{step:08d}"
             try:

@@ -24,34 +24,58 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Where the words come from and how they are prepared."""
 
-    train_roots: tuple[str, ...] = Field((), description="LMDB folders, or folders of LMDB folders; none: words are rendered")
-    benchmark_roots: tuple[str, ...] = Field((), description="LMDB folders the finished student is read on, one set each")
-    validation_share: float = Field(0.05, gt=0, lt=0.5, description="share of train held out, by a hash of the image, to choose the best checkpoint")
-    train_degradation: DegradationName = Field("published", description="what makes low_res of single training images worse, anew in every epoch")
-    benchmark_degradation: DegradationName = Field("published", description="what makes low_res of single benchmark images worse, fixed for each image")
+    train_roots: tuple[str, ...] = Field(
+        (), description="LMDB folders, or folders of LMDB folders; none: words are rendered"
+    )
+    benchmark_roots: tuple[str, ...] = Field(
+        (), description="LMDB folders the finished student is read on, one set each"
+    )
+    validation_share: float = Field(
+        0.05, gt=0, lt=0.5, description="share of train held out, by a hash of the image, to choose the best checkpoint"
+    )
+    train_degradation: DegradationName = Field(
+        "published", description="what makes low_res of single training images worse, anew in every epoch"
+    )
+    benchmark_degradation: DegradationName = Field(
+        "published", description="what makes low_res of single benchmark images worse, fixed for each image"
+    )
     max_label_length: int = Field(25, ge=1, le=25, description="samples with longer labels are dropped and reported")
     max_dropped_share: float = Field(0.02, ge=0, le=1, description="dropping a larger share of a set is an error")
     cache_folder: str = Field("~/.cache/kdltr", description="where packs and rendered words are kept")
     num_rendered_train: int = Field(6000, ge=64, description="pairs rendered for training where no train root is given")
-    num_rendered_benchmark: int = Field(600, ge=16, description="pairs rendered as benchmark where no benchmark root is given")
+    num_rendered_benchmark: int = Field(
+        600, ge=16, description="pairs rendered as benchmark where no benchmark root is given"
+    )
     render_seed: int = Field(0, ge=0, description="seed of the rendered words")
-    num_loader_threads: int = Field(1, ge=1, description="threads of every worker that gather and degrade ahead of the training step")
+    num_loader_threads: int = Field(
+        1, ge=1, description="threads of every worker that gather and degrade ahead of the training step"
+    )
 
 
 class RecognizerConfig(_Section):
     """Teacher and student."""
 
     name: RecognizerName = Field("parseq_tiny", description="family and size, of teacher and student")
-    teacher_weights: str = Field("bundled", description="checkpoint file of the teacher; 'bundled': the PARSeq-tiny that comes with the package")
-    student_start: Literal["teacher", "random_patch", "random"] = Field("teacher", description="the student's first weights: the teacher's with its patch kernel resampled, the teacher's with a random patch kernel, or all random")
+    teacher_weights: str = Field(
+        "bundled", description="checkpoint file of the teacher; 'bundled': the PARSeq-tiny that comes with the package"
+    )
+    student_start: Literal["teacher", "random_patch", "random"] = Field(
+        "teacher",
+        description="the student's first weights: the teacher's with its patch kernel resampled, "
+        "the teacher's with a random patch kernel, or all random",
+    )
     student_weights: str = Field("", description="checkpoint file the student starts from instead")
-    patch_resampling: Literal["nearest", "bilinear", "bicubic", "least_squares"] = Field("bilinear", description="how the teacher's patch kernel is made to fit low_res patches")
+    patch_resampling: Literal["nearest", "bilinear", "bicubic", "least_squares"] = Field(
+        "bilinear", description="how the teacher's patch kernel is made to fit low_res patches"
+    )
 
 
 class ObjectiveConfig(_Section):
     """The terms of the loss and their weights; a term of weight 0 is not computed."""
 
-    name: Literal["distillation", "supervised"] = Field("distillation", description="distillation: all four terms; supervised: cross entropy only, no teacher")
+    name: Literal["distillation", "supervised"] = Field(
+        "distillation", description="distillation: all four terms; supervised: cross entropy only, no teacher"
+    )
     visual_focus: float = Field(4.0, ge=0, description="weight")
     semantic_contrast: float = Field(2.0, ge=0, description="weight")
     soft_logits: float = Field(20.0, ge=0, description="weight")
@@ -59,12 +83,18 @@ class ObjectiveConfig(_Section):
     soft_temperature: float = Field(4.0, gt=0, description="temperature of the soft logits")
     contrast_temperature: float = Field(0.1, gt=0, description="temperature of the semantic contrast")
     contrast_group: int = Field(64, ge=1, description="images contrasted with one another")
-    sequence_mix: float = Field(0.2, ge=0, le=1, description="share of the sequence-level distribution in the soft target")
-    sequence_threshold: float = Field(0.1, ge=0, le=1, description="least probability of the best path for that share to be mixed in")
+    sequence_mix: float = Field(
+        0.2, ge=0, le=1, description="share of the sequence-level distribution in the soft target"
+    )
+    sequence_threshold: float = Field(
+        0.1, ge=0, le=1, description="least probability of the best path for that share to be mixed in"
+    )
     num_paths: int = Field(6, ge=1, description="best decoding paths of the sequence-level distribution")
     branching: int = Field(3, ge=1, description="most likely classes tried at every step of a path")
     log_prob_floor: float = Field(-10.0, lt=0, description="the student's log-probabilities are clamped at this")
-    num_permutations: int = Field(6, ge=1, description="permutations of the characters in every step, mirrored ones counted (PARSeq)")
+    num_permutations: int = Field(
+        6, ge=1, description="permutations of the characters in every step, mirrored ones counted (PARSeq)"
+    )
     projector_width: int = Field(256, ge=1, description="hidden width of the projector's LSTM, each direction")
 
 
@@ -76,20 +106,31 @@ class OptimConfig(_Section):
     fast_learning_rate: float = Field(1e-4, gt=0, description="of patch embedding and projector")
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam")
     beta2: float = Field(0.999, ge=0, lt=1, description="Adam")
-    schedule: Literal["step", "cosine", "constant"] = Field("step", description="step: times decay_factor every decay_epochs; cosine: to zero at the last step")
+    schedule: Literal["step", "cosine", "constant"] = Field(
+        "step", description="step: times decay_factor every decay_epochs; cosine: to zero at the last step"
+    )
     decay_epochs: float = Field(25.0, gt=0, description="epochs between two decays of the step schedule")
     decay_factor: float = Field(0.1, gt=0, le=1, description="of the step schedule")
     warmup_steps: int = Field(0, ge=0, description="steps in which the rates rise linearly from zero")
     clip_norm: float = Field(0.25, gt=0, description="largest gradient norm")
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="exponential moving average of the student, which is then what is read and exported; 0: none")
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="exponential moving average of the student, which is then what is read and exported; 0: none",
+    )
     max_nonfinite: int = Field(10, ge=1, description="non-finite losses in a row after which the run stops")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="autocast type; auto: bfloat16 on a GPU, float32 on a CPU")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="autocast type; auto: bfloat16 on a GPU or a CPU that multiplies it natively, else float32"
+    )
 
 
 class RunConfig(_Section):
     """A training run."""
 
-    name: str = Field("", description="of the run and its folder; empty: the recipe's. The same name again resumes the run")
+    name: str = Field(
+        "", description="of the run and its folder; empty: the recipe's. The same name again resumes the run"
+    )
     recipe: str = Field("", description="the recipe this config came from")
     output_folder: str = Field("runs", description="run folders are made here")
     seed: int = Field(0, ge=0, description="order, permutations, dropout and degradation follow from it")
@@ -99,7 +140,9 @@ class RunConfig(_Section):
     validate_every: int = Field(400, ge=1, description="steps between two readings of the validation split")
     checkpoint_every: int = Field(400, ge=1, description="steps between two checkpoints")
     log_every: int = Field(10, ge=1, description="steps between two records of the loss")
-    benchmark_every: int = Field(0, ge=0, description="steps between two readings of the benchmarks; 0: at the end only")
+    benchmark_every: int = Field(
+        0, ge=0, description="steps between two readings of the benchmarks; 0: at the end only"
+    )
     keep_last: int = Field(2, ge=1, description="checkpoints kept beside the best")
     evaluation_batch_size: int = Field(128, ge=1, description="images read at a time by every worker")
     max_failures: int = Field(3, ge=0, description="times a lost worker group is rebuilt")
@@ -157,7 +200,9 @@ class RunConfig(_Section):
         except (OSError, yaml.YAMLError) as error:
             raise ValueError(f"{path} cannot be read as YAML: {error}") from error
         if not isinstance(tree, dict):
-            raise ValueError(f"{path} holds {type(tree).__name__}, expected the fields of a run as in a run's config.yaml")
+            raise ValueError(
+                f"{path} holds {type(tree).__name__}, expected the fields of a run as in a run's config.yaml"
+            )
         return _validated(tree, f"{path}: ")
 
 
@@ -180,6 +225,7 @@ def _explain(error: Any) -> str:
         return f"unknown field {dotted!r}{nearest(dotted, RunConfig().flatten())}"
     if error["type"] == "literal_error":
         choices = [c.strip("' ") for c in error["ctx"]["expected"].replace(" or ", ",").split(",")]
-        return f"{dotted} is {error['input']!r}, expected {error['ctx']['expected']}{nearest(str(error['input']), choices)}"
+        expected = error["ctx"]["expected"] + nearest(str(error["input"]), choices)
+        return f"{dotted} is {error['input']!r}, expected {expected}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{dotted} is {error['input']!r}: {message}" if dotted else message

@@ -156,9 +156,16 @@ class _Run:
         if self.step == 0:
             self._validate()
         batches = training_batches(
-            self.words.train, self.sampler, self.distiller.student.charset, seed=config.seed, rank=self.world.rank,
-            world_size=self.world.size, start_step=self.step, num_steps=self.num_steps, num_threads=config.data.num_loader_threads,
-        )  # fmt: skip
+            self.words.train,
+            self.sampler,
+            self.distiller.student.charset,
+            seed=config.seed,
+            rank=self.world.rank,
+            world_size=self.world.size,
+            start_step=self.step,
+            num_steps=self.num_steps,
+            num_threads=config.data.num_loader_threads,
+        )
         self.meters.restart_clock()
         for step, batch in batches:
             self._train_step(step, batch)
@@ -209,7 +216,8 @@ class _Run:
             broken = [name for name in values if name != "learning_rate" and not math.isfinite(values[name])]
             raise TrainingDiverged(
                 f"the loss or its gradient was not finite in {bad_in_row} steps in a row up to step {self.step} "
-                f"(not finite: {', '.join(broken) or 'the gradient alone'}); lower optim.learning_rate, or set the weight of that term to 0"
+                f"(not finite: {', '.join(broken) or 'the gradient alone'}); "
+                "lower optim.learning_rate, or set the weight of that term to 0"
             )
 
     def _reader(self) -> Recognizer:
@@ -249,7 +257,9 @@ class _Run:
 
     def _read(self, reader: Recognizer, pairs: Any) -> list[str]:
         size = self.config.evaluation_batch_size
-        return read_words(reader, pairs, "low_res", batch_size=size, world=self.world, precision=self.config.optim.precision)
+        return read_words(
+            reader, pairs, "low_res", batch_size=size, world=self.world, precision=self.config.optim.precision
+        )
 
     def _save(self) -> None:
         if self.world.is_main:

@@ -13,7 +13,8 @@ from kdltr_core.config import OptimConfig
 
 def build_optimiser(distiller: nn.Module, config: OptimConfig) -> torch.optim.Adam:
     """Adam with two groups: the student, and what starts from nothing or nearly so (patch embedding, projector)."""
-    fast, slow = [], []
+    fast: list[nn.Parameter] = []
+    slow: list[nn.Parameter] = []
     for name, parameter in distiller.named_parameters():
         (fast if "patch_embed" in name or name.startswith("projector.") else slow).append(parameter)
     groups = [

@@ -20,7 +20,9 @@ from kdltr_core.recognizers.weights import describe, load_weights, read_metadata
 STUDENT_FILE = "student.safetensors"
 
 
-def export_student(folder: Path, student: Recognizer, state: Mapping[str, Tensor], config: RunConfig, **notes: str) -> Path:
+def export_student(
+    folder: Path, student: Recognizer, state: Mapping[str, Tensor], config: RunConfig, **notes: str
+) -> Path:
     """Write weights and config into a folder; each file is replaced whole. Returns the weights' path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / STUDENT_FILE
@@ -33,12 +35,14 @@ def export_student(folder: Path, student: Recognizer, state: Mapping[str, Tensor
 
 
 def find_student(path: str | Path) -> Path:
-    """The weights' file for a run's folder, a student's folder or the file itself. Raises: ValueError if none is there."""
+    """The weights of a run folder, a student folder or the file itself. Raises: ValueError if there are none."""
     path = Path(path).expanduser()
     for candidate in (path, path / STUDENT_FILE, path / "student" / STUDENT_FILE):
         if candidate.is_file() and candidate.suffix == ".safetensors":
             return candidate
-    raise ValueError(f"{path} is not a student: expected {STUDENT_FILE}, a folder that holds it, or the folder of a finished run")
+    raise ValueError(
+        f"{path} is not a student: expected {STUDENT_FILE}, a folder that holds it, or the folder of a finished run"
+    )
 
 
 def load_student_module(path: str | Path) -> Recognizer:
@@ -50,7 +54,9 @@ def load_student_module(path: str | Path) -> Recognizer:
     file = find_student(path)
     metadata = read_metadata(file)
     if "recognizer" not in metadata:
-        raise ValueError(f"{file} does not say which recognizer it is of; export it with this software, or use load_weights")
+        raise ValueError(
+            f"{file} does not say which recognizer it is of; export it with this software, or use load_weights"
+        )
     student = build_student(metadata["recognizer"])
     for key, expected in describe(metadata["recognizer"], student).items():
         if metadata.get(key) != expected:

@@ -30,7 +30,9 @@ class Batch:
     lengths: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        moved = {k: getattr(self, k).to(device, non_blocking=True) for k in ("high_res", "low_res", "targets", "lengths")}
+        moved = {
+            k: getattr(self, k).to(device, non_blocking=True) for k in ("high_res", "low_res", "targets", "lengths")
+        }
         return replace(self, **moved)
 
 
@@ -51,7 +53,9 @@ def encode_targets(labels: Sequence[str], charset: Charset, num_steps: int | Non
     targets[:, 0] = charset.begin_id
     for row, ids in enumerate(encoded):
         if len(ids) + 1 > steps:
-            raise ValueError(f"the label {labels[row]!r} needs {len(ids) + 1} steps and there are {steps}; leave it out")
+            raise ValueError(
+                f"the label {labels[row]!r} needs {len(ids) + 1} steps and there are {steps}; leave it out"
+            )
         targets[row, 1 : len(ids) + 1] = torch.tensor(ids)
         targets[row, len(ids) + 1] = charset.end_id
     return targets, torch.tensor([len(ids) + 1 for ids in encoded])

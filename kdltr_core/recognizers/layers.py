@@ -63,7 +63,15 @@ class PatchEmbedding(nn.Module):
 class VitEncoder(nn.Module):
     """Vision transformer without class token: (N, 3, H, W) to (N, L, D)."""
 
-    def __init__(self, image_size: tuple[int, int], patch_size: tuple[int, int], dim: int, depth: int, num_heads: int, mlp_ratio: int = 4) -> None:
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        patch_size: tuple[int, int],
+        dim: int,
+        depth: int,
+        num_heads: int,
+        mlp_ratio: int = 4,
+    ) -> None:
         super().__init__()
         num_patches = (image_size[0] // patch_size[0]) * (image_size[1] // patch_size[1])
         self.patch_embed = PatchEmbedding(patch_size, dim)

@@ -50,7 +50,9 @@ class DecoderLayer(nn.Module):
         """Keys and values of character embeddings (B, S, D)."""
         return self.self_attn.keys_and_values(self.norm_c(content))
 
-    def forward(self, query: Tensor, content: tuple[Tensor, Tensor], memory: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def forward(
+        self, query: Tensor, content: tuple[Tensor, Tensor], memory: tuple[Tensor, Tensor], mask: Tensor | None
+    ) -> Tensor:
         """Read P permutations of N words at once.
 
         Args:
@@ -140,7 +142,7 @@ class Parseq(nn.Module):
             images: (N, 3, H, W) float in [0, 1].
             num_refinements: passes over the whole reading after the first.
 
-        Returns: logits (N, T, classes), T = 26 or fewer where all words have ended; visual (N, D, L); semantic (N, T, D).
+        Returns: logits (N, T, classes), visual (N, D, L), semantic (N, T, D); T is 26, or fewer where all end before.
         """
         visual = self._encode(images)
         memory = self._layer.cross_attn.keys_and_values(visual)

@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kdltr_core.recognizers.registry import Recognizer
+
 PATCH_KERNEL = "encoder.patch_embed.proj.weight"
 PATCH_BIAS = "encoder.patch_embed.proj.bias"
 
@@ -42,7 +44,10 @@ class WeightReport:
         lines = [f"{len(self.matched)} keys match"]
         lines += [f"missing in the file: {key}" for key in self.missing]
         lines += [f"unexpected in the file: {key}" for key in self.unexpected]
-        lines += [f"of another shape: {key} is {list(there)}, expected {list(here)}" for key, (there, here) in self.mis_shaped.items()]
+        lines += [
+            f"of another shape: {key} is {list(there)}, expected {list(here)}"
+            for key, (there, here) in self.mis_shaped.items()
+        ]
         return "\n  ".join(lines)
 
 
@@ -75,7 +80,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(f"{path} holds no state dict: expected a mapping from key to tensor, at the top or under 'state_dict'")
+        raise ValueError(
+            f"{path} holds no state dict: expected a mapping from key to tensor, at the top or under 'state_dict'"
+        )
     if all(key.startswith("model.") for key in content):
         content = {key.removeprefix("model."): value for key, value in content.items()}
     return {key: value.float() if value.is_floating_point() else value for key, value in content.items()}
@@ -136,7 +143,9 @@ def enlargement(low_patch: tuple[int, int], high_patch: tuple[int, int], mode: s
     return F.interpolate(basis, size=high_patch, mode=mode, align_corners=corners).view(num_low, -1).T.contiguous()
 
 
-def fit_enlargement(high_res: Tensor, low_res: Tensor, low_patch: tuple[int, int], high_patch: tuple[int, int]) -> Tensor:
+def fit_enlargement(
+    high_res: Tensor, low_res: Tensor, low_patch: tuple[int, int], high_patch: tuple[int, int]
+) -> Tensor:
     """The enlargement of a patch by itself that is right on average over real pairs: least squares.
 
     Args:
@@ -180,15 +189,20 @@ def start_from_teacher(student: nn.Module, teacher: nn.Module, start: str, enlar
     own = student.state_dict()
     if start == "teacher":
         low_patch = (own[PATCH_KERNEL].shape[2], own[PATCH_KERNEL].shape[3])
-        state[PATCH_KERNEL] = resample_patch_kernel(state[PATCH_KERNEL], low_patch, enlarge.to(state[PATCH_KERNEL].device))
+        state[PATCH_KERNEL] = resample_patch_kernel(
+            state[PATCH_KERNEL], low_patch, enlarge.to(state[PATCH_KERNEL].device)
+        )
     else:
         state[PATCH_KERNEL], state[PATCH_BIAS] = own[PATCH_KERNEL], own[PATCH_BIAS]
     report = compare(student, state)
     if not report.is_complete:
-        raise ValueError(f"the student cannot start from this teacher: {report}\nchoose recognizer.student_start random")
+        raise ValueError(
+            f"the student cannot start from this teacher: {report}\nchoose recognizer.student_start random"
+        )
     student.load_state_dict(state)
 
 
-def describe(name: str, module: nn.Module) -> dict[str, str]:
+def describe(name: str, module: Recognizer) -> dict[str, str]:
     """The metadata that an exported recognizer carries."""
-    return {"recognizer": name, "charset": module.charset.name, "image_size": json.dumps(module.image_size), "format": "kdltr-1"}  # type: ignore[union-attr]
+    size = json.dumps(module.image_size)
+    return {"recognizer": name, "charset": module.charset.name, "image_size": size, "format": "kdltr-1"}

@@ -96,7 +96,10 @@ def test_an_image_of_another_size_is_refused() -> None:
         build_student("parseq_tiny")(torch.rand(1, 3, 32, 128))
 
 
-@pytest.mark.parametrize(("num_characters", "asked", "given"), [(1, 6, 1), (2, 6, 2), (3, 6, 6), (4, 6, 6), (5, 6, 6), (25, 6, 6), (9, 2, 2), (9, 1, 1), (9, 3, 3)])
+@pytest.mark.parametrize(
+    ("num_characters", "asked", "given"),
+    [(1, 6, 1), (2, 6, 2), (3, 6, 6), (4, 6, 6), (5, 6, 6), (25, 6, 6), (9, 2, 2), (9, 1, 1), (9, 3, 3)],
+)
 def test_permutations_are_distinct_mirrored_pairs(num_characters: int, asked: int, given: int) -> None:
     permutations = sample_permutations(num_characters, asked, torch.Generator().manual_seed(3))
     assert len(permutations) == given

@@ -1,0 +1,172 @@
+"""Checkpoint files: every official form is read, everything that does not fit is named, nothing is executed."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kdltr_core.recognizers import build_student, build_teacher
+from kdltr_core.recognizers.parseq import Parseq, ParseqSize
+from kdltr_core.recognizers.weights import (
+    enlargement,
+    fit_enlargement,
+    load_weights,
+    read_state_dict,
+    start_from_teacher,
+)
+
+SMALL = ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4)
+LOW, HIGH = (2, 4), (4, 8)
+
+
+def small_teacher(seed: int = 0) -> Parseq:
+    torch.manual_seed(seed)
+    return Parseq((32, 128), HIGH, SMALL).eval()
+
+
+def small_student(seed: int = 1) -> Parseq:
+    torch.manual_seed(seed)
+    return Parseq((16, 64), LOW, SMALL).eval()
+
+
+def save_as(form: str, state: dict[str, Tensor], folder: Path) -> Path:
+    if form == "safetensors":
+        save_file(state, folder / "weights.safetensors")
+        return folder / "weights.safetensors"
+    content: object = state
+    if form == "lightning":
+        content = {
+            "state_dict": {f"model.{k}": v for k, v in state.items()},
+            "epoch": 3,
+            "hyper_parameters": {"dim": 32},
+        }
+    torch.save(content, folder / "weights.ckpt")
+    return folder / "weights.ckpt"
+
+
+@pytest.mark.parametrize("form", ["plain", "lightning", "safetensors"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_every_form_of_checkpoint_gives_the_same_weights(form: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    state = {k: v.to(dtype) for k, v in small_teacher(5).state_dict().items()}
+    model = small_teacher(6)
+    report = load_weights(model, save_as(form, state, tmp_path))
+    assert report.is_complete
+    assert len(report.matched) == len(state)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key].float()), key
+
+
+def test_all_that_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -> None:
+    state = small_teacher(5).state_dict()
+    del state["head.bias"], state["pos_queries"]
+    state["head.extra"] = torch.zeros(2)
+    state["decoder.norm.weight"] = torch.zeros(7)
+    model = small_teacher(6)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ValueError, match="does not fit Parseq") as error:
+        load_weights(model, save_as("plain", state, tmp_path))
+    for words in (
+        "missing in the file: head.bias",
+        "missing in the file: pos_queries",
+        "unexpected in the file: head.extra",
+        "decoder.norm.weight is [7], expected [32]",
+    ):
+        assert words in str(error.value)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_a_file_with_pickled_objects_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": small_teacher().state_dict(), "bomb": _Bomb()}, tmp_path / "teacher.pt")
+    with pytest.raises(ValueError, match="holds pickled objects"):
+        read_state_dict(tmp_path / "teacher.pt")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.pt", None, "there is no checkpoint file"),
+        ("text.pt", b"not weights at all", "refused|not a whole checkpoint"),
+        ("empty.safetensors", b"", "not a whole safetensors file"),
+        ("cut.safetensors", b"\xff\x00\x00\x00\x00\x00\x00\x00{", "not a whole safetensors file"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused_in_a_sentence(
+    name: str, content: bytes | None, message: str, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_state_dict(tmp_path / name)
+
+
+def test_a_mapping_without_weights_is_refused(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match="holds no state dict"):
+        read_state_dict(tmp_path / "odd.pt")
+    with (tmp_path / "list.pt").open("wb") as file:
+        pickle.dump([1, 2], file)
+    with pytest.raises(ValueError, match=r"list\.pt"):
+        read_state_dict(tmp_path / "list.pt")
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+def test_resampled_student_sees_each_patch_as_the_teacher_sees_it_enlarged(mode: str) -> None:
+    """Where every high-res patch is the low-res patch enlarged by the kernel, tokens and readings are equal."""
+    teacher, student = small_teacher(), small_student()
+    enlarge = enlargement(LOW, HIGH, mode)
+    start_from_teacher(student, teacher, "teacher", enlarge)
+    low = torch.rand(2, 3, 16, 64)
+    patches = torch.nn.functional.unfold(low.flatten(0, 1)[:, None], LOW, stride=LOW)
+    high = torch.nn.functional.fold(enlarge @ patches, (32, 128), HIGH, stride=HIGH).view(2, 3, 32, 128)
+    with torch.no_grad():
+        torch.testing.assert_close(student(low).visual, teacher(high).visual, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(student(low).logits, teacher(high).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_nearest_enlargement_doubles_pixels() -> None:
+    low = torch.arange(8.0).view(2, 4)
+    expected = low.repeat_interleave(2, 0).repeat_interleave(2, 1)
+    assert torch.equal((enlargement(LOW, HIGH, "nearest") @ low.flatten()).view(4, 8), expected)
+
+
+def test_least_squares_finds_the_map_that_made_the_pairs() -> None:
+    torch.manual_seed(0)
+    truth = torch.randn(32, 8)
+    low = torch.randn(6, 3, 16, 64)
+    patches = torch.nn.functional.unfold(low.flatten(0, 1)[:, None], LOW, stride=LOW)
+    high = torch.nn.functional.fold(truth @ patches, (32, 128), HIGH, stride=HIGH).view(6, 3, 32, 128)
+    torch.testing.assert_close(fit_enlargement(high, low, LOW, HIGH), truth, rtol=1e-4, atol=1e-4)
+
+
+def test_random_patch_keeps_the_students_patch_embedding_and_takes_the_rest() -> None:
+    teacher, student = small_teacher(), small_student()
+    own = {k: v.clone() for k, v in student.state_dict().items()}
+    start_from_teacher(student, teacher, "random_patch", torch.empty(0))
+    for key, value in student.state_dict().items():
+        expected = own[key] if "patch_embed" in key else teacher.state_dict()[key]
+        assert torch.equal(value, expected), key
+
+
+def test_random_start_changes_nothing() -> None:
+    student = small_student()
+    own = {k: v.clone() for k, v in student.state_dict().items()}
+    start_from_teacher(student, small_teacher(), "random", torch.empty(0))
+    assert all(torch.equal(v, own[k]) for k, v in student.state_dict().items())
+
+
+def test_a_teacher_of_another_width_is_refused_with_the_way_out() -> None:
+    student = build_student("parseq_tiny")
+    with pytest.raises(ValueError, match=r"choose recognizer\.student_start random"):
+        start_from_teacher(student, build_teacher("parseq"), "teacher", enlargement(LOW, HIGH, "bilinear"))

@@ -1,0 +1,80 @@
+"""A student's file is enough to read with, and another's is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from kdltr_core import load_student
+from kdltr_core.config import RunConfig
+from kdltr_core.recognizers import build_student
+from kdltr_core.recognizers.weights import read_metadata
+from kdltr_core.student import export_student, load_student_module
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    student = build_student("parseq_tiny")
+    export_student(folder / "student", student, student.state_dict(), RunConfig(seed=7), step="12")
+    return folder
+
+
+@pytest.mark.parametrize("place", ["", "student", "student/student.safetensors"])
+def test_run_folder_student_folder_and_file_are_the_same_student(place: str, run_folder: Path) -> None:
+    torch.manual_seed(0)
+    expected = build_student("parseq_tiny").state_dict()
+    loaded = load_student_module(run_folder / place)
+    assert not loaded.training
+    assert all(torch.equal(v, expected[k]) for k, v in loaded.state_dict().items())
+
+
+def test_the_export_says_what_it_is(run_folder: Path) -> None:
+    assert read_metadata(run_folder / "student/student.safetensors") == {
+        "recognizer": "parseq_tiny", "charset": "94", "image_size": "[16, 64]", "format": "kdltr-1", "step": "12",
+    }  # fmt: skip
+    assert RunConfig.from_yaml(run_folder / "student/config.yaml").seed == 7
+
+
+def test_images_may_be_pictures_arrays_or_files(run_folder: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 70, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "word.png")
+    read = load_student(run_folder)
+    readings = read([Image.fromarray(pixels), pixels, tmp_path / "word.png", str(tmp_path / "word.png")])
+    assert len(readings) == 4
+    assert len(set(readings)) == 1
+    assert read([]) == []
+    (tmp_path / "no.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"no\.png cannot be read as an image"):
+        read([tmp_path / "no.png"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("charset", "36", "charset '36', this version reads '94'"),
+        ("image_size", "[32, 128]", r"image_size '\[32, 128\]', this version reads '\[16, 64\]'"),
+        ("recognizer", "parsek", "unknown recognizer 'parsek'"),
+        ("recognizer", "parseq", "does not fit Parseq|of another shape"),
+        ("recognizer", None, "does not say which recognizer"),
+    ],
+)
+def test_a_student_of_another_kind_is_refused(
+    key: str, value: str | None, message: str, run_folder: Path, tmp_path: Path
+) -> None:
+    file = run_folder / "student/student.safetensors"
+    metadata = {**read_metadata(file), key: value}
+    save_file(load_file(file), tmp_path / "student.safetensors", {k: v for k, v in metadata.items() if v is not None})
+    with pytest.raises(ValueError, match=message):
+        load_student_module(tmp_path)
+
+
+def test_a_folder_without_student_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not a student"):
+        load_student(tmp_path)
