@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+from ray.train import FailureConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchTrainer
 
+from kdltr_core.config import RunConfig
 from pipelines.command_line import RunStopped
+from pipelines.run_folder import REFUSAL_FILE
 
 # Only small things pass through Ray's object store: batches are read from memory-mapped packs by the workers.
 OBJECT_STORE_BYTES = 128 * 2**20
@@ -67,38 +70,40 @@ def connect() -> Cluster:
 
 def train_on(
     cluster: Cluster,
-    function: Callable[[dict[str, Any]], dict[str, Any]],
+    function: Callable[[dict[str, Any]], Any],
     settings: dict[str, Any],
-    workers: int,
-    max_failures: int,
+    config: RunConfig,
     run_folder: Path,
-) -> dict[str, Any]:
-    """What rank 0's ``function(settings)`` returns, after every worker has come to its end.
+) -> None:
+    """Runs ``function(settings)``, which returns True, on every worker of a group that is rebuilt when one is lost.
 
-    Raises: RunStopped if the group failed more than ``max_failures`` times; KeyboardInterrupt if it was interrupted.
+    Raises: RunStopped with what a worker wrote into refused.txt in the run's folder, or if the group was lost more
+        than ``config.max_failures`` times; KeyboardInterrupt.
     """
     trainer = TorchTrainer(
         function,
         train_loop_config=settings,
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=cluster.num_gpus > 0),
-        run_config=RunConfig(
-            name="ray", storage_path=str(run_folder), failure_config=FailureConfig(max_failures=max_failures)
+        scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=cluster.num_gpus > 0),
+        run_config=RayRunConfig(
+            name="ray", storage_path=str(run_folder), failure_config=FailureConfig(max_failures=config.max_failures)
         ),
     )
-    own_handler = signal.getsignal(signal.SIGINT)
+    failure: TrainingFailedError | None = None
+    result: Any = None
     try:
-        outcome = trainer.fit().return_value
+        result = trainer.fit()
     except TrainingFailedError as error:
+        failure = error
+    except SystemExit:  # how Ray leaves after Ctrl-C
+        raise KeyboardInterrupt from None
+    if (run_folder / REFUSAL_FILE).exists():
+        raise RunStopped((run_folder / REFUSAL_FILE).read_text(encoding="utf-8"))
+    if failure is not None:
         log = run_folder / "errors.txt"
-        log.write_text(str(error), encoding="utf-8")
-        raise RunStopped(f"{_cause(error)}; the whole account is in {log}") from None
-    finally:
-        signal.signal(signal.SIGINT, own_handler)  # Ray's would end the process with code 0
-    if outcome is None:
+        log.write_text("".join(traceback.format_exception(failure)), encoding="utf-8")
+        raise RunStopped(f"{_cause(failure)}; the whole account is in {log}")
+    if not result.return_value:
         raise KeyboardInterrupt
-    if not outcome:
-        raise RunStopped("a worker refused to go on")
-    return outcome
 
 
 def _cause(error: TrainingFailedError) -> str:

@@ -12,6 +12,9 @@ import yaml
 
 from kdltr_core.config import RunConfig
 
+# Where a worker says why it does not go on.
+REFUSAL_FILE = "refused.txt"
+
 # What a resumed run may change without becoming another run.
 FREE_FIELDS = frozenset(
     {"num_steps", "num_epochs", "workers", "max_failures", "tracking_uri", "experiment", "output_folder", "recipe"}
@@ -71,7 +74,8 @@ class RunFolder:
                 if self._changes():
                     for left_over in (self.journal, self.path / "tracking.json"):
                         left_over.unlink(missing_ok=True)
-                (self.path / "finished.json").unlink(missing_ok=True)
+                for outcome in ("finished.json", REFUSAL_FILE):
+                    (self.path / outcome).unlink(missing_ok=True)
                 fresh = self.path / ".config.writing"
                 fresh.write_text(self.config.to_yaml(), encoding="utf-8")
                 fresh.replace(self.path / "config.yaml")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import uuid
 from typing import TYPE_CHECKING, Any
 
 from pipelines.command_line import RunStopped, answer_mistakes, parse_run
@@ -58,7 +57,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from pipelines.checks import check_words, describe, summary
     from pipelines.cluster import connect, train_on
     from pipelines.progress import Follower, progress_bar, say
-    from pipelines.worker import charset_of, read_refusal, train_worker
+    from pipelines.worker import charset_of, train_worker
 
     cluster = connect()
     cluster.check(config.workers)
@@ -70,19 +69,19 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
         "config": config.model_dump(mode="json"),
         "run_folder": str(folder.path),
         "run_id": tracker.begin(describe(config, words)),
-        "attempt": uuid.uuid4().hex,
     }
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     status: Status = "KILLED"
     try:
         with Follower(folder.journal, total_steps(config, len(words.train)), tracker.send):
-            train_on(cluster, train_worker, settings, config.workers, config.max_failures, folder.path)
+            train_on(cluster, train_worker, settings, config, folder.path)
         folder.mark_finished()
         status = "FINISHED"
-    except RunStopped as error:
+    except RunStopped:
         status = "FAILED"
-        raise RunStopped(read_refusal(folder.path, settings["attempt"]) or str(error)) from None
+        raise
     finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray put its own in this place
         tracker.end(status, folder.artifacts)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -25,41 +24,30 @@ from kdltr_core.report import BenchmarkTable
 from kdltr_core.student import load_student_module
 from kdltr_core.world import World
 from pipelines.journal import Journal
+from pipelines.run_folder import REFUSAL_FILE
 
-REFUSAL_FILE = "refused.json"
 
-
-def train_worker(settings: dict[str, Any]) -> dict[str, Any]:
+def train_worker(settings: dict[str, Any]) -> bool:
     """Train, then read the benchmarks; the same on every worker.
 
     Args:
-        settings: "config" (the run's fields), "run_folder" (absolute, the same on all nodes), "run_id" and "attempt"
-            (a word that is new with every command, and the same when Ray rebuilds the group).
+        settings: "config" (the run's fields), "run_folder" (absolute, the same on all nodes) and "run_id".
 
-    Returns: "step", "best_step", "best_validation_accuracy" and "num_skipped"; nothing where the run was refused.
+    Returns: whether this is the end of the run, rather than of a group that came after a refusal.
     """
-    run_folder, attempt = Path(settings["run_folder"]), settings["attempt"]
+    refusal = Path(settings["run_folder"]) / REFUSAL_FILE
     # What is wrong with the input stays wrong when Ray rebuilds the group: the second group leaves at once.
-    if read_refusal(run_folder, attempt):
-        return {}
+    if refusal.exists():
+        return False
     try:
-        return _train(settings)
+        _train(settings)
     except (ValueError, TrainingDiverged) as error:
-        refusal = {"attempt": attempt, "sentence": str(error)}
-        (run_folder / REFUSAL_FILE).write_text(json.dumps(refusal), encoding="utf-8")
+        refusal.write_text(str(error), encoding="utf-8")
         raise
+    return True
 
 
-def read_refusal(run_folder: Path, attempt: str) -> str:
-    """Why a worker of this attempt refused to go on; '' if none did."""
-    path = run_folder / REFUSAL_FILE
-    if not path.exists():
-        return ""
-    refusal = json.loads(path.read_text(encoding="utf-8"))
-    return refusal["sentence"] if refusal["attempt"] == attempt else ""
-
-
-def _train(settings: dict[str, Any]) -> dict[str, Any]:
+def _train(settings: dict[str, Any]) -> None:
     config = RunConfig.model_validate(settings["config"])
     run_folder = Path(settings["run_folder"])
     # Ray gives every worker one OpenMP thread; the cores of this machine are there to be shared out.
@@ -93,12 +81,6 @@ def _train(settings: dict[str, Any]) -> dict[str, Any]:
         journal.record(result.step, table_metrics(table))
         table.write(run_folder / "evaluation")
         draw_examples(run_folder / "evaluation" / "examples.png", table, words.benchmarks)
-    return {
-        "step": result.step,
-        "best_step": result.best_step,
-        "best_validation_accuracy": result.best_validation_accuracy,
-        "num_skipped": result.num_skipped,
-    }
 
 
 def read_benchmarks(config: RunConfig, words: WordData, student_folder: Path, world: World) -> BenchmarkTable:

@@ -25,7 +25,8 @@ from pipelines.checks import check_files, check_words, git_commit
 from pipelines.cluster import Cluster
 from pipelines.journal import read_records
 from pipelines.progress import headline
-from pipelines.worker import charset_of, read_refusal, train_worker
+from pipelines.run_folder import REFUSAL_FILE
+from pipelines.worker import charset_of, train_worker
 
 TRAIN = Path(pipelines.__path__[0]) / "train.py"
 STEPS = 8
@@ -75,25 +76,22 @@ def test_more_workers_than_the_machine_has_room_for_are_refused(cluster: Cluster
         cluster.check(workers)
 
 
-def test_what_a_worker_refuses_is_kept_for_the_driver_and_not_tried_again(
+def test_what_a_worker_refuses_is_left_for_the_driver_and_not_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = []
 
-    def refuse(settings: dict[str, object]) -> dict[str, object]:
+    def refuse(settings: dict[str, object]) -> None:
         tries.append(settings)
         raise ValueError("the teacher does not fit")
 
     monkeypatch.setattr(worker, "_train", refuse)
-    settings = {"run_folder": str(tmp_path), "attempt": "1", "config": {}, "run_id": ""}
+    settings = {"run_folder": str(tmp_path), "config": {}, "run_id": ""}
     with pytest.raises(ValueError, match="does not fit"):
         train_worker(settings)
-    assert train_worker(settings) == {}  # the group that Ray rebuilds
-    assert read_refusal(tmp_path, "1") == "the teacher does not fit"
-    assert read_refusal(tmp_path, "2") == ""
-    with pytest.raises(ValueError, match="does not fit"):
-        train_worker(settings | {"attempt": "2"})  # the same command again, maybe with another file in that place
-    assert len(tries) == 2
+    assert not train_worker(settings)  # in the group that Ray rebuilds
+    assert len(tries) == 1
+    assert (tmp_path / REFUSAL_FILE).read_text() == "the teacher does not fit"
 
 
 def test_the_bar_shows_what_is_known() -> None:
