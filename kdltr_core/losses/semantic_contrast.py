@@ -42,7 +42,7 @@ def semantic_contrast(
     not), and linearly with the number of groups and permutations.
 
     Args:
-        student: (P, N, T, D), any float type; computed in float32, also under autocast.
+        student: (P, N, T, D), any float type; the cosines are float32, also under autocast.
         teacher: (P, N, T, D). Gradients reach the projector through it.
         lengths: (N,), valid steps of each word, the end included.
         projector: (..., T, D) → (..., T, width).
@@ -52,8 +52,9 @@ def semantic_contrast(
     Returns: scalar, in nats.
     """
     _, num_images, num_steps, _ = student.shape
+    # The projector runs in the precision of its surroundings, as the recognizers do; what is compared is float32.
+    both = projector(torch.stack([student.float(), teacher.detach().float()], dim=1)).float()
     with torch.autocast(student.device.type, enabled=False):
-        both = projector(torch.stack([student.float(), teacher.detach().float()], dim=1))
         vectors = F.normalize(both, dim=-1)  # (P, 2, N, T, width)
 
         size = min(group, num_images)

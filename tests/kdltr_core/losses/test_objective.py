@@ -62,7 +62,10 @@ def test_a_batch_of_permutations_is_the_mean_over_permutations():
 
 
 def test_bfloat16_outputs_under_autocast_are_compared_in_float32():
-    """The same values, rounded to bfloat16 before, give the same loss to float32's accuracy."""
+    """The same values, rounded to bfloat16 before, give the same loss to float32's accuracy.
+
+    But for the projector, a module with weights, which computes in the precision of its surroundings.
+    """
 
     def rounded(output: RecognizerOutput, dtype: torch.dtype) -> RecognizerOutput:
         assert output.semantic is not None
@@ -75,7 +78,8 @@ def test_bfloat16_outputs_under_autocast_are_compared_in_float32():
         actual = loss_of(ObjectiveConfig(), rounded(student, torch.bfloat16), rounded(teacher, torch.bfloat16))
     for name, term in actual.terms.items():
         assert term.dtype == torch.float32
-        torch.testing.assert_close(term, expected.terms[name], rtol=1e-6, atol=1e-6)
+        tolerance = 2e-2 if name == "semantic_contrast" else 1e-6
+        torch.testing.assert_close(term, expected.terms[name], rtol=tolerance, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["visual_focus", "semantic_contrast", "soft_logits", "cross_entropy"])
