@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Attention without mask or dropout: (N, heads, T, D) and (N, heads, S, D) twice to (N, heads, T, D)."""
-    if queries.device.type == "cpu" and queries.dtype == torch.bfloat16:
-        # torch's fused kernel for this case took three times as long as the two products (128 positions, width 64).
+    if queries.device.type == "cpu" and queries.dtype == torch.bfloat16 and queries.requires_grad:
+        # Forward and backward, torch's fused kernel took three times as long here as two products (128 positions,
+        # width 64). It rounds less, though, and reading has no backward.
         scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
         return scores.softmax(-1) @ values
     return F.scaled_dot_product_attention(queries, keys, values)

@@ -116,12 +116,13 @@ def test_permutations_are_distinct_mirrored_pairs(num_characters: int, asked: in
         assert permutations[pair, -1] == permutations[pair + 1, -1] == num_characters + 1
 
 
-def test_reading_in_bfloat16_keeps_to_float32_within_its_precision() -> None:
-    """On a CPU the encoder's attention takes another way in bfloat16."""
+@pytest.mark.parametrize("trains", [True, False])
+def test_bfloat16_keeps_to_float32_within_its_precision(trains: bool) -> None:
+    """On a CPU the encoder's attention takes another way in bfloat16 where there is a backward pass."""
     torch.manual_seed(0)
     model = Parseq((16, 64), (2, 4), SMALL).eval()
     images = torch.rand(2, 3, 16, 64)
-    with torch.no_grad():
+    with torch.set_grad_enabled(trains):
         expected = model(images, num_refinements=0).visual
         with torch.autocast("cpu", torch.bfloat16):
             actual = model(images, num_refinements=0).visual
