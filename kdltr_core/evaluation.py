@@ -1,4 +1,4 @@
-"""Benchmarks and readers in, a table and its files out."""
+"""Readers and benchmarks in, a table and its files out."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import torch
 
 from kdltr_core.build import load_teacher, teacher_file
 from kdltr_core.charset import Protocol
-from kdltr_core.config import DataConfig, RunConfig
+from kdltr_core.config import RunConfig
 from kdltr_core.data.pack import Pack, Pairs
-from kdltr_core.data.words import _benchmark_roots, _build
 from kdltr_core.engine import read_words
 from kdltr_core.pictures import draw_examples
 from kdltr_core.readings import Column
@@ -69,28 +68,13 @@ def open_readers(
     return readers | students
 
 
-def open_benchmarks(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> dict[str, Pack]:
-    """The benchmark sets by name; rendered words where the config names none.
-
-    Raises: ValueError for a root that cannot be used, or two sets of one name.
-    """
-    packs: dict[str, Pack] = {}
-    for root in _benchmark_roots(config, progress):
-        pack = _build(config, root, config.benchmark_degradation, progress)
-        name = pack.name if pack.name not in packs else f"{root.resolve().parent.name}-{pack.name}"
-        if name in packs:
-            raise ValueError(f"two benchmarks are called {name!r}; rename the folder of one: {root}")
-        packs[name] = pack
-    return packs
-
-
 def read_benchmarks(
     readers: Mapping[Column, Recognizer],
     packs: Mapping[str, KeyedPairs],
     *,
     batch_size: int,
     protocol: Protocol = "36",
-    precision: str = "auto",
+    precision: str = "float32",
     world: World | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> BenchmarkTable:
@@ -100,6 +84,7 @@ def read_benchmarks(
         readers: by column, in printing order; a teacher may stand in two.
         packs: by the name of their set.
         batch_size: of each worker.
+        precision: as for ``distiller.autocast``; float32 by default, so that a figure does not depend on the machine.
         progress: called with (readings done by this worker, readings it has to do), over all sets and readers.
 
     Raises: ValueError for no sets or no readers.

@@ -67,7 +67,8 @@ def main() -> int:
         raise ValueError("--curves are a picture and a file of figures: give the --output-folder they go to")
 
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
-    from kdltr_core.evaluation import open_benchmarks, open_readers, read_benchmarks, write_evaluation
+    from kdltr_core.data.words import open_benchmarks
+    from kdltr_core.evaluation import open_readers, read_benchmarks, write_evaluation
     from kdltr_core.robustness import measure_robustness
     from kdltr_core.world import World
     from pipelines.progress import progress_bar, say

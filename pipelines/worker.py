@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,19 @@ import ray.train
 import ray.train.torch
 import torch
 
-from kdltr_core.build import load_teacher, teacher_file
 from kdltr_core.charset import Charset
 from kdltr_core.config import RunConfig
-from kdltr_core.data.words import WordData, open_words
-from kdltr_core.engine import TrainingDiverged, fit, read_words
-from kdltr_core.pictures import draw_examples
-from kdltr_core.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, Column
-from kdltr_core.recognizers import Recognizer, build_student
+from kdltr_core.curves import draw_curves
+from kdltr_core.data.words import open_words
+from kdltr_core.engine import TrainingDiverged, fit
+from kdltr_core.evaluation import open_readers, read_benchmarks, write_evaluation
+from kdltr_core.recognizers import build_student
 from kdltr_core.report import BenchmarkTable
-from kdltr_core.student import load_student_module
 from kdltr_core.world import World
 from pipelines.journal import Journal
 from pipelines.run_folder import REFUSAL_FILE
+
+SECONDS_BETWEEN_NOTES = 10.0
 
 
 def train_worker(settings: dict[str, Any]) -> bool:
@@ -74,42 +75,18 @@ def _train(settings: dict[str, Any]) -> None:
         run_id=settings["run_id"],
         on_checkpoint=lambda step, values: ray.train.report({"step": step, **values}),
     )
-    if journal is not None:
-        journal.note(f"reading the benchmarks: {', '.join(f'{n} ({len(p)})' for n, p in words.benchmarks.items())}")
-    table = read_benchmarks(config, words, run_folder / "student", world)
+    readers = open_readers([run_folder / "student"], world.device, note=journal.note if journal else lambda _: None)
+    table = read_benchmarks(
+        readers,
+        words.benchmarks,
+        batch_size=config.evaluation_batch_size,
+        world=world,
+        progress=_now_and_then(journal.note) if journal else None,
+    )
     if journal is not None:
         journal.record(result.step, table_metrics(table))
-        table.write(run_folder / "evaluation")
-        draw_examples(run_folder / "evaluation" / "examples.png", table, words.benchmarks)
-
-
-def read_benchmarks(config: RunConfig, words: WordData, student_folder: Path, world: World) -> BenchmarkTable:
-    """The three columns on every set, each image read by one worker; the same table on every worker.
-
-    Where the run needed no teacher and its file is not there, the student's column stands alone.
-    """
-    student = load_student_module(student_folder).to(world.device)
-    readers: dict[Column, Recognizer] = {}
-    if _has_teacher(config):
-        teacher = load_teacher(config, world.device)
-        readers = {TEACHER_HIGH_RES: teacher, TEACHER_ENLARGED: teacher}
-    readers[STUDENT_LOW_RES] = student
-    predictions = {
-        name: {
-            column: read_words(
-                reader,
-                pack,
-                column.image,
-                batch_size=config.evaluation_batch_size,
-                world=world,
-                precision=config.optim.precision,
-            )
-            for column, reader in readers.items()
-        }
-        for name, pack in words.benchmarks.items()
-    }
-    packs = words.benchmarks.items()
-    return BenchmarkTable.build({n: p.labels for n, p in packs}, predictions, keys={n: p.keys for n, p in packs})
+        write_evaluation(run_folder / "evaluation", table, words.benchmarks)
+        draw_curves(run_folder / "evaluation" / "curves.png", run_folder / "metrics.jsonl")
 
 
 def table_metrics(table: BenchmarkTable) -> dict[str, float]:
@@ -129,11 +106,17 @@ def charset_of(config: RunConfig) -> Charset:
         return build_student(config.recognizer.name).charset
 
 
-def _has_teacher(config: RunConfig) -> bool:
-    try:
-        return teacher_file(config).is_file()
-    except ValueError:
-        return False
+def _now_and_then(say: Callable[[str], None]) -> Callable[[int, int], None]:
+    """A progress that says how far the reading of the benchmarks is, every so many seconds and at the end."""
+    last = 0.0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last >= SECONDS_BETWEEN_NOTES:
+            last = time.monotonic()
+            say(f"reading the benchmarks with teacher and student: {100 * done // total} %")
+
+    return progress
 
 
 def _hand_on_warnings(journal: Journal) -> None:

@@ -99,7 +99,7 @@ class WordData:
         train: training pairs; their low_res is degraded anew by the seeds that ``gather`` is given.
         validation: held-out pairs with a fixed low_res.
         benchmarks: packs by the name of their set.
-        dropped: what could not be used of each set, by its root.
+        dropped: what could not be used of each set, by the root of a training set or the name of a benchmark.
     """
 
     train: TrainingPairs
@@ -135,13 +135,8 @@ def open_words(config: DataConfig, charset: Charset, progress: Progress | None =
         train_packs.append(pack)
         kept.append(np.flatnonzero(writable) + offset)
         offset += len(pack)
-    benchmarks: dict[str, Pack] = {}
-    for root in _benchmark_roots(config, progress):
-        pack = _build(config, root, config.benchmark_degradation, progress)
-        name = pack.name if pack.name not in benchmarks else f"{root.resolve().parent.name}-{pack.name}"
-        if name in benchmarks:
-            raise ValueError(f"two benchmarks are called {name!r}; rename the folder of one: {root}")
-        benchmarks[name], dropped[str(root)] = pack, pack.report
+    benchmarks = open_benchmarks(config, progress)
+    dropped |= {name: pack.report for name, pack in benchmarks.items()}
     rows = np.concatenate(kept)
     held_out = held_out_rows(np.concatenate([pack.image_hashes for pack in train_packs])[rows], config.validation_share)
     if held_out.all():
@@ -155,6 +150,21 @@ def open_words(config: DataConfig, charset: Charset, progress: Progress | None =
         benchmarks=benchmarks,
         dropped=dropped,
     )
+
+
+def open_benchmarks(config: DataConfig, progress: Progress | None = None) -> dict[str, Pack]:
+    """The benchmark sets by name; rendered words where the config names none.
+
+    Raises: ValueError for a root that cannot be used, or two sets of one name.
+    """
+    benchmarks: dict[str, Pack] = {}
+    for root in _benchmark_roots(config, progress):
+        pack = _build(config, root, config.benchmark_degradation, progress)
+        name = pack.name if pack.name not in benchmarks else f"{root.resolve().parent.name}-{pack.name}"
+        if name in benchmarks:
+            raise ValueError(f"two benchmarks are called {name!r}; rename the folder of one: {root}")
+        benchmarks[name] = pack
+    return benchmarks
 
 
 def held_out_rows(image_hashes: np.ndarray, share: float) -> np.ndarray:
