@@ -15,6 +15,10 @@ import torch
 FORMAT = 1
 
 
+class NotWritten(OSError):
+    """A checkpoint or a student could not be written; what was there before is untouched."""
+
+
 class CheckpointStore:
     """The checkpoints of one run, one folder a step.
 
@@ -33,7 +37,7 @@ class CheckpointStore:
     def save(self, step: int, state: dict[str, Any], best_step: int) -> Path:
         """Write a checkpoint, then remove those that are neither among the last nor the best.
 
-        Raises: OSError if it cannot be written; the earlier ones are untouched and nothing half-written is left.
+        Raises: NotWritten; the earlier ones are untouched and nothing half-written is left.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         place = self.folder / f"step-{step:08d}"
@@ -52,7 +56,7 @@ class CheckpointStore:
                 shutil.rmtree(place)
             os.replace(writing, place)
         except (OSError, RuntimeError) as error:
-            raise OSError(
+            raise NotWritten(
                 f"the checkpoint {place} could not be written ({error}); "
                 "free some space or choose another output_folder"
             ) from error

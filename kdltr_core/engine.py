@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kdltr_core.build import build_pair
-from kdltr_core.checkpoint import CheckpointStore
+from kdltr_core.checkpoint import CheckpointStore, NotWritten
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch
 from kdltr_core.data.loader import evaluation_batches, training_batches
@@ -116,7 +116,8 @@ def fit(
         run_id: of the tracking run, kept in the checkpoints.
         on_checkpoint: called on every worker after each validation, with the step and its values.
 
-    Raises: TrainingDiverged; ValueError for a teacher or start that does not fit.
+    Raises: TrainingDiverged; NotWritten if the student or the last checkpoint finds no room; ValueError for a
+        teacher or start that does not fit.
     """
     world = world or World()
     return _Run(config, words, run_folder, record, world, run_id, on_checkpoint).to_the_end()
@@ -147,6 +148,7 @@ class _Run:
         self.num_steps = total_steps(config, len(words.train))
         self.step = 0
         self.best_step, self.best_accuracy = 0, -1.0
+        self.latest: dict[str, float] = {}
         self.meters = _Meters(world)
         self._resume()
         self.model = world.wrap(self.distiller)
@@ -210,8 +212,7 @@ class _Run:
         values, bad_in_row = self.meters.take()
         values["learning_rate"] = self.optimiser.param_groups[0]["lr"]
         values["epoch"] = self.step / self.sampler.steps_per_epoch
-        if self.world.is_main:
-            self.record(self.step, {f"train/{name}": value for name, value in values.items()})
+        self._record({f"train/{name}": value for name, value in values.items()})
         if bad_in_row >= self.config.optim.max_nonfinite:
             broken = [name for name in values if name != "learning_rate" and not math.isfinite(values[name])]
             raise TrainingDiverged(
@@ -219,6 +220,11 @@ class _Run:
                 f"(not finite: {', '.join(broken) or 'the gradient alone'}); "
                 "lower optim.learning_rate, or set the weight of that term to 0"
             )
+
+    def _record(self, values: Mapping[str, float]) -> None:
+        self.latest.update(values)
+        if self.world.is_main:
+            self.record(self.step, values)
 
     def _reader(self) -> Recognizer:
         """The student as it is read and exported: its average, where there is one."""
@@ -235,8 +241,7 @@ class _Run:
         readings = self._read(reader, pairs)
         accuracy = 100 * word_accuracy(readings, pairs.labels)
         values = {"validation/word_accuracy": accuracy}
-        if self.world.is_main:
-            self.record(self.step, values)
+        self._record(values)
         if accuracy > self.best_accuracy:
             self.best_step, self.best_accuracy = self.step, accuracy
             if self.world.is_main:
@@ -251,8 +256,7 @@ class _Run:
         reader = self._reader()
         for name, pack in self.words.benchmarks.items():
             accuracy = 100 * word_accuracy(self._read(reader, pack), pack.labels)
-            if self.world.is_main:
-                self.record(self.step, {f"benchmark/{name}/student_low_res": accuracy})
+            self._record({f"benchmark/{name}/student_low_res": accuracy})
         self.meters.restart_clock()
 
     def _read(self, reader: Recognizer, pairs: Any) -> list[str]:
@@ -269,13 +273,14 @@ class _Run:
                 "optimiser": self.optimiser.state_dict(),
                 "average": self.average.state if self.average else None,
                 "best": {"step": self.best_step, "accuracy": self.best_accuracy},
+                "metrics": self.latest,
                 "num_skipped": self.meters.num_skipped,
                 "config": self.config.model_dump(mode="json"),
                 "run_id": self.run_id,
             }
             try:
                 self.store.save(self.step, state, self.best_step)
-            except OSError as error:
+            except NotWritten as error:
                 if self.step == self.num_steps:
                     raise
                 warnings.warn(f"{error}; training goes on and the next checkpoint is tried", stacklevel=2)
@@ -291,6 +296,7 @@ class _Run:
             self.average.load(state["average"])
         self.step = state["step"]
         self.best_step, self.best_accuracy = state["best"]["step"], state["best"]["accuracy"]
+        self.latest = state["metrics"]
         self.meters.num_skipped = state["num_skipped"]
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from torch import Tensor
 
+from kdltr_core.checkpoint import NotWritten
 from kdltr_core.config import RunConfig
 from kdltr_core.distiller import as_float
 from kdltr_core.recognizers import Recognizer, build_student
@@ -23,14 +25,23 @@ STUDENT_FILE = "student.safetensors"
 def export_student(
     folder: Path, student: Recognizer, state: Mapping[str, Tensor], config: RunConfig, **notes: str
 ) -> Path:
-    """Write weights and config into a folder; each file is replaced whole. Returns the weights' path."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write weights and config into a folder; each file is replaced whole. Returns the weights' path.
+
+    Raises: NotWritten; what the folder held before is untouched.
+    """
     path = folder / STUDENT_FILE
-    writing = folder / f".{STUDENT_FILE}.writing"
-    save_student(writing, state, {**describe(config.recognizer.name, student), **notes})
-    os.replace(writing, path)
-    (folder / ".config.writing").write_text(config.to_yaml())
-    os.replace(folder / ".config.writing", folder / "config.yaml")
+    writing, config_writing = folder / f".{STUDENT_FILE}.writing", folder / ".config.writing"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_student(writing, state, {**describe(config.recognizer.name, student), **notes})
+        config_writing.write_text(config.to_yaml())
+        os.replace(writing, path)
+        os.replace(config_writing, folder / "config.yaml")
+    except (SafetensorError, OSError) as error:
+        raise NotWritten(f"the student {path} could not be written ({error}); free some space") from error
+    finally:
+        for left_over in (writing, config_writing):
+            left_over.unlink(missing_ok=True)
     return path
 
 

@@ -23,13 +23,16 @@ class RunStopped(RuntimeError):
 
 
 def answer_mistakes(main: Callable[[], int]) -> int:
-    """The exit code of ``main``; a user's mistake (ValueError) becomes one sentence on stderr and code 2."""
+    """The exit code of ``main``: a user's mistake (ValueError) is one sentence on stderr and code 2.
+
+    So is what the machine refuses (OSError), a full disk for instance, with code 1.
+    """
     try:
         return main()
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_MISTAKE
-    except RunStopped as error:
+    except (RunStopped, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return DID_NOT_FINISH
     except KeyboardInterrupt:

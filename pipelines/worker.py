@@ -14,6 +14,7 @@ import ray.train.torch
 import torch
 
 from kdltr_core.charset import Charset
+from kdltr_core.checkpoint import NotWritten
 from kdltr_core.config import RunConfig
 from kdltr_core.curves import draw_curves
 from kdltr_core.data.words import open_words
@@ -42,7 +43,7 @@ def train_worker(settings: dict[str, Any]) -> bool:
         return False
     try:
         _train(settings)
-    except (ValueError, TrainingDiverged) as error:
+    except (ValueError, TrainingDiverged, NotWritten) as error:
         refusal.write_text(str(error), encoding="utf-8")
         raise
     return True

@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 
 from kdltr_core.build import build_pair
 from kdltr_core.charset import Charset94
-from kdltr_core.checkpoint import CheckpointStore, read_checkpoint
+from kdltr_core.checkpoint import CheckpointStore, NotWritten, read_checkpoint
 from kdltr_core.config import ObjectiveConfig, RunConfig
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.data.words import WordData, open_words
@@ -97,6 +97,8 @@ def test_an_interrupted_run_ends_with_bitwise_the_same_state(cut_at: int, roots:
     actual = leaves(read_checkpoint(tmp_path / "cut/checkpoints/step-00000005"))
     assert expected.keys() == actual.keys()
     for place, value in expected.items():
+        if place == "/metrics/train/images_per_second":
+            continue
         same = torch.equal(value, actual[place]) if isinstance(value, torch.Tensor) else value == actual[place]
         assert same, place
     for step, values in resumed_records.values.items():
@@ -190,7 +192,7 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(
 
     def full_at_two(self: CheckpointStore, step: int, *args: object) -> Path:
         if step == 2:
-            raise OSError("the checkpoint could not be written (no space)")
+            raise NotWritten("the checkpoint could not be written (no space)")
         return original(self, step, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(CheckpointStore, "save", full_at_two)

@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from kdltr_core import load_student
+from kdltr_core.checkpoint import NotWritten
 from kdltr_core.config import RunConfig
 from kdltr_core.recognizers import build_student
 from kdltr_core.recognizers.weights import read_metadata
@@ -78,3 +79,14 @@ def test_a_student_of_another_kind_is_refused(
 def test_a_folder_without_student_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not a student"):
         load_student(tmp_path)
+
+
+def test_a_student_that_finds_no_room_leaves_the_earlier_one_whole(small_disk: Path) -> None:
+    student = build_student("parseq_tiny")
+    small = {"head.bias": torch.ones(95)}
+    export_student(small_disk, student, small, RunConfig(seed=1))
+    with pytest.raises(NotWritten, match=r"could not be written .*; free some space"):
+        export_student(small_disk, student, student.state_dict(), RunConfig(seed=2))
+    assert sorted(p.name for p in small_disk.iterdir()) == ["config.yaml", "student.safetensors"]
+    assert torch.equal(load_file(small_disk / "student.safetensors")["head.bias"], torch.ones(95))
+    assert RunConfig.from_yaml(small_disk / "config.yaml").seed == 1
