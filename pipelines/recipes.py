@@ -36,10 +36,12 @@ def demo() -> RunConfig:
         {
             "recipe": "demo",
             "workers": 2,
-            "num_steps": 200,
-            "validate_every": 100,
-            "checkpoint_every": 100,
+            "num_steps": 160,
+            "validate_every": 40,
+            "checkpoint_every": 40,
             "log_every": 5,
+            "data.num_rendered_train": 4000,
+            "optim.batch_size": 32,
             "optim.warmup_steps": 10,
         }
     )
