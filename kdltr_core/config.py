@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 RecognizerName = Literal["parseq", "parseq_tiny"]
-DegradationName = Literal["published", "none"]
+DegradationName = Literal["published", "interlaced", "none"]
 
 HIGH_RES_SIZE = (32, 128)
 LOW_RES_SIZE = (16, 64)

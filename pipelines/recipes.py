@@ -31,14 +31,14 @@ def parseq_tiny_ltr() -> RunConfig:
 
 
 def demo() -> RunConfig:
-    """A few minutes on two CPU cores: words rendered on the spot, two workers."""
+    """A few minutes on two CPU cores: two workers, words rendered on the spot as an interlaced camera shows them."""
     return parseq_tiny_ltr().override(
         {
             "recipe": "demo",
             "workers": 2,
-            "num_steps": 160,
-            "validate_every": 40,
-            "checkpoint_every": 40,
+            "num_steps": 100,
+            "validate_every": 25,
+            "checkpoint_every": 25,
             "log_every": 5,
             "data.num_rendered_train": 4000,
             "optim.batch_size": 32,

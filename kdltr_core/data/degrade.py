@@ -28,7 +28,9 @@ def degrade(image: np.ndarray, seed: int, name: DegradationName = "published") -
     ``published`` (Guo et al. 2023, supplement F): each of eight operations with probability 0.25, in random order:
     Gaussian blur σ∈[0, 3], average blur k∈[1, 5], median blur k∈[3, 7], bilateral blur, motion blur k = 3, mean-shift
     blur, superpixels (1–7 segments, each replaced with p∈[0.1, 0.5]), additive Gaussian noise σ∈[0, 0.05·255]; each
-    as imgaug 0.4, the library named there, carries it out. ``none``: the image as it is.
+    as imgaug 0.4, the library named there, carries it out. ``interlaced``: a subject that moves sideways before an
+    interlaced camera: every second row, taken a field later, is displaced by two pixels to either side; then Gaussian
+    blur σ∈[0, 0.6] and Gaussian noise σ∈[0, 10]. ``none``: the image as it is.
 
     Args:
         image: (H, W, 3) uint8, RGB. It is not changed.
@@ -41,9 +43,11 @@ def degrade(image: np.ndarray, seed: int, name: DegradationName = "published") -
         raise ValueError(f"an image of shape {image.shape} and type {image.dtype}; expected (H, W, 3) uint8")
     if name == "none":
         return image.copy()
-    if name != "published":
-        raise ValueError(f"unknown degradation {name!r}; expected 'published' or 'none'")
     rng = np.random.default_rng(seed)
+    if name == "interlaced":
+        return _interlaced(image, rng)
+    if name != "published":
+        raise ValueError(f"unknown degradation {name!r}; expected 'published', 'interlaced' or 'none'")
     chosen = rng.random(len(_PUBLISHED)) < PROBABILITY
     image = image.copy()
     for i in rng.permutation(len(_PUBLISHED)):
@@ -68,6 +72,15 @@ def gaussian_noise(image: np.ndarray, sigma: float, seed: int) -> np.ndarray:
     if sigma < 0:
         raise ValueError(f"sigma is {sigma}, expected 0 or more grey levels")
     return _add(image, np.random.default_rng(seed).normal(0.0, sigma, image.shape))
+
+
+def _interlaced(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    image = image.copy()
+    later = image[1::2]
+    edges = np.pad(later, ((0, 0), (2, 2), (0, 0)), mode="edge")
+    image[1::2] = edges[:, :-4] if rng.random() < 0.5 else edges[:, 4:]
+    image = gaussian_blur(image, rng.uniform(0.0, 0.6))
+    return _add(image, rng.normal(0.0, rng.uniform(0.0, 10.0), image.shape))
 
 
 def _add(image: np.ndarray, values: np.ndarray) -> np.ndarray:

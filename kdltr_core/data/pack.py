@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, DegradationName
@@ -49,7 +50,7 @@ class Pack:
         self.path = path
         self.name = metadata["name"]
         self.kind: Kind = "paired" if metadata["kind"] == "paired" else "single"
-        self.degradation: DegradationName = "published" if metadata["degradation"] == "published" else "none"
+        self.degradation: DegradationName = TypeAdapter(DegradationName).validate_python(metadata["degradation"])
         self.fingerprint = metadata["fingerprint"]
         self.report = DropReport.from_json(metadata["report"])
         self.labels: list[str] = batch.column("label").to_pylist()

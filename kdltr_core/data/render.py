@@ -94,7 +94,7 @@ def render_pair(seed: int, index: int, faces: Sequence[Path]) -> RenderedPair:
     label = draw_text(rng)
     picture = Image.fromarray(draw_picture(label, _font(faces[int(rng.integers(len(faces)))]), rng))
     high_res = _resized(picture, HIGH_RES_SIZE)
-    low_res = degrade(_resized(picture, LOW_RES_SIZE), int(rng.integers(2**31)), "published")
+    low_res = degrade(_resized(picture, LOW_RES_SIZE), int(rng.integers(2**31)), "interlaced")
     return RenderedPair(label, high_res, low_res)
 
 

@@ -23,7 +23,7 @@ from kdltr_core.data.render import render_pairs
 Progress = Callable[[int, int], None]
 
 # Raise it when render_pairs draws other pictures from the same seed, so that cached ones are drawn anew.
-RENDERING_VERSION = 1
+RENDERING_VERSION = 2
 
 
 class TrainingPairs:

@@ -154,3 +154,18 @@ def test_superpixels_never_wipe_out_the_whole_image() -> None:
         assert len(np.unique(result)) == 2 or (result[:, 32:] == 200).all()
     flat = np.full((16, 64, 3), 90, np.uint8)
     np.testing.assert_array_equal(module._superpixels(flat, np.random.default_rng(0)), flat)
+
+
+def test_an_interlaced_camera_displaces_every_second_row_by_two_pixels_to_one_side() -> None:
+    bar = np.full((16, 64, 3), 40, np.uint8)
+    bar[:, 30:34] = 220
+    sides = set()
+    for seed in range(40):
+        seen = degrade(bar, seed, "interlaced").astype(float).mean(axis=2) - 40
+        centres = (seen * np.arange(64)).clip(0).sum(axis=1) / seen.clip(0).sum(axis=1)
+        shift = np.median(centres[3:-3:2] - centres[2:-4:2])
+        sides.add(np.sign(shift))
+        # Blur up to 0.6 pixels mixes neighbouring rows, and noise moves the centres a little.
+        assert 0.5 < abs(shift) < 3.0
+    assert sides == {-1.0, 1.0}
+    np.testing.assert_array_equal(degrade(bar, 3, "interlaced"), degrade(bar, 3, "interlaced"))
