@@ -28,7 +28,7 @@ class Distiller(nn.Module):
     """What data-parallel training wraps: every trainable weight of a run, and the loss.
 
     Args:
-        student: reads low_res, or high_res where ``reads_high_res``.
+        student: reads low_res.
         config: the terms and their weights.
     """
 

@@ -30,8 +30,7 @@ def check_files(config: RunConfig) -> None:
                 f"no teacher of {recognizer.name} comes with the package: give its checkpoint, for instance the "
                 "official one, with --recognizer.teacher-weights FILE"
             )
-        if not teacher_file(config).is_file():
-            raise ValueError(f"--recognizer.teacher-weights names {recognizer.teacher_weights}, which is not a file")
+        teacher_file(config)
     if recognizer.student_weights and not Path(recognizer.student_weights).is_file():
         raise ValueError(f"--recognizer.student-weights names {recognizer.student_weights}, which is not a file")
 
