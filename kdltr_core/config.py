@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-RecognizerName = Literal["parseq", "parseq_tiny"]
+RecognizerName = Literal["abinet_vision", "abinet", "matrn", "parseq", "parseq_tiny"]
 DegradationName = Literal["published", "interlaced", "none"]
 
 HIGH_RES_SIZE = (32, 128)

@@ -112,6 +112,12 @@ class CachedAttention(nn.Module):
         keys, values = projected.unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return keys, values
 
+    def attend_to_itself(self, x: Tensor) -> Tensor:
+        """Self-attention, its three projections in one product: (B, T, D) to (B, T, D)."""
+        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        queries, keys, values = projected.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self._mix(queries, keys, values, None)
+
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """Attend.
 
@@ -124,10 +130,12 @@ class CachedAttention(nn.Module):
         """
         dim = queries.shape[-1]
         projected = F.linear(queries, self.in_proj_weight[:dim], self.in_proj_bias[:dim])
-        heads = projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return self._mix(projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2), keys, values, mask)
+
+    def _mix(self, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         dropout = self.dropout if self.training else 0.0
         if mask is None and not dropout:
-            mixed = attend(heads, keys, values)
+            mixed = attend(queries, keys, values)
         else:
-            mixed = F.scaled_dot_product_attention(heads, keys, values, attn_mask=mask, dropout_p=dropout)
+            mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -19,9 +20,12 @@ class RecognizerOutput:
         visual: (N, C, L), the features that visual focus compares.
         semantic: (P, N, T, D) in training, (N, T, D) when reading; None where a reading does not produce it.
         attention: (N, T, L), each step a distribution over positions; None for families without one.
+        heads: logits (iterations, N, T, classes) of every classifier that supervised training teaches, by name, in
+            training; empty for families with a single one.
     """
 
     logits: Tensor
     visual: Tensor
     semantic: Tensor | None = None
     attention: Tensor | None = None
+    heads: Mapping[str, Tensor] = field(default_factory=dict)

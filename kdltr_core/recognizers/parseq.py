@@ -13,6 +13,7 @@ from kdltr_core.charset import Charset, Charset94
 from kdltr_core.recognizers.layers import CachedAttention, VitEncoder
 from kdltr_core.recognizers.output import RecognizerOutput
 from kdltr_core.recognizers.permutations import query_masks
+from kdltr_core.recognizers.recognizer import Recognizer
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class TokenEmbedding(nn.Module):
         return math.sqrt(self.embedding.embedding_dim) * self.embedding(tokens)
 
 
-class Parseq(nn.Module):
+class Parseq(Recognizer):
     """PARSeq for images of one size.
 
     Args:
@@ -116,6 +117,8 @@ class Parseq(nn.Module):
         size = size or ParseqSize()
         self.image_size, self.patch_size, self.size, self.charset = image_size, patch_size, size, charset
         self.num_steps = max_label_length + 1
+        num_patches = (image_size[0] // patch_size[0]) * (image_size[1] // patch_size[1])
+        self.semantic_width, self.visual_shape = size.dim, (size.dim, num_patches)
         self.encoder = VitEncoder(image_size, patch_size, size.dim, size.depth, size.encoder_heads, size.mlp_ratio)
         self.decoder = Decoder(size)
         self.head = nn.Linear(size.dim, charset.num_classes)
@@ -175,8 +178,7 @@ class Parseq(nn.Module):
         return RecognizerOutput(self.head(semantic), visual.transpose(1, 2), semantic)
 
     def _encode(self, images: Tensor) -> Tensor:
-        if tuple(images.shape[-2:]) != self.image_size:
-            raise ValueError(f"images are {tuple(images.shape[-2:])} pixels, this recognizer reads {self.image_size}")
+        self._check_size(images)
         return self.encoder((images - 0.5) / 0.5)
 
     def _embed(self, tokens: Tensor, first: int = 0) -> Tensor:

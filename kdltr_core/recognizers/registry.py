@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
+from kdltr_core.recognizers.abinet import Abinet, AbinetVision
+from kdltr_core.recognizers.matrn import Matrn
 from kdltr_core.recognizers.parseq import Parseq, ParseqSize
-
-Recognizer = Parseq
+from kdltr_core.recognizers.recognizer import Recognizer
 
 PARSEQ_TINY = ParseqSize(dim=192, encoder_heads=3, decoder_heads=6)
 
 _TEACHERS: dict[str, Callable[[], Recognizer]] = {
+    "abinet_vision": lambda: AbinetVision(HIGH_RES_SIZE),
+    "abinet": lambda: Abinet(HIGH_RES_SIZE),
+    "matrn": lambda: Matrn(HIGH_RES_SIZE),
     "parseq": lambda: Parseq(HIGH_RES_SIZE, (4, 8)),
     "parseq_tiny": lambda: Parseq(HIGH_RES_SIZE, (4, 8), PARSEQ_TINY),
 }
 _STUDENTS: dict[str, Callable[[], Recognizer]] = {
+    "abinet_vision": lambda: AbinetVision(LOW_RES_SIZE),
+    "abinet": lambda: Abinet(LOW_RES_SIZE),
+    "matrn": lambda: Matrn(LOW_RES_SIZE),
     "parseq": lambda: Parseq(LOW_RES_SIZE, (2, 4)),
     "parseq_tiny": lambda: Parseq(LOW_RES_SIZE, (2, 4), PARSEQ_TINY),
 }

@@ -1,0 +1,239 @@
+"""ABINet: a vision part that reads, a language part that corrects, and a gate between them (Fang et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kdltr_core.charset import Charset, Charset36
+from kdltr_core.recognizers.output import RecognizerOutput
+from kdltr_core.recognizers.position_attention import PositionAttention
+from kdltr_core.recognizers.postnorm import CrossAttentionDecoder, Encoder, SinusoidalPositions
+from kdltr_core.recognizers.recognizer import Recognizer
+from kdltr_core.recognizers.resnet import ResNet45
+
+MAP_SIZE = (8, 32)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class AbinetSize:
+    """Widths and depths. The last of ``planes`` is D of all shapes."""
+
+    planes: tuple[int, ...] = (32, 64, 128, 256, 512)
+    blocks: tuple[int, ...] = (3, 4, 6, 6, 3)
+    num_heads: int = 8
+    feedforward: int = 2048
+    vision_depth: int = 3
+    language_depth: int = 4
+    joint_depth: int = 2
+    attention_channels: int = 64
+    dropout: float = 0.1
+
+    @property
+    def dim(self) -> int:
+        return self.planes[-1]
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the vision part sees and reads.
+
+    Attributes:
+        middle: (N, C, h · w), the map of the ResNet's third stage.
+        tokens: (N, h · w, D), the encoder's output.
+        attention: (N, T, h · w).
+        feature: (N, T, D).
+        logits: (N, T, classes).
+    """
+
+    middle: Tensor
+    tokens: Tensor
+    attention: Tensor
+    feature: Tensor
+    logits: Tensor
+
+
+class Backbone(nn.Module):
+    """ResNet45 and a transformer encoder over the positions of its map."""
+
+    def __init__(self, first_stride: int, size: AbinetSize) -> None:
+        super().__init__()
+        self.resnet = ResNet45(first_stride, size.planes, size.blocks)
+        self.pos_encoder = SinusoidalPositions(MAP_SIZE[0] * MAP_SIZE[1], size.dim)
+        self.transformer = Encoder(size.vision_depth, size.dim, size.num_heads, size.feedforward, size.dropout)
+        self.dropout = nn.Dropout(size.dropout)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) to the third stage's map (N, C, h, w) and the tokens (N, h · w, D)."""
+        middle, last = self.resnet(images)
+        return middle, self.transformer(self.dropout(last.flatten(2).transpose(1, 2) + self.pos_encoder()))
+
+
+class AbinetVision(Recognizer):
+    """The vision part, which reads on its own as well.
+
+    Args:
+        image_size: (height, width) in pixels, 32×128 or 16×64; both give a map of 8×32.
+        size: widths and depths.
+        charset: the alphabet.
+        max_label_length: most characters of a word; one more step is for the end.
+
+    Raises: ValueError for another image size.
+    """
+
+    teacher_only = ("backbone.resnet.layer1.0.downsample.",)
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        size: AbinetSize | None = None,
+        charset: Charset = Charset36,
+        max_label_length: int = 25,
+    ) -> None:
+        super().__init__()
+        size = size or AbinetSize()
+        first_stride = image_size[0] // (2 * MAP_SIZE[0])
+        if first_stride not in (1, 2) or image_size != tuple(2 * first_stride * side for side in MAP_SIZE):
+            raise ValueError(f"image_size is {image_size}, ABINet and MATRN are built for (32, 128) and (16, 64)")
+        self.image_size, self.size, self.charset = image_size, size, charset
+        self.fixed_num_steps = max_label_length + 1
+        self.semantic_width, self.visual_shape = size.dim, (size.planes[2], MAP_SIZE[0] * MAP_SIZE[1])
+        self.backbone = Backbone(first_stride, size)
+        self.attention = PositionAttention(size.dim, size.attention_channels, self.fixed_num_steps)
+        self.cls = nn.Linear(size.dim, charset.num_classes)
+        self.register_buffer("_mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def see(self, images: Tensor) -> Sight:
+        """images: (N, 3, H, W) float in [0, 1]."""
+        self._check_size(images)
+        normalised = ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        middle, tokens = self.backbone(normalised)
+        # In channels-last order this is the same memory: nothing is copied.
+        feature, attention = self.attention(tokens.transpose(1, 2).unflatten(-1, MAP_SIZE))
+        return Sight(middle.flatten(2), tokens, attention, feature, self.cls(feature))
+
+    def forward(self, images: Tensor) -> RecognizerOutput:
+        sight = self.see(images)
+        return RecognizerOutput(sight.logits, sight.middle, sight.feature, sight.attention)
+
+    def forward_training(self, images: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
+        sight = self.see(images)
+        return RecognizerOutput(
+            sight.logits[None], sight.middle, sight.feature[None], sight.attention, {"vision": sight.logits[None]}
+        )
+
+
+class LanguageModel(nn.Module):
+    """The bidirectional cloze network: every character is predicted from all the others of a reading.
+
+    Args:
+        size: widths and depths.
+        num_classes: of the readings.
+        num_steps: T.
+    """
+
+    def __init__(self, size: AbinetSize, num_classes: int, num_steps: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(num_classes, size.dim, bias=False)
+        self.token_encoder = SinusoidalPositions(num_steps, size.dim)
+        self.pos_encoder = SinusoidalPositions(num_steps, size.dim)
+        self.model = CrossAttentionDecoder(
+            size.language_depth, size.dim, size.num_heads, size.feedforward, size.dropout
+        )
+        self.cls = nn.Linear(size.dim, num_classes)
+        self.dropout = nn.Dropout(size.dropout)
+
+    def forward(self, probabilities: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Correct readings.
+
+        Args:
+            probabilities: (N, T, classes), each step a distribution; no gradient flows into them.
+            lengths: (N,), steps of each reading, the end included, at least 2: a single step sees nothing but itself.
+
+        Returns: features (N, T, D) and logits (N, T, classes).
+        """
+        memory = self.dropout(self.proj(probabilities.detach()) + self.token_encoder())
+        steps = torch.arange(memory.shape[1], device=memory.device)
+        others = steps[:, None] != steps[None, :]
+        mask = others & (steps < lengths[:, None])[:, None, None]
+        queries = self.pos_encoder().expand(len(memory), -1, -1)
+        feature = self.model(queries, memory, mask)
+        return feature, self.cls(feature)
+
+
+class Alignment(nn.Module):
+    """The gate between what is seen and what is expected."""
+
+    def __init__(self, dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.w_att = nn.Linear(2 * dim, dim)
+        self.cls = nn.Linear(dim, num_classes)
+
+    def forward(self, language: Tensor, vision: Tensor) -> Tensor:
+        """Two features (N, T, D) to logits (N, T, classes)."""
+        gate = torch.sigmoid(self.w_att(torch.cat([language, vision], dim=-1)))
+        return self.cls(gate * vision + (1 - gate) * language)
+
+
+def predicted_lengths(logits: Tensor, end_id: int = 0) -> Tensor:
+    """Steps up to and with the first end, all of them without one, and at least 2: (N, T, classes) to (N,)."""
+    before_end = (logits.argmax(dim=-1) == end_id).cumsum(dim=-1) == 0
+    return (before_end.sum(dim=-1) + 1).clamp(2, logits.shape[1])
+
+
+class Abinet(Recognizer):
+    """Vision, language and alignment.
+
+    Args:
+        image_size, size, charset, max_label_length: as for ``AbinetVision``.
+        num_iterations: how often the reading is corrected; the official test mode does it 3 times.
+    """
+
+    teacher_only = tuple(f"vision.{key}" for key in AbinetVision.teacher_only)
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        size: AbinetSize | None = None,
+        charset: Charset = Charset36,
+        max_label_length: int = 25,
+        num_iterations: int = 1,
+    ) -> None:
+        super().__init__()
+        size = size or AbinetSize()
+        self.vision = AbinetVision(image_size, size, charset, max_label_length)
+        self.language = LanguageModel(size, charset.num_classes, max_label_length + 1)
+        self.alignment = Alignment(size.dim, charset.num_classes)
+        self.num_iterations = num_iterations
+        self.image_size, self.size, self.charset = image_size, size, charset
+        self.fixed_num_steps = self.vision.fixed_num_steps
+        self.semantic_width, self.visual_shape = self.vision.semantic_width, self.vision.visual_shape
+
+    def forward(self, images: Tensor) -> RecognizerOutput:
+        sight = self.vision.see(images)
+        fused, _ = self._correct(sight)
+        return RecognizerOutput(fused[-1], sight.middle, sight.feature, sight.attention)
+
+    def forward_training(self, images: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
+        sight = self.vision.see(images)
+        fused, language = self._correct(sight)
+        heads = {"vision": sight.logits[None], "language": language, "fused": fused}
+        return RecognizerOutput(fused[-1:], sight.middle, sight.feature[None], sight.attention, heads)
+
+    def _correct(self, sight: Sight) -> tuple[Tensor, Tensor]:
+        """Fused and language logits of every iteration, each (iterations, N, T, classes)."""
+        logits, fused, language = sight.logits, [], []
+        for _ in range(self.num_iterations):
+            feature, expected = self.language(logits.softmax(dim=-1), predicted_lengths(logits))
+            logits = self.alignment(feature, sight.feature)
+            fused.append(logits)
+            language.append(expected)
+        return torch.stack(fused), torch.stack(language)

@@ -1,0 +1,136 @@
+"""MATRN: seen and expected features in one encoder, each enhanced by the other (Na et al. 2022)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor, nn
+
+from kdltr_core.charset import Charset, Charset36
+from kdltr_core.recognizers.abinet import (
+    MAP_SIZE,
+    AbinetSize,
+    AbinetVision,
+    LanguageModel,
+    Sight,
+    predicted_lengths,
+)
+from kdltr_core.recognizers.output import RecognizerOutput
+from kdltr_core.recognizers.position_attention import PositionAttention
+from kdltr_core.recognizers.postnorm import Encoder, SinusoidalPositions
+from kdltr_core.recognizers.recognizer import Recognizer
+
+_MASKED_POSITIONS = 10
+_MASK_PROBABILITY = 0.9
+
+
+class SemanticVisual(nn.Module):
+    """Visual and language features look at each other, then a gate mixes what both read."""
+
+    def __init__(self, size: AbinetSize, num_classes: int, num_steps: int) -> None:
+        super().__init__()
+        self.v_token = nn.Parameter(torch.empty(1, size.dim))
+        self.pos_encoder_tfm = SinusoidalPositions(MAP_SIZE[0] * MAP_SIZE[1], size.dim)
+        self.model1 = Encoder(size.joint_depth, size.dim, size.num_heads, size.feedforward, size.dropout)
+        self.model2_vis = PositionAttention(size.dim, size.attention_channels, num_steps)
+        self.cls_vis = nn.Linear(size.dim, num_classes)
+        self.cls_sem = nn.Linear(size.dim, num_classes)
+        self.w_att = nn.Linear(2 * size.dim, size.dim)
+        self.cls = nn.Linear(size.dim, num_classes)
+        nn.init.xavier_uniform_(self.v_token)
+
+    def forward(self, language: Tensor, tokens: Tensor, attention: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """Enhance.
+
+        Args:
+            language: (N, T, D), the language part's features.
+            tokens: (N, L, D), the visual features.
+            attention: (N, T, L), where the vision part looked at every step.
+            lengths: (N,), steps of the language part's reading.
+
+        Returns: logits (N, T, classes) of the enhanced "visual" and "semantic" features, and "fused".
+        """
+        if self.training:
+            tokens = torch.where(masked_positions(attention, lengths)[..., None], self.v_token, tokens)
+        placed = language + attention.to(language.dtype) @ self.pos_encoder_tfm().to(language.dtype)
+        both = self.model1(torch.cat([tokens, placed], dim=1))
+        visual, semantic = both.split([tokens.shape[1], language.shape[1]], dim=1)
+        visual, _ = self.model2_vis(visual.transpose(1, 2).unflatten(-1, MAP_SIZE))
+        gate = torch.sigmoid(self.w_att(torch.cat([visual, semantic], dim=-1)))
+        fused = self.cls(gate * visual + (1 - gate) * semantic)
+        return {"visual": self.cls_vis(visual), "semantic": self.cls_sem(semantic), "fused": fused}
+
+
+def masked_positions(attention: Tensor, lengths: Tensor) -> Tensor:
+    """Which visual positions are hidden in training (Na et al. 2022, section 3.3), all images at once.
+
+    Of an image, with probability 0.9: a random step of its reading is picked, and each of the 10 positions that it
+    looked at most is hidden with probability 0.9.
+
+    Args:
+        attention: (N, T, L).
+        lengths: (N,), steps to pick from.
+
+    Returns: (N, L) bool, True where hidden.
+    """
+    num_images, device = len(attention), attention.device
+    step = (torch.rand(num_images, device=device) * lengths).long()
+    looked = attention[torch.arange(num_images, device=device), step].topk(_MASKED_POSITIONS).indices
+    hidden = torch.rand(looked.shape, device=device) < _MASK_PROBABILITY
+    hidden &= torch.rand(num_images, 1, device=device) < _MASK_PROBABILITY
+    return torch.zeros_like(attention[:, 0], dtype=torch.bool).scatter(1, looked, hidden)
+
+
+class Matrn(Recognizer):
+    """Vision and language as in ABINet, then the multi-modal enhancement, several times over.
+
+    Args:
+        image_size, size, charset, max_label_length: as for ``AbinetVision``.
+        num_iterations: how often the reading is corrected.
+    """
+
+    teacher_only = tuple(f"vision.{key}" for key in AbinetVision.teacher_only)
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        size: AbinetSize | None = None,
+        charset: Charset = Charset36,
+        max_label_length: int = 25,
+        num_iterations: int = 3,
+    ) -> None:
+        super().__init__()
+        size = size or AbinetSize()
+        self.vision = AbinetVision(image_size, size, charset, max_label_length)
+        self.language = LanguageModel(size, charset.num_classes, max_label_length + 1)
+        self.semantic_visual = SemanticVisual(size, charset.num_classes, max_label_length + 1)
+        self.num_iterations = num_iterations
+        self.image_size, self.size, self.charset = image_size, size, charset
+        self.fixed_num_steps = self.vision.fixed_num_steps
+        self.semantic_width, self.visual_shape = self.vision.semantic_width, self.vision.visual_shape
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor) -> RecognizerOutput:
+        sight = self.vision.see(images)
+        fused = self._correct(sight)["fused"]
+        return RecognizerOutput(fused[-1], sight.middle, sight.feature, sight.attention)
+
+    def forward_training(self, images: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
+        sight = self.vision.see(images)
+        heads = {"vision": sight.logits[None], **self._correct(sight)}
+        return RecognizerOutput(heads["fused"][-1:], sight.middle, sight.feature[None], sight.attention, heads)
+
+    def _correct(self, sight: Sight) -> dict[str, Tensor]:
+        """Logits of the language, visual, semantic and fused heads, each (iterations, N, T, classes)."""
+        heads: dict[str, list[Tensor]] = defaultdict(list)
+        logits = sight.logits
+        for _ in range(self.num_iterations):
+            feature, expected = self.language(logits.softmax(dim=-1), predicted_lengths(logits))
+            enhanced = self.semantic_visual(
+                feature, sight.tokens, sight.attention.detach(), predicted_lengths(expected)
+            )
+            for name, values in {"language": expected, **enhanced}.items():
+                heads[name].append(values)
+            logits = enhanced["fused"]
+        return {name: torch.stack(values) for name, values in heads.items()}
