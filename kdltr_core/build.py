@@ -9,14 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdltr_core.config import RunConfig
+from kdltr_core.config import RecognizerName, RunConfig
 from kdltr_core.data.words import TrainingPairs
-from kdltr_core.distiller import as_float, needs_teacher
+from kdltr_core.distiller import as_float, check_pair, needs_teacher
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
+from kdltr_core.recognizers.parseq import Parseq
 from kdltr_core.recognizers.weights import enlargement, fit_enlargement, load_weights, start_from_teacher
 
 BUNDLED_TEACHERS = {"parseq_tiny": "parseq_tiny_hr.safetensors"}
 _PAIRS_TO_FIT = 1000
+
+
+def teacher_name(config: RunConfig) -> RecognizerName:
+    """The teacher's family and size: the student's own unless the config says otherwise."""
+    return config.recognizer.teacher_name or config.recognizer.name
 
 
 def teacher_file(config: RunConfig) -> Path:
@@ -24,24 +30,40 @@ def teacher_file(config: RunConfig) -> Path:
 
     Raises: ValueError if it is not there, or if 'bundled' is asked for a recognizer that no teacher is bundled for.
     """
-    given = config.recognizer.teacher_weights
+    return _checkpoint_file("teacher_weights", config.recognizer.teacher_weights, teacher_name(config))
+
+
+def start_file(config: RunConfig) -> Path | None:
+    """The high-res checkpoint that the student starts from in place of its teacher's; None: the teacher's.
+
+    Raises: ValueError as ``teacher_file``.
+    """
+    given = config.recognizer.start_weights
+    return _checkpoint_file("start_weights", given, config.recognizer.name) if given else None
+
+
+def _checkpoint_file(field: str, given: str, name: RecognizerName) -> Path:
     if given == "bundled":
-        if config.recognizer.name not in BUNDLED_TEACHERS:
+        if name not in BUNDLED_TEACHERS:
             raise ValueError(
-                f"no teacher for {config.recognizer.name} comes with the package; "
-                "give the official checkpoint as recognizer.teacher_weights, or choose recognizer.name parseq_tiny"
+                f"no teacher of {name} comes with the package: give its checkpoint, for instance the official one, "
+                f"with --recognizer.{field.replace('_', '-')} FILE"
             )
-        return Path(str(files("kdltr_core.assets") / BUNDLED_TEACHERS[config.recognizer.name]))
+        return Path(str(files("kdltr_core.assets") / BUNDLED_TEACHERS[name]))
     path = Path(given).expanduser()
     if not path.is_file():
-        raise ValueError(f"there is no teacher file {path}; correct recognizer.teacher_weights")
+        raise ValueError(f"there is no checkpoint file {path}; correct --recognizer.{field.replace('_', '-')}")
     return path
 
 
 def load_teacher(config: RunConfig, device: torch.device) -> Recognizer:
     """The frozen teacher, in evaluation mode. Raises: ValueError if its file does not fit."""
-    teacher = build_teacher(config.recognizer.name)
-    load_weights(teacher, teacher_file(config))
+    return _load(teacher_name(config), teacher_file(config), device)
+
+
+def _load(name: RecognizerName, file: Path, device: torch.device) -> Recognizer:
+    teacher = build_teacher(name)
+    load_weights(teacher, file)
     return teacher.eval().requires_grad_(False).to(device)
 
 
@@ -53,24 +75,27 @@ def build_pair(
     Args:
         pairs: real pairs, for the least-squares patch resampling; None: an empty student, to be loaded.
 
-    Raises: ValueError if a checkpoint file does not fit.
+    Raises: ValueError if a checkpoint file does not fit, or the two do not.
     """
     settings = config.recognizer
     student = build_student(settings.name).to(device)
     if pairs is None:
         return student, None
-    starts_from_teacher = not settings.student_weights and settings.student_start != "random"
-    teacher = load_teacher(config, device) if starts_from_teacher or needs_teacher(config.objective) else None
+    teacher = load_teacher(config, device) if needs_teacher(config.objective) else None
+    if teacher is not None:
+        check_pair(student, teacher, config.objective)
     if settings.student_weights:
         load_weights(student, Path(settings.student_weights).expanduser())
-    elif teacher is not None and starts_from_teacher:
-        start_from_teacher(
-            student, teacher, settings.student_start, _enlarge_map(student, teacher, config, pairs).to(device)
-        )
-    return student, teacher if needs_teacher(config.objective) else None
+    elif settings.student_start != "random":
+        file = start_file(config)
+        model = _load(settings.name, file, device) if file else teacher or load_teacher(config, device)
+        start_from_teacher(student, model, settings.student_start, _enlarge_map(student, model, config, pairs))
+    return student, teacher
 
 
-def _enlarge_map(student: Recognizer, teacher: Recognizer, config: RunConfig, pairs: TrainingPairs) -> Tensor:
+def _enlarge_map(student: Recognizer, teacher: Recognizer, config: RunConfig, pairs: TrainingPairs) -> Tensor | None:
+    if not (isinstance(student, Parseq) and isinstance(teacher, Parseq)):
+        return None
     if config.recognizer.patch_resampling != "least_squares":
         return enlargement(student.patch_size, teacher.patch_size, config.recognizer.patch_resampling)
     rows = np.linspace(0, len(pairs) - 1, min(len(pairs), _PAIRS_TO_FIT)).astype(np.int64)

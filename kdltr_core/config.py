@@ -55,7 +55,10 @@ class DataConfig(_Section):
 class RecognizerConfig(_Section):
     """Teacher and student."""
 
-    name: RecognizerName = Field("parseq_tiny", description="family and size, of teacher and student")
+    name: RecognizerName = Field("parseq_tiny", description="family and size of the student")
+    teacher_name: RecognizerName | Literal[""] = Field(
+        "", description="family and size of the teacher; empty: the student's own"
+    )
     teacher_weights: str = Field(
         "bundled", description="checkpoint file of the teacher; 'bundled': the PARSeq-tiny that comes with the package"
     )
@@ -63,6 +66,11 @@ class RecognizerConfig(_Section):
         "teacher",
         description="the student's first weights: the teacher's with its patch kernel resampled, "
         "the teacher's with a random patch kernel, or all random",
+    )
+    start_weights: str = Field(
+        "",
+        description="checkpoint of the student's own recognizer for high_res images, from which it starts in place of "
+        "its teacher, for instance where that is larger; 'bundled': as for teacher_weights",
     )
     student_weights: str = Field("", description="checkpoint file the student starts from instead")
     patch_resampling: Literal["nearest", "bilinear", "bicubic", "least_squares"] = Field(
@@ -96,6 +104,14 @@ class ObjectiveConfig(_Section):
         6, ge=1, description="permutations of the characters in every step, mirrored ones counted (PARSeq)"
     )
     projector_width: int = Field(256, ge=1, description="hidden width of the projector's LSTM, each direction")
+    width_projection: Literal["linear", "none"] = Field(
+        "linear",
+        description="where student's and teacher's features differ in width: linear: the student's pass a linear map "
+        "that is trained beside it and then left behind; none: such pairs are refused",
+    )
+    auxiliary_heads: float = Field(
+        1.0, ge=0, description="weight of every classifier before the last in supervised training (ABINet, MATRN)"
+    )
 
 
 class OptimConfig(_Section):
@@ -120,6 +136,9 @@ class OptimConfig(_Section):
         description="exponential moving average of the student, which is then what is read and exported; 0: none",
     )
     max_nonfinite: int = Field(10, ge=1, description="non-finite losses in a row after which the run stops")
+    batch_norm: Literal["per_worker", "synchronised"] = Field(
+        "per_worker", description="statistics over each worker's share of the batch, or over the joined batch of all"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="autocast type; auto: bfloat16 on a GPU or a CPU that multiplies it natively, else float32"
     )

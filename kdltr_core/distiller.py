@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -30,14 +31,26 @@ class Distiller(nn.Module):
     Args:
         student: reads low_res.
         config: the terms and their weights.
+        teacher: whose widths the student's features are compared in; it does not become part of this module.
+            None: the student's own widths.
+
+    Attributes:
+        projector: of semantic contrast; None without that term.
+        visual_projection, semantic_projection: linear maps to the teacher's widths, where those differ; else None.
     """
 
-    def __init__(self, student: Recognizer, config: ObjectiveConfig) -> None:
+    def __init__(self, student: Recognizer, config: ObjectiveConfig, teacher: Recognizer | None = None) -> None:
         super().__init__()
         self.student = student
         self.config = config
+        model = teacher or student
+        focuses = config.name == "distillation" and config.visual_focus > 0
         contrasts = config.name == "distillation" and config.semantic_contrast > 0
-        self.projector = Projector(student.size.dim, config.projector_width) if contrasts else None
+        self.projector = Projector(model.semantic_width, config.projector_width) if contrasts else None
+        channels, wanted = student.visual_shape[0], model.visual_shape[0]
+        self.visual_projection = nn.Conv1d(channels, wanted, 1) if focuses and channels != wanted else None
+        width, wanted = student.semantic_width, model.semantic_width
+        self.semantic_projection = nn.Linear(width, wanted) if contrasts and width != wanted else None
 
     def forward(
         self,
@@ -58,6 +71,10 @@ class Distiller(nn.Module):
             num_valid_steps: scalar; see ``losses.recognition``.
         """
         output = self.student.forward_training(as_float(images), targets, permutations)
+        if self.visual_projection is not None:
+            output = replace(output, visual=self.visual_projection(output.visual))
+        if self.semantic_projection is not None and output.semantic is not None:
+            output = replace(output, semantic=self.semantic_projection(output.semantic))
         return compute_terms(self.config, output, teacher, self.projector, targets, lengths, num_valid_steps)
 
 
@@ -65,6 +82,26 @@ class Distiller(nn.Module):
 def teach(teacher: Recognizer, high_res: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
     """The teacher's forward pass on high_res (N, 3, 32, 128) uint8, which no gradient enters."""
     return teacher.forward_training(as_float(high_res), targets, permutations)
+
+
+def check_pair(student: Recognizer, teacher: Recognizer, config: ObjectiveConfig) -> None:
+    """Raises: ValueError if the two cannot be compared step by step and position by position."""
+    for what, mine, theirs in (
+        ("alphabet", student.charset.name, teacher.charset.name),
+        ("use of permutations", student.uses_permutations, teacher.uses_permutations),
+        ("number of visual positions", student.visual_shape[1], teacher.visual_shape[1]),
+    ):
+        if mine != theirs:
+            raise ValueError(
+                f"student and teacher differ in their {what}: {mine} and {theirs}; choose recognizer.teacher_name "
+                "of the student's family: abinet_vision, abinet and matrn teach one another, as do parseq, parseq_tiny"
+            )
+    widths = [(r.visual_shape[0], r.semantic_width) for r in (student, teacher)]
+    if widths[0] != widths[1] and config.width_projection == "none":
+        raise ValueError(
+            f"student and teacher differ in the widths of their features, {widths[0]} and {widths[1]}, and "
+            "objective.width_projection is none; give linear, or a teacher of the student's widths"
+        )
 
 
 def needs_teacher(config: ObjectiveConfig) -> bool:

@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdltr_core.batch_norm import RunningStatistics, synchronise_batch_norm
 from kdltr_core.build import build_pair
 from kdltr_core.checkpoint import CheckpointStore, NotWritten
 from kdltr_core.config import RunConfig
-from kdltr_core.data.batch import Batch
+from kdltr_core.data.batch import Batch, encode_targets
 from kdltr_core.data.loader import evaluation_batches, training_batches
 from kdltr_core.data.sampler import EpochSampler
 from kdltr_core.data.words import WordData
 from kdltr_core.distiller import Distiller, as_float, autocast, enlarge, teach
+from kdltr_core.idle import idle_parameters
+from kdltr_core.losses.objective import LossTerms
 from kdltr_core.metrics import word_accuracy
 from kdltr_core.optim import MovingAverage, build_optimiser, rate_factor, set_rates
 from kdltr_core.recognizers import Recognizer
@@ -141,7 +145,11 @@ class _Run:
         self.store = CheckpointStore(run_folder / "checkpoints", config.keep_last)
         seed_everything(config.seed, "start")
         student, self.teacher = build_pair(config, words.train, world.device)
-        self.distiller = Distiller(student, config.objective).to(world.device).train()
+        self.distiller = Distiller(student, config.objective, self.teacher).to(world.device).train()
+        if config.optim.batch_norm == "synchronised" and world.size > 1:
+            synchronise_batch_norm(self.distiller, world.device)
+        self.statistics = RunningStatistics(self.distiller)
+        self._leave_out_idle_weights()
         self.optimiser = build_optimiser(self.distiller, config.optim)
         self.average = MovingAverage(student, config.optim.ema_decay) if config.optim.ema_decay else None
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
@@ -166,6 +174,7 @@ class _Run:
             world_size=self.world.size,
             start_step=self.step,
             num_steps=self.num_steps,
+            num_output_steps=self.distiller.student.fixed_num_steps,
             num_threads=config.data.num_loader_threads,
         )
         self.meters.restart_clock()
@@ -195,18 +204,40 @@ class _Run:
         if self.world.size > 1:
             num_valid = self.world.all_reduce(batch.lengths.sum().float()) / self.world.size
         set_rates(self.optimiser, rate_factor(config.optim, step, self.num_steps, self.sampler.steps_per_epoch))
-        with autocast(device, config.optim.precision):
-            lesson = teach(self.teacher, batch.high_res, batch.targets, permutations) if self.teacher else None
-            loss = self.model(batch.low_res, batch.targets, batch.lengths, permutations, lesson, num_valid)
+        self.statistics.remember()
+        loss = self._loss(self.model, batch, permutations, num_valid)
         self.optimiser.zero_grad(set_to_none=True)
         loss.total.backward()
         norm = nn.utils.clip_grad_norm_(self.distiller.parameters(), config.optim.clip_norm)
         # The fused optimiser leaves weights and state alone where this is 1; nobody waits for the device to know.
-        self.optimiser.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+        spoilt = ~torch.isfinite(norm)
+        self.optimiser.found_inf = spoilt.float()  # type: ignore[attr-defined]
+        self.statistics.restore_where(spoilt)
         self.optimiser.step()
         if self.average:
             self.average.update(self.distiller.student)
         self.meters.add({**loss.terms, "loss": loss.total}, norm, len(batch.labels))
+
+    def _loss(self, model: nn.Module, batch: Batch, permutations: Tensor, num_valid: Tensor | None) -> LossTerms:
+        with autocast(self.world.device, self.config.optim.precision):
+            lesson = teach(self.teacher, batch.high_res, batch.targets, permutations) if self.teacher else None
+            terms: LossTerms = model(batch.low_res, batch.targets, batch.lengths, permutations, lesson, num_valid)
+        return terms
+
+    def _leave_out_idle_weights(self) -> None:
+        """Weights that have no part in the loss ask for no gradient; a forward pass of two words shows which."""
+        train, student = self.words.train, self.distiller.student
+        rows = np.arange(min(2, len(train)))
+        labels = tuple(train.labels[row] for row in rows)
+        targets, lengths = encode_targets(labels, student.charset, student.fixed_num_steps)
+        batch = Batch(*train.gather(rows), labels, targets, lengths).to(self.world.device)
+        permutations = sample_permutations(targets.shape[1] - 2, 1, generator(0)).to(self.world.device)
+        self.statistics.remember()
+        loss = self._loss(self.distiller, batch, permutations, None)
+        self.statistics.restore_where(True)
+        idle = idle_parameters(self.distiller, loss.total)
+        for name in idle:
+            self.distiller.get_parameter(name).requires_grad_(False)
 
     def _log(self) -> None:
         values, bad_in_row = self.meters.take()

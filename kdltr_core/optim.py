@@ -12,11 +12,12 @@ from kdltr_core.config import OptimConfig
 
 
 def build_optimiser(distiller: nn.Module, config: OptimConfig) -> torch.optim.Adam:
-    """Adam with two groups: the student, and what starts from nothing or nearly so (patch embedding, projector)."""
+    """Adam with two groups: the student, and what starts from nothing or nearly so (patch embedding, projections)."""
     fast: list[nn.Parameter] = []
     slow: list[nn.Parameter] = []
     for name, parameter in distiller.named_parameters():
-        (fast if "patch_embed" in name or name.startswith("projector.") else slow).append(parameter)
+        if parameter.requires_grad:
+            (fast if "patch_embed" in name or not name.startswith("student.") else slow).append(parameter)
     groups = [
         {"params": slow, "lr": config.learning_rate, "full_rate": config.learning_rate},
         {"params": fast, "lr": config.fast_learning_rate, "full_rate": config.fast_learning_rate},

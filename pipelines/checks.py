@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import kdltr_core
-from kdltr_core.build import BUNDLED_TEACHERS, teacher_file
+from kdltr_core.build import start_file, teacher_file
 from kdltr_core.config import RunConfig
 from kdltr_core.data.pack import Pack
 from kdltr_core.data.words import WordData
@@ -24,13 +24,11 @@ def check_files(config: RunConfig) -> None:
         for root in roots:
             if not Path(root).is_dir():
                 raise ValueError(f"--data.{option} names {root}, which is not a folder")
-    if needs_teacher(config.objective) or (recognizer.student_start != "random" and not recognizer.student_weights):
-        if recognizer.teacher_weights == "bundled" and recognizer.name not in BUNDLED_TEACHERS:
-            raise ValueError(
-                f"no teacher of {recognizer.name} comes with the package: give its checkpoint, for instance the "
-                "official one, with --recognizer.teacher-weights FILE"
-            )
+    starts_from_high_res = recognizer.student_start != "random" and not recognizer.student_weights
+    if needs_teacher(config.objective) or (starts_from_high_res and not recognizer.start_weights):
         teacher_file(config)
+    if starts_from_high_res:
+        start_file(config)
     if recognizer.student_weights and not Path(recognizer.student_weights).is_file():
         raise ValueError(f"--recognizer.student-weights names {recognizer.student_weights}, which is not a file")
 

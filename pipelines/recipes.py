@@ -30,6 +30,44 @@ def parseq_tiny_ltr() -> RunConfig:
     )
 
 
+def parseq_tiny_from_base_ltr() -> RunConfig:
+    """PARSeq-tiny taught by PARSeq base through linear maps of its features; it starts from the bundled tiny teacher.
+
+    The teacher does not come with the package: give a checkpoint with --recognizer.teacher-weights.
+    """
+    return parseq_tiny_ltr().override(
+        {
+            "recipe": "parseq_tiny_from_base_ltr",
+            "recognizer.teacher_name": "parseq",
+            "recognizer.start_weights": "bundled",
+        }
+    )
+
+
+def abinet_ltr() -> RunConfig:
+    """ABINet with the published losses and schedule; the fused logits are distilled.
+
+    Its teacher does not come with the package: give a checkpoint with --recognizer.teacher-weights.
+    """
+    return RunConfig(recipe="abinet_ltr").override({"recognizer.name": "abinet"})
+
+
+def abinet_vision_ltr() -> RunConfig:
+    """ABINet's vision part alone, with the published losses and schedule.
+
+    Its teacher does not come with the package: give a checkpoint with --recognizer.teacher-weights.
+    """
+    return abinet_ltr().override({"recipe": "abinet_vision_ltr", "recognizer.name": "abinet_vision"})
+
+
+def matrn_ltr() -> RunConfig:
+    """MATRN with the published losses and schedule.
+
+    Its teacher does not come with the package: give a checkpoint with --recognizer.teacher-weights.
+    """
+    return abinet_ltr().override({"recipe": "matrn_ltr", "recognizer.name": "matrn"})
+
+
 def demo() -> RunConfig:
     """A few minutes on two CPU cores: two workers, words rendered on the spot as an interlaced camera shows them."""
     return parseq_tiny_ltr().override(
@@ -47,5 +85,14 @@ def demo() -> RunConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {f.__name__: f for f in (parseq_ltr, parseq_tiny_ltr, demo)}
+_ALL = (
+    parseq_ltr,
+    parseq_tiny_ltr,
+    parseq_tiny_from_base_ltr,
+    abinet_ltr,
+    abinet_vision_ltr,
+    matrn_ltr,
+    demo,
+)
+RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in _ALL}
 DEFAULT_RECIPE = "parseq_tiny_ltr"

@@ -30,13 +30,14 @@ def training_batches(
     world_size: int = 1,
     start_step: int = 0,
     num_steps: int,
+    num_output_steps: int | None = None,
     num_threads: int = 1,
 ) -> Iterator[tuple[int, Batch]]:
     """This worker's share of every step's batch, in order: rows rank, rank + world_size, … of the global batch.
 
     What a step brings depends on nothing but the arguments and the step: not on the threads, nor on where the run
-    was resumed. All workers' targets have the width that the longest label of the global batch needs. An error in a
-    thread is raised here; closing the iterator ends the threads.
+    was resumed, and all workers' targets are equally wide. An error in a thread is raised here; closing the iterator
+    ends the threads.
 
     Args:
         pairs: as many as the sampler counts.
@@ -45,6 +46,7 @@ def training_batches(
         seed: of the degradation, with each pair's index and epoch.
         start_step: the first step, counted from 0.
         num_steps: the step to stop before.
+        num_output_steps: T of the targets; None: what the longest label of the global batch needs.
         num_threads: batches are made by so many threads.
 
     Yields: the step and its batch.
@@ -52,11 +54,11 @@ def training_batches(
 
     def make(step: int) -> tuple[int, Batch]:
         indices, epochs = sampler.indices(step)
-        num_output_steps = max(len(charset.normalise(pairs.labels[i])) for i in indices) + 1
+        num_needed = num_output_steps or max(len(charset.normalise(pairs.labels[i])) for i in indices) + 1
         indices, epochs = indices[rank::world_size], epochs[rank::world_size]
         high_res, low_res = pairs.gather(indices, degradation_seeds(seed, epochs, indices))
         labels = tuple(pairs.labels[i] for i in indices)
-        return step, Batch(high_res, low_res, labels, *encode_targets(labels, charset, num_output_steps))
+        return step, Batch(high_res, low_res, labels, *encode_targets(labels, charset, num_needed))
 
     return _ahead(make, range(start_step, num_steps), num_threads)
 

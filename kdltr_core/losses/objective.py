@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -27,13 +28,18 @@ class LossTerms:
     total: Tensor
 
 
-def term_weights(config: ObjectiveConfig) -> dict[str, float]:
+def term_weights(config: ObjectiveConfig, heads: Sequence[str] = ()) -> dict[str, float]:
     """The terms that the objective consists of, and their weights.
+
+    Args:
+        heads: the recognizer's classifiers, the one that reads last; supervised training teaches them all, for ABINet
+            Fang et al. 2021, eq. 6.
 
     Raises: ValueError if every weight is 0.
     """
     if config.name == "supervised":
-        return {"cross_entropy": 1.0}
+        auxiliary = {f"cross_entropy_{name}": config.auxiliary_heads for name in heads[:-1]}
+        return {"cross_entropy": 1.0, **{name: weight for name, weight in auxiliary.items() if weight > 0}}
     names = ("visual_focus", "semantic_contrast", "soft_logits", "cross_entropy")
     weights = {name: weight for name in names if (weight := getattr(config, name)) > 0}
     if not weights:
@@ -63,11 +69,15 @@ def compute_terms(
 
     Raises: ValueError if every weight is 0, or a term lacks the teacher, projector or semantic vectors it needs.
     """
-    weights = term_weights(config)
+    heads = list(student.heads)
+    weights = term_weights(config, heads)
     terms: dict[str, Tensor] = {}
     for name in weights:
-        if name == "cross_entropy":
-            terms[name] = recognition(student.logits, targets, lengths, num_valid_steps)
+        if name.startswith("cross_entropy"):
+            logits = student.logits
+            if config.name == "supervised" and heads:
+                logits = student.heads[name.removeprefix("cross_entropy").removeprefix("_") or heads[-1]]
+            terms[name] = recognition(logits, targets, lengths, num_valid_steps)
             continue
         if teacher is None:
             raise ValueError(f"{name} needs a teacher and there is none; give one, or set objective.name to supervised")

@@ -1,12 +1,14 @@
-"""Checkpoint files to our state dicts: safe loading, a strict report, and the student's start from its teacher."""
+"""State dicts into recognizers: a strict report, parts of files, and the student's start from its teacher."""
 
 from __future__ import annotations
 
 import json
-import pickle
+import warnings
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kdltr_core.recognizers.registry import Recognizer
+from kdltr_core.config import RecognizerName
+from kdltr_core.recognizers.abinet import AbinetVision
+from kdltr_core.recognizers.checkpoint_files import read_state_dict
+from kdltr_core.recognizers.recognizer import Recognizer
+from kdltr_core.recognizers.registry import build_student, build_teacher
 
 PATCH_KERNEL = "encoder.patch_embed.proj.weight"
 PATCH_BIAS = "encoder.patch_embed.proj.bias"
@@ -29,15 +35,18 @@ class WeightReport:
         missing: keys that the module has and the file has not.
         unexpected: keys that the file has and the module has not.
         mis_shaped: key to (shape in the file, shape in the module).
+        left_out: of a file that holds more than was asked for: part of that more to its number of keys.
     """
 
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     mis_shaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_complete(self) -> bool:
+        """Whether every key of the module was there, and no other beside what was left out."""
         return not (self.missing or self.unexpected or self.mis_shaped)
 
     def __str__(self) -> str:
@@ -48,44 +57,13 @@ class WeightReport:
             f"of another shape: {key} is {list(there)}, expected {list(here)}"
             for key, (there, here) in self.mis_shaped.items()
         ]
+        if self.left_out:
+            lines.append(_left_out(self.left_out))
         return "\n  ".join(lines)
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint file, in float32.
-
-    Takes safetensors, a plain state dict (official PARSeq), and a Lightning checkpoint, whose weights lie under
-    ``state_dict`` with the prefix ``model.``. Nothing in the file is executed.
-
-    Raises: ValueError if the file is missing, is none of these, or holds pickled objects.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"there is no checkpoint file {path}; give the path of a .safetensors, .pt or .ckpt file")
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a whole safetensors file ({error}); fetch or export it again") from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds pickled objects besides weights, which could run code when loaded, and is refused; "
-            "save its state dict alone with torch.save(model.state_dict(), …) or as safetensors"
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is not a whole checkpoint file ({error}); fetch or export it again") from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise ValueError(
-            f"{path} holds no state dict: expected a mapping from key to tensor, at the top or under 'state_dict'"
-        )
-    if all(key.startswith("model.") for key in content):
-        content = {key.removeprefix("model."): value for key, value in content.items()}
-    return {key: value.float() if value.is_floating_point() else value for key, value in content.items()}
+def _left_out(parts: Mapping[str, int]) -> str:
+    return "left out: " + ", ".join(f"{part} ({count} keys)" for part, count in parts.items())
 
 
 def compare(module: nn.Module, state: Mapping[str, Tensor]) -> WeightReport:
@@ -100,18 +78,76 @@ def compare(module: nn.Module, state: Mapping[str, Tensor]) -> WeightReport:
     )
 
 
+def take_part(state: Mapping[str, Tensor], part: str) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """A part out of the state dict of a whole: its own keys, and how many keys each other part has.
+
+    A state dict without keys under the part is the part's own already, and is given back as it is.
+    """
+    prefix = f"{part}."
+    if not any(key.startswith(prefix) for key in state):
+        return dict(state), {}
+    left_out = Counter(key.split(".")[0] for key in state if not key.startswith(prefix))
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}, dict(left_out)
+
+
+def owners(state: Mapping[str, Tensor]) -> list[str]:
+    """The recognizers that a state dict fits, such as "the teacher of abinet"; if none, the parts of recognizers."""
+    names = get_args(RecognizerName)
+    with torch.device("meta"):
+        modules = {f"the teacher of {name}": build_teacher(name) for name in names}
+        modules |= {f"the student of {name}": build_student(name) for name in names}
+    whole = [owner for owner, module in modules.items() if compare(module, state).is_complete]
+    parts = (
+        f"the {part} part of {owner.split()[-1]}"
+        for owner, module in modules.items()
+        for part, child in module.named_children()
+        if compare(child, state).is_complete
+    )
+    return whole or list(dict.fromkeys(parts))
+
+
 def load_weights(module: nn.Module, path: str | Path) -> WeightReport:
     """Load a checkpoint file whose keys all match.
 
+    For ABINet's vision part, the file may be of a whole ABINet or MATRN: its vision part is taken, and a warning names
+    what was left out.
+
     Raises: ValueError listing every key that is missing, unexpected or of another shape; nothing is loaded then.
     """
-    state = read_state_dict(path)
-    report = compare(module, state)
+    name = f"{type(module).__name__} for {getattr(module, 'image_size', '?')} images"
+    return _load(module, name, "vision" if isinstance(module, AbinetVision) else "", path)
+
+
+def load_part(module: nn.Module, part: str, path: str | Path) -> WeightReport:
+    """Load a checkpoint file of one part, for instance ABINet's language model, into that part of a module.
+
+    The file may be of a whole that has such a part: that is taken, and a warning names what was left out.
+
+    Args:
+        part: its name in the module, for instance "language" of an ABINet.
+
+    Raises: ValueError if there is no such part, or as ``load_weights``.
+    """
+    parts = dict(module.named_children())
+    if part not in parts:
+        raise ValueError(f"{type(module).__name__} has no part {part!r}; it has {', '.join(parts)}")
+    return _load(parts[part], f"the {part} part of {type(module).__name__}", part, path)
+
+
+def _load(module: nn.Module, name: str, part: str, path: str | Path) -> WeightReport:
+    whole = read_state_dict(path)
+    state, left_out = take_part(whole, part) if part else (whole, {})
+    report = replace(compare(module, state), left_out=left_out)
     if not report.is_complete:
-        raise ValueError(
-            f"{path} does not fit {type(module).__name__} for {getattr(module, 'image_size', '?')} images: {report}\n"
-            "give the checkpoint of this recognizer and size, or choose the recognizer that the checkpoint is of"
+        fitting = owners(whole)
+        advice = (
+            f"the file fits {', '.join(fitting)}: choose that, or give another file"
+            if fitting
+            else "give the checkpoint of this recognizer and size, or choose the recognizer that the checkpoint is of"
         )
+        raise ValueError(f"{path} does not fit {name}: {report}\n{advice}")
+    if left_out:
+        warnings.warn(f"{path} holds more than {name}; {_left_out(left_out)}", stacklevel=3)
     module.load_state_dict(state)
     return report
 
@@ -173,31 +209,41 @@ def resample_patch_kernel(kernel: Tensor, low_patch: tuple[int, int], enlarge: T
     return (kernel.flatten(2) @ enlarge).view(*kernel.shape[:2], *low_patch)
 
 
-def start_from_teacher(student: nn.Module, teacher: nn.Module, start: str, enlarge: Tensor) -> None:
+def start_from_teacher(student: Recognizer, teacher: Recognizer, start: str, enlarge: Tensor | None = None) -> None:
     """Give a student its first weights.
+
+    A vision part may start from a whole ABINet or MATRN. Where the student's first stage keeps the image's size, the
+    teacher's shortcut there has no counterpart and is left out.
 
     Args:
         start: "teacher": the teacher's, the patch kernel resampled; "random_patch": the teacher's, the patch embedding
-            left as it is (the published way); "random": all left as they are.
-        enlarge: for "teacher", see ``resample_patch_kernel``.
+            left as it is (the published way, PARSeq only); "random": all left as they are.
+        enlarge: for "teacher" with patches, see ``resample_patch_kernel``.
 
-    Raises: ValueError if the two differ in anything but the patch kernel.
+    Raises: ValueError if the two differ in anything but that.
     """
     if start == "random":
         return
-    state = dict(teacher.state_dict())
     own = student.state_dict()
-    if start == "teacher":
-        low_patch = (own[PATCH_KERNEL].shape[2], own[PATCH_KERNEL].shape[3])
-        state[PATCH_KERNEL] = resample_patch_kernel(
-            state[PATCH_KERNEL], low_patch, enlarge.to(state[PATCH_KERNEL].device)
-        )
-    else:
+    state = {k: v for k, v in teacher.state_dict().items() if not k.startswith(teacher.teacher_only)}
+    if "vision.cls.weight" in state and "vision.cls.weight" not in own:
+        state = {k.removeprefix("vision."): v for k, v in state.items() if k.startswith("vision.")}
+    if PATCH_KERNEL not in own:
+        if start == "random_patch":
+            raise ValueError("recognizer.student_start random_patch is for PARSeq, which has patches; give teacher")
+    elif start == "random_patch":
         state[PATCH_KERNEL], state[PATCH_BIAS] = own[PATCH_KERNEL], own[PATCH_BIAS]
+    else:
+        assert enlarge is not None
+        low_patch = (own[PATCH_KERNEL].shape[2], own[PATCH_KERNEL].shape[3])
+        kernel = state[PATCH_KERNEL]
+        state[PATCH_KERNEL] = resample_patch_kernel(kernel, low_patch, enlarge.to(kernel.device))
     report = compare(student, state)
     if not report.is_complete:
         raise ValueError(
-            f"the student cannot start from this teacher: {report}\nchoose recognizer.student_start random"
+            f"the student cannot start from its teacher, which is another recognizer ({len(report.mis_shaped)} weights "
+            f"of another shape, {len(report.missing)} missing, {len(report.unexpected)} unexpected); choose "
+            "recognizer.student_start random, or give recognizer.start_weights"
         )
     student.load_state_dict(state)
 

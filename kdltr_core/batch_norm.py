@@ -1,0 +1,71 @@
+"""Batch normalisation over all workers, and running statistics that a spoilt step leaves alone.
+
+By default every worker normalises by its own share of the batch, as the published runs do, and the first worker's
+running statistics are everybody's. Synchronised, the statistics are those of the joined batch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class SynchronisedBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation whose mean and variance are those of all workers' batches; torch's own runs on GPUs only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not dist.is_initialized():
+            return super().forward(x)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        wide = x.float()
+        per_channel = (0, 2, 3)
+        local = torch.cat([wide.sum(per_channel), wide.new_tensor([x.numel() / x.shape[1]])])
+        total = all_reduce(local)
+        count = total[-1].detach()
+        mean = total[:-1] / count
+        centred = wide - mean[:, None, None]
+        variance = all_reduce(centred.square().sum(per_channel)) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum or 0.1)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum or 0.1)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+def synchronise_batch_norm(module: nn.Module, device: torch.device) -> None:
+    """Make every batch norm of a module take its statistics from all workers; its state dict stays the same."""
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.BatchNorm2d:
+                setattr(parent, name, _synchronised(child, device))
+
+
+def _synchronised(norm: nn.BatchNorm2d, device: torch.device) -> nn.Module:
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(norm)
+    fresh = SynchronisedBatchNorm(norm.num_features, norm.eps, norm.momentum)
+    fresh.load_state_dict(norm.state_dict())
+    return fresh.to(device).train(norm.training)
+
+
+class RunningStatistics:
+    """The running statistics of a module's batch norms, which a forward pass changes whatever comes of the step."""
+
+    def __init__(self, module: nn.Module) -> None:
+        kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)
+        self._buffers = [b for m in module.modules() if isinstance(m, kinds) for b in m.buffers()]
+        self._before = [torch.empty_like(b) for b in self._buffers]
+
+    def remember(self) -> None:
+        if self._buffers:
+            torch._foreach_copy_(self._before, self._buffers)
+
+    def restore_where(self, spoilt: Tensor | bool) -> None:
+        """Put back what was remembered where ``spoilt``, a bool or a scalar bool on the device, is true."""
+        for buffer, before in zip(self._buffers, self._before, strict=True):
+            buffer.copy_(torch.where(torch.as_tensor(spoilt, device=buffer.device), before, buffer))
