@@ -35,7 +35,7 @@ class WeightReport:
         missing: keys that the module has and the file has not.
         unexpected: keys that the file has and the module has not.
         mis_shaped: key to (shape in the file, shape in the module).
-        left_out: of a file that holds more than was asked for: part of that more to its number of keys.
+        left_out: of a file that holds more parts than the module, each other part to its number of keys.
     """
 
     matched: tuple[str, ...]
