@@ -1,7 +1,7 @@
 """Batch normalisation over all workers, and running statistics that a spoilt step leaves alone.
 
-By default every worker normalises by its own share of the batch, as the published runs do, and the first worker's
-running statistics are everybody's. Synchronised, the statistics are those of the joined batch.
+By default every share of the batch is normalised by itself, as in the published runs, and the first share's running
+statistics are everybody's. Synchronised, the statistics are those of the joined batch.
 """
 
 from __future__ import annotations

@@ -12,7 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 RecognizerName = Literal["abinet_vision", "abinet", "matrn", "parseq", "parseq_tiny"]
 DegradationName = Literal["published", "interlaced", "none"]
+Trained = Literal["student", "teacher"]
+TrainedColumn = Literal["student_low_res", "teacher_high_res"]
 
+WITH_LANGUAGE = ("abinet", "matrn")
 HIGH_RES_SIZE = (32, 128)
 LOW_RES_SIZE = (16, 64)
 
@@ -43,6 +46,9 @@ class DataConfig(_Section):
     max_dropped_share: float = Field(0.02, ge=0, le=1, description="dropping a larger share of a set is an error")
     cache_folder: str = Field("~/.cache/kdltr", description="where packs and rendered words are kept")
     num_rendered_train: int = Field(6000, ge=64, description="pairs rendered for training where no train root is given")
+    num_rendered_beside_roots: int = Field(
+        0, ge=0, description="pairs rendered and joined to the train roots; none of them is held out"
+    )
     num_rendered_benchmark: int = Field(
         600, ge=16, description="pairs rendered as benchmark where no benchmark root is given"
     )
@@ -56,6 +62,11 @@ class RecognizerConfig(_Section):
     """Teacher and student."""
 
     name: RecognizerName = Field("parseq_tiny", description="family and size of the student")
+    resolution: Literal["low_res", "high_res"] = Field(
+        "low_res",
+        description="what is trained reads these images: low_res makes a student; high_res, with the objective "
+        "supervised, makes a teacher that students can be distilled from",
+    )
     teacher_name: RecognizerName | Literal[""] = Field(
         "", description="family and size of the teacher; empty: the student's own"
     )
@@ -72,10 +83,33 @@ class RecognizerConfig(_Section):
         description="checkpoint of the student's own recognizer for high_res images, from which it starts in place of "
         "its teacher, for instance where that is larger; 'bundled': as for teacher_weights",
     )
-    student_weights: str = Field("", description="checkpoint file the student starts from instead")
+    student_weights: str = Field(
+        "", description="checkpoint file that what is trained starts from instead, of the very same recognizer"
+    )
+    language_weights: str = Field(
+        "",
+        description="checkpoint file of the language part of abinet and matrn, for instance of pretrain_language.py; "
+        "what is trained then starts with it",
+    )
+    num_iterations: int = Field(
+        0,
+        ge=0,
+        description="times that abinet and matrn correct a reading, of student and teacher; 0: once in abinet and "
+        "3 times in matrn, as the published students do",
+    )
     patch_resampling: Literal["nearest", "bilinear", "bicubic", "least_squares"] = Field(
         "bilinear", description="how the teacher's patch kernel is made to fit low_res patches"
     )
+
+    @property
+    def trained(self) -> Trained:
+        """What the run makes; its folder and its file are called so."""
+        return "teacher" if self.resolution == "high_res" else "student"
+
+    @property
+    def trained_column(self) -> TrainedColumn:
+        """The column of the benchmark table that belongs to what is trained."""
+        return "teacher_high_res" if self.resolution == "high_res" else "student_low_res"
 
 
 class ObjectiveConfig(_Section):
@@ -153,11 +187,20 @@ class RunConfig(_Section):
     recipe: str = Field("", description="the recipe this config came from")
     output_folder: str = Field("runs", description="run folders are made here")
     seed: int = Field(0, ge=0, description="order, permutations, dropout and degradation follow from it")
-    workers: int = Field(1, ge=1, description="data-parallel workers (Ray Train)")
+    workers: int = Field(1, ge=1, description="data-parallel workers (Ray Train), and shares of every batch")
+    min_workers: int = Field(
+        0,
+        ge=0,
+        description="fewest workers to go on with when machines are lost, each then computing several shares; "
+        "0: wait for all",
+    )
     num_epochs: float = Field(100.0, ge=0, description="passes over the training pairs")
     num_steps: int | None = Field(None, ge=0, description="steps instead of epochs")
     validate_every: int = Field(400, ge=1, description="steps between two readings of the validation split")
     checkpoint_every: int = Field(400, ge=1, description="steps between two checkpoints")
+    checkpoint_minutes: float = Field(
+        0.0, ge=0, description="minutes between two checkpoints, beside those by steps; 0: by steps only"
+    )
     log_every: int = Field(10, ge=1, description="steps between two records of the loss")
     benchmark_every: int = Field(
         0, ge=0, description="steps between two readings of the benchmarks; 0: at the end only"
@@ -172,6 +215,49 @@ class RunConfig(_Section):
     recognizer: RecognizerConfig = RecognizerConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     optim: OptimConfig = OptimConfig()
+
+    @model_validator(mode="after")
+    def _fewer_workers_can_do_it(self) -> RunConfig:
+        if self.min_workers > self.workers:
+            raise ValueError(
+                f"min_workers {self.min_workers} is more than workers {self.workers}; give as many or fewer"
+            )
+        if 0 < self.min_workers < self.workers and self.optim.batch_norm == "synchronised":
+            raise ValueError(
+                "optim.batch_norm synchronised needs all workers at every step; give per_worker, or no min_workers"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_teacher_is_not_taught(self) -> RunConfig:
+        if self.recognizer.resolution == "high_res":
+            if self.objective.name != "supervised":
+                raise ValueError(
+                    f"recognizer.resolution high_res makes a teacher, which objective.name {self.objective.name} does "
+                    "not; give supervised, or resolution low_res"
+                )
+            if self.recognizer.student_start != "random":
+                raise ValueError(
+                    f"recognizer.resolution high_res makes a teacher, whose start cannot be the student_start "
+                    f"{self.recognizer.student_start}; give random, and recognizer.student_weights to start from a "
+                    "checkpoint of the very same recognizer"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _language_has_a_place(self) -> RunConfig:
+        recognizer = self.recognizer
+        if recognizer.language_weights and recognizer.name not in WITH_LANGUAGE:
+            raise ValueError(
+                f"recognizer.language_weights are given and {recognizer.name} has no language part; "
+                f"leave them out, or give recognizer.name {' or '.join(WITH_LANGUAGE)}"
+            )
+        if recognizer.num_iterations and not {recognizer.name, recognizer.teacher_name} & set(WITH_LANGUAGE):
+            raise ValueError(
+                f"recognizer.num_iterations is {recognizer.num_iterations} and {recognizer.name} corrects no readings; "
+                f"leave it 0, or give recognizer.name {' or '.join(WITH_LANGUAGE)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _workers_share_the_batch(self) -> RunConfig:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdltr_core.agreement import Agreement
 from kdltr_core.batch_norm import RunningStatistics, synchronise_batch_norm
 from kdltr_core.build import build_pair
 from kdltr_core.checkpoint import CheckpointStore, NotWritten
@@ -25,16 +25,19 @@ from kdltr_core.data.words import WordData
 from kdltr_core.distiller import Distiller, as_float, autocast, enlarge, teach
 from kdltr_core.idle import idle_parameters
 from kdltr_core.losses.objective import LossTerms
+from kdltr_core.meters import Meters
 from kdltr_core.metrics import word_accuracy
 from kdltr_core.optim import MovingAverage, build_optimiser, rate_factor, set_rates
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.recognizers.reading import decode_readings
 from kdltr_core.seeding import generator, seed_everything
-from kdltr_core.student import export_student
+from kdltr_core.student import export_recognizer
 from kdltr_core.world import World
 
 Record = Callable[[int, Mapping[str, float]], None]
+
+SECONDS_BETWEEN_QUESTIONS = 5.0
 
 
 class TrainingDiverged(RuntimeError):
@@ -108,8 +111,13 @@ def fit(
     world: World | None = None,
     run_id: str = "",
     on_checkpoint: Callable[[int, Mapping[str, float]], None] | None = None,
+    on_written: Callable[[Path], None] | None = None,
+    save_now: Callable[[], bool] | None = None,
 ) -> FitResult:
     """Train a student, going on from the newest checkpoint in the run's folder if there is one.
+
+    The batch is cut into ``config.workers`` shares, whose randomness is their own. Where there are fewer workers, each
+    computes several shares and adds up their gradients: the same run, only slower.
 
     Args:
         config: the run.
@@ -119,12 +127,16 @@ def fit(
         world: this worker.
         run_id: of the tracking run, kept in the checkpoints.
         on_checkpoint: called on every worker after each validation, with the step and its values.
+        on_written: called on the first worker with the folder of every checkpoint and student it wrote.
+        save_now: asked on every worker, at the same steps, every few seconds: whether this machine is about to go and
+            a checkpoint should be written at once.
 
     Raises: TrainingDiverged; NotWritten if the student or the last checkpoint finds no room; ValueError for a
         teacher or start that does not fit.
     """
     world = world or World()
-    return _Run(config, words, run_folder, record, world, run_id, on_checkpoint).to_the_end()
+    hooks = (on_checkpoint, on_written or (lambda folder: None), save_now)
+    return _Run(config, words, run_folder, record, world, run_id, *hooks).to_the_end()
 
 
 class _Run:
@@ -139,9 +151,15 @@ class _Run:
         world: World,
         run_id: str,
         on_checkpoint: Callable[[int, Mapping[str, float]], None] | None,
+        on_written: Callable[[Path], None],
+        save_now: Callable[[], bool] | None,
     ) -> None:
         self.config, self.words, self.run_folder, self.world, self.run_id = config, words, run_folder, world, run_id
         self.record, self.on_checkpoint = record, on_checkpoint
+        self.on_written, self.save_now = on_written, save_now
+        self.shares = range(world.rank, config.workers, world.size)
+        if not self.shares:
+            raise ValueError(f"there are {world.size} workers and --workers {config.workers} shares of the batch")
         self.store = CheckpointStore(run_folder / "checkpoints", config.keep_last)
         seed_everything(config.seed, "start")
         student, self.teacher = build_pair(config, words.train, world.device)
@@ -149,6 +167,7 @@ class _Run:
         if config.optim.batch_norm == "synchronised" and world.size > 1:
             synchronise_batch_norm(self.distiller, world.device)
         self.statistics = RunningStatistics(self.distiller)
+        self.statistics_of_first_share = RunningStatistics(self.distiller)
         self._leave_out_idle_weights()
         self.optimiser = build_optimiser(self.distiller, config.optim)
         self.average = MovingAverage(student, config.optim.ema_decay) if config.optim.ema_decay else None
@@ -157,7 +176,9 @@ class _Run:
         self.step = 0
         self.best_step, self.best_accuracy = 0, -1.0
         self.latest: dict[str, float] = {}
-        self.meters = _Meters(world)
+        self.meters = Meters(world, config.workers)
+        asks = SECONDS_BETWEEN_QUESTIONS if save_now else 0.0
+        self.agreement = Agreement(world, {"ask": asks, "save": 60 * config.checkpoint_minutes})
         self._resume()
         self.model = world.wrap(self.distiller)
 
@@ -165,49 +186,62 @@ class _Run:
         config = self.config
         if self.step == 0:
             self._validate()
-        batches = training_batches(
-            self.words.train,
-            self.sampler,
-            self.distiller.student.charset,
-            seed=config.seed,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            start_step=self.step,
-            num_steps=self.num_steps,
-            num_output_steps=self.distiller.student.fixed_num_steps,
-            num_threads=config.data.num_loader_threads,
-        )
         self.meters.restart_clock()
-        for step, batch in batches:
-            self._train_step(step, batch)
+        for shares in zip(*(self._batches(share) for share in self.shares), strict=True):
+            step = self.step
+            rings = self._train_step(step, [batch for _, batch in shares])
             self.step = step + 1
             last = self.step == self.num_steps
             if self.step % config.log_every == 0 or last:
                 self._log()
             if self.step % config.validate_every == 0 or last:
                 self._validate()
-            elif self.step % config.checkpoint_every == 0:
+            elif self.step % config.checkpoint_every == 0 or "save" in rings or ("ask" in rings and self._must_save()):
                 self._save()
             if config.benchmark_every and self.step % config.benchmark_every == 0:
                 self._benchmark()
         return FitResult(self.step, self.best_step, self.best_accuracy, self.meters.num_skipped)
 
-    def _train_step(self, step: int, batch: Batch) -> None:
-        config, device = self.config, self.world.device
-        # Before anything is drawn: a resumed run draws what an uninterrupted one would have drawn.
-        seed_everything(config.seed, "step", step, self.world.rank)
+    def _batches(self, share: int) -> Iterator[tuple[int, Batch]]:
+        return training_batches(
+            self.words.train,
+            self.sampler,
+            self.distiller.student.charset,
+            seed=self.config.seed,
+            rank=share,
+            world_size=self.config.workers,
+            start_step=self.step,
+            num_steps=self.num_steps,
+            num_output_steps=self.distiller.student.fixed_num_steps,
+            num_threads=self.config.data.num_loader_threads,
+        )
+
+    def _train_step(self, step: int, batches: Sequence[Batch]) -> frozenset[str]:
+        """Train on this worker's shares of a batch; returns the timers that rang."""
+        config, device, num_shares = self.config, self.world.device, self.config.workers
         permutations = sample_permutations(
-            batch.targets.shape[1] - 2, config.objective.num_permutations, generator(config.seed, "permutations", step)
+            batches[0].targets.shape[1] - 2,
+            config.objective.num_permutations,
+            generator(config.seed, "permutations", step),
         ).to(device, non_blocking=True)
-        batch = batch.to(device)
-        num_valid = None
-        if self.world.size > 1:
-            num_valid = self.world.all_reduce(batch.lengths.sum().float()) / self.world.size
+        batches = [batch.to(device) for batch in batches]
+        total, rings = self.agreement.exchange(torch.stack([batch.lengths.sum() for batch in batches]).sum())
+        num_valid = total / num_shares if num_shares > 1 else None
         set_rates(self.optimiser, rate_factor(config.optim, step, self.num_steps, self.sampler.steps_per_epoch))
-        self.statistics.remember()
-        loss = self._loss(self.model, batch, permutations, num_valid)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
+        self.statistics.remember()
+        for share, batch in zip(self.shares, batches, strict=True):
+            # Before anything is drawn: a resumed run draws what an uninterrupted one would have drawn.
+            seed_everything(config.seed, "step", step, share)
+            if share != self.shares[0]:
+                self.statistics_of_first_share.remember()
+            with self.world.hold_back(self.model, share != self.shares[-1]):
+                loss = self._loss(self.model, batch, permutations, num_valid)
+                if share != self.shares[0]:
+                    self.statistics_of_first_share.restore_where(True)
+                # Averaged over workers, of which there may be fewer than shares.
+                (loss.total * (self.world.size / num_shares)).backward()
+            self.meters.add_share({**loss.terms, "loss": loss.total})
         norm = nn.utils.clip_grad_norm_(self.distiller.parameters(), config.optim.clip_norm)
         # The fused optimiser leaves weights and state alone where this is 1; nobody waits for the device to know.
         spoilt = ~torch.isfinite(norm)
@@ -216,12 +250,19 @@ class _Run:
         self.optimiser.step()
         if self.average:
             self.average.update(self.distiller.student)
-        self.meters.add({**loss.terms, "loss": loss.total}, norm, len(batch.labels))
+        self.meters.end_step(norm, num_shares * len(batches[0].labels))
+        return rings
+
+    def _must_save(self) -> bool:
+        """Whether any worker's machine is about to go."""
+        assert self.save_now is not None
+        return any(self.world.gather(self.save_now()))
 
     def _loss(self, model: nn.Module, batch: Batch, permutations: Tensor, num_valid: Tensor | None) -> LossTerms:
         with autocast(self.world.device, self.config.optim.precision):
             lesson = teach(self.teacher, batch.high_res, batch.targets, permutations) if self.teacher else None
-            terms: LossTerms = model(batch.low_res, batch.targets, batch.lengths, permutations, lesson, num_valid)
+            images = batch.high_res if self.config.recognizer.trained == "teacher" else batch.low_res
+            terms: LossTerms = model(images, batch.targets, batch.lengths, permutations, lesson, num_valid)
         return terms
 
     def _leave_out_idle_weights(self) -> None:
@@ -278,6 +319,7 @@ class _Run:
             if self.world.is_main:
                 notes = {"step": str(self.step), "validation_word_accuracy": f"{accuracy:.3f}"}
                 export_student(self.run_folder / "student", reader, reader.state_dict(), self.config, **notes)
+                self.on_written(self.run_folder / "student")
         self._save()
         if self.on_checkpoint:
             self.on_checkpoint(self.step, values)
@@ -287,13 +329,13 @@ class _Run:
         reader = self._reader()
         for name, pack in self.words.benchmarks.items():
             accuracy = 100 * word_accuracy(self._read(reader, pack), pack.labels)
-            self._record({f"benchmark/{name}/student_low_res": accuracy})
+            self._record({f"benchmark/{name}/{self.config.recognizer.trained_column}": accuracy})
         self.meters.restart_clock()
 
     def _read(self, reader: Recognizer, pairs: Any) -> list[str]:
-        size = self.config.evaluation_batch_size
+        size, column = self.config.evaluation_batch_size, self.config.recognizer.resolution
         return read_words(
-            reader, pairs, "low_res", batch_size=size, world=self.world, precision=self.config.optim.precision
+            reader, pairs, column, batch_size=size, world=self.world, precision=self.config.optim.precision
         )
 
     def _save(self) -> None:
@@ -310,7 +352,7 @@ class _Run:
                 "run_id": self.run_id,
             }
             try:
-                self.store.save(self.step, state, self.best_step)
+                self.on_written(self.store.save(self.step, state, self.best_step))
             except NotWritten as error:
                 if self.step == self.num_steps:
                     raise
@@ -329,42 +371,3 @@ class _Run:
         self.best_step, self.best_accuracy = state["best"]["step"], state["best"]["accuracy"]
         self.latest = state["metrics"]
         self.meters.num_skipped = state["num_skipped"]
-
-
-class _Meters:
-    """Sums on the device, fetched only when they are recorded."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.num_skipped = 0
-        self.bad_in_row = torch.zeros((), device=world.device)
-        self.sums: dict[str, Tensor] = {}
-        self.steps = 0
-        self.images = 0
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """Leave what was not training out of images per second."""
-        self.since = time.perf_counter()
-        self.images = 0
-
-    def add(self, terms: Mapping[str, Tensor], norm: Tensor, num_images: int) -> None:
-        bad = (~torch.isfinite(norm)).float()
-        self.bad_in_row = (self.bad_in_row + bad) * bad
-        for name, value in {**terms, "gradient_norm": norm, "skipped": bad}.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=norm.device)) + value.detach()
-        self.steps += 1
-        self.images += num_images
-
-    def take(self) -> tuple[dict[str, float], int]:
-        """Means since the last time over steps and workers, and how many non-finite steps in a row there are."""
-        names = list(self.sums)
-        packed = self.world.all_reduce(torch.stack([self.sums[name].float() for name in names]))
-        values = dict(zip(names, (packed / (self.world.size * self.steps)).tolist(), strict=True))
-        self.num_skipped += round(values.pop("skipped") * self.steps)
-        values["skipped_steps"] = self.num_skipped
-        if self.images:
-            values["images_per_second"] = self.images * self.world.size / (time.perf_counter() - self.since)
-        self.sums, self.steps = {}, 0
-        self.restart_clock()
-        return values, int(self.bad_in_row)

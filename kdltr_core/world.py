@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,10 @@ class World:
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
+
+    def hold_back(self, module: nn.Module, holds: bool) -> AbstractContextManager[None]:
+        """Within it the gradients of a wrapped module are added up here, and not averaged over workers yet."""
+        return module.no_sync() if holds and isinstance(module, DistributedDataParallel) else nullcontext()
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module with its gradients averaged over workers."""

@@ -264,6 +264,61 @@ def test_two_workers_agree_and_only_the_first_records(two_workers: Path) -> None
     assert second["records"] == {}
 
 
+def test_one_worker_that_computes_both_shares_ends_where_two_workers_end(
+    two_workers: Path, roots: Path, tmp_path: Path
+) -> None:
+    run(config_of(roots, workers=2, num_steps=2, keep_last=9), tmp_path)
+    start, alone = (leaves(read_checkpoint(tmp_path / f"checkpoints/step-0000000{n}")["distiller"]) for n in (0, 2))
+    together = leaves(read_checkpoint(two_workers / "run/checkpoints/step-00000002")["distiller"])
+    # Adam's first steps go by the sign of the gradient, so what two workers round differently may part by a step.
+    rate, far = 1e-4, 0
+    for name, value in alone.items():
+        assert isinstance(value, torch.Tensor)
+        apart = (together[name] - value).abs()
+        assert float(apart.max()) <= 4 * rate, name
+        far += int((apart > 0.02 * rate).sum())
+    size = sum(value.numel() for value in alone.values())  # type: ignore[attr-defined]
+    assert far < 1e-3 * size
+    moved = sum(int(((value - start[name]).abs() > 0.5e-4).sum()) for name, value in alone.items())  # type: ignore[operator]
+    assert moved > 0.5 * size
+
+
+def test_a_checkpoint_is_written_when_the_machine_is_about_to_go(
+    roots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdltr_core.engine.SECONDS_BETWEEN_QUESTIONS", 1e-9)
+    asked: list[bool] = []
+    written: list[str] = []
+
+    def going() -> bool:
+        asked.append(True)
+        return len(asked) == 2
+
+    config = config_of(roots, num_steps=6, checkpoint_every=100, validate_every=100, keep_last=9)
+    words = open_words(config.data, Charset94)
+    fit(
+        config,
+        words,
+        run_folder=tmp_path,
+        record=Records(),
+        save_now=going,
+        on_written=lambda folder: written.append(folder.name),
+    )
+    # A ring is known one step late, so the first question comes after the second step; the second answer is yes.
+    assert written[:3] == ["student", "step-00000000", "step-00000003"]
+    assert [name for name in written[3:] if name != "student"] == ["step-00000006"]
+    assert len(asked) == 4
+
+
+def test_checkpoints_by_minutes_come_beside_those_by_steps(roots: Path, tmp_path: Path) -> None:
+    config = config_of(
+        roots, num_steps=4, checkpoint_every=100, validate_every=100, keep_last=9, checkpoint_minutes=1e-9
+    )
+    run(config, tmp_path)
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == [f"step-0000000{step}" for step in (0, 2, 3, 4)]
+
+
 def test_two_workers_read_every_image_once_and_as_one_would(two_workers: Path, roots: Path) -> None:
     config = config_of(roots)
     pack = open_words(config.data, Charset94).benchmarks["benchmark"]
