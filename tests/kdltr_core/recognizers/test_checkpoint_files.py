@@ -165,6 +165,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(form: str, zipped: bool, t
         assert "weights_only" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -202,6 +203,7 @@ def test_a_file_without_a_state_dict_is_refused_with_what_it_holds(content: obje
         read_state_dict(tmp_path / "odd.pt")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
 def test_a_bare_pickle_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "list.pt").open("wb") as file:
         pickle.dump([1, 2], file)

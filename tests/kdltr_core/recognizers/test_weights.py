@@ -1,14 +1,11 @@
-"""Checkpoint files: every official form is read, everything that does not fit is named, nothing is executed."""
+"""Weights into recognizers: everything that does not fit is named; what a student starts from."""
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from kdltr_core.recognizers import build_student, build_teacher
 from kdltr_core.recognizers.parseq import Parseq, ParseqSize
@@ -16,7 +13,6 @@ from kdltr_core.recognizers.weights import (
     enlargement,
     fit_enlargement,
     load_weights,
-    read_state_dict,
     start_from_teacher,
 )
 
@@ -34,33 +30,6 @@ def small_student(seed: int = 1) -> Parseq:
     return Parseq((16, 64), LOW, SMALL).eval()
 
 
-def save_as(form: str, state: dict[str, Tensor], folder: Path) -> Path:
-    if form == "safetensors":
-        save_file(state, folder / "weights.safetensors")
-        return folder / "weights.safetensors"
-    content: object = state
-    if form == "lightning":
-        content = {
-            "state_dict": {f"model.{k}": v for k, v in state.items()},
-            "epoch": 3,
-            "hyper_parameters": {"dim": 32},
-        }
-    torch.save(content, folder / "weights.ckpt")
-    return folder / "weights.ckpt"
-
-
-@pytest.mark.parametrize("form", ["plain", "lightning", "safetensors"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_every_form_of_checkpoint_gives_the_same_weights(form: str, dtype: torch.dtype, tmp_path: Path) -> None:
-    state = {k: v.to(dtype) for k, v in small_teacher(5).state_dict().items()}
-    model = small_teacher(6)
-    report = load_weights(model, save_as(form, state, tmp_path))
-    assert report.is_complete
-    assert len(report.matched) == len(state)
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, state[key].float()), key
-
-
 def test_all_that_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -> None:
     state = small_teacher(5).state_dict()
     del state["head.bias"], state["pos_queries"]
@@ -68,8 +37,9 @@ def test_all_that_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -
     state["decoder.norm.weight"] = torch.zeros(7)
     model = small_teacher(6)
     before = {k: v.clone() for k, v in model.state_dict().items()}
+    torch.save(state, tmp_path / "weights.pt")
     with pytest.raises(ValueError, match="does not fit Parseq") as error:
-        load_weights(model, save_as("plain", state, tmp_path))
+        load_weights(model, tmp_path / "weights.pt")
     for words in (
         "missing in the file: head.bias",
         "missing in the file: pos_queries",
@@ -78,47 +48,6 @@ def test_all_that_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -
     ):
         assert words in str(error.value)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-
-
-class _Bomb:
-    def __reduce__(self) -> tuple[object, tuple[str, ...]]:
-        return (Path.touch, (Path("exploded"),))
-
-
-def test_a_file_with_pickled_objects_is_refused_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"model": small_teacher().state_dict(), "bomb": _Bomb()}, tmp_path / "teacher.pt")
-    with pytest.raises(ValueError, match="holds pickled objects"):
-        read_state_dict(tmp_path / "teacher.pt")
-    assert not (tmp_path / "exploded").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("absent.pt", None, "there is no checkpoint file"),
-        ("text.pt", b"not weights at all", "refused|not a whole checkpoint"),
-        ("empty.safetensors", b"", "not a whole safetensors file"),
-        ("cut.safetensors", b"\xff\x00\x00\x00\x00\x00\x00\x00{", "not a whole safetensors file"),
-    ],
-)
-def test_what_is_no_checkpoint_is_refused_in_a_sentence(
-    name: str, content: bytes | None, message: str, tmp_path: Path
-) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        read_state_dict(tmp_path / name)
-
-
-def test_a_mapping_without_weights_is_refused(tmp_path: Path) -> None:
-    torch.save({"epoch": 3}, tmp_path / "odd.pt")
-    with pytest.raises(ValueError, match="holds no state dict"):
-        read_state_dict(tmp_path / "odd.pt")
-    with (tmp_path / "list.pt").open("wb") as file:
-        pickle.dump([1, 2], file)
-    with pytest.raises(ValueError, match=r"list\.pt"):
-        read_state_dict(tmp_path / "list.pt")
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
