@@ -14,7 +14,7 @@ from kdltr_core.data.words import TrainingPairs
 from kdltr_core.distiller import as_float, check_pair, needs_teacher
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
 from kdltr_core.recognizers.parseq import Parseq
-from kdltr_core.recognizers.weights import enlargement, fit_enlargement, load_weights, start_from_teacher
+from kdltr_core.recognizers.weights import enlargement, fit_enlargement, load_part, load_weights, start_from_teacher
 
 BUNDLED_TEACHERS = {"parseq_tiny": "parseq_tiny_hr.safetensors"}
 _PAIRS_TO_FIT = 1000
@@ -58,27 +58,36 @@ def _checkpoint_file(field: str, given: str, name: RecognizerName) -> Path:
 
 def load_teacher(config: RunConfig, device: torch.device) -> Recognizer:
     """The frozen teacher, in evaluation mode. Raises: ValueError if its file does not fit."""
-    return _load(teacher_name(config), teacher_file(config), device)
+    return _load(config, teacher_name(config), teacher_file(config), device)
 
 
-def _load(name: RecognizerName, file: Path, device: torch.device) -> Recognizer:
-    teacher = build_teacher(name)
+def _load(config: RunConfig, name: RecognizerName, file: Path, device: torch.device) -> Recognizer:
+    teacher = _with_iterations(build_teacher(name), config)
     load_weights(teacher, file)
     return teacher.eval().requires_grad_(False).to(device)
+
+
+def _with_iterations(recognizer: Recognizer, config: RunConfig) -> Recognizer:
+    if recognizer.num_iterations:
+        recognizer.num_iterations = config.recognizer.num_iterations or recognizer.num_iterations
+    return recognizer
 
 
 def build_pair(
     config: RunConfig, pairs: TrainingPairs | None, device: torch.device
 ) -> tuple[Recognizer, Recognizer | None]:
-    """Student with its first weights, and the teacher where the objective needs one.
+    """What is trained with its first weights, and the teacher where the objective needs one.
+
+    The first is a student, or a recognizer of high_res where the config's resolution is that.
 
     Args:
-        pairs: real pairs, for the least-squares patch resampling; None: an empty student, to be loaded.
+        pairs: real pairs, for the least-squares patch resampling; None: the first alone, to be loaded.
 
     Raises: ValueError if a checkpoint file does not fit, or the two do not.
     """
     settings = config.recognizer
-    student = build_student(settings.name).to(device)
+    build = build_teacher if settings.trained == "teacher" else build_student
+    student = _with_iterations(build(settings.name), config).to(device)
     if pairs is None:
         return student, None
     teacher = load_teacher(config, device) if needs_teacher(config.objective) else None
@@ -88,8 +97,10 @@ def build_pair(
         load_weights(student, Path(settings.student_weights).expanduser())
     elif settings.student_start != "random":
         file = start_file(config)
-        model = _load(settings.name, file, device) if file else teacher or load_teacher(config, device)
+        model = _load(config, settings.name, file, device) if file else teacher or load_teacher(config, device)
         start_from_teacher(student, model, settings.student_start, _enlarge_map(student, model, config, pairs))
+    if settings.language_weights:
+        load_part(student, "language", Path(settings.language_weights).expanduser())
     return student, teacher
 
 

@@ -15,17 +15,20 @@ from matplotlib.figure import Figure
 
 INK, GREY, RULE = "#1f2933", "#6b7785", "#dfe3e8"
 COLOURS = ("#1f2933", "#0b6bcb", "#c2570c", "#1a7f37", "#7b3fa0", "#b8860b")
-_LOSS_TERMS = ("loss", "visual_focus", "semantic_contrast", "soft_logits", "cross_entropy")
+_LOSS_TERMS = ("train/loss", "train/visual_focus", "train/semantic_contrast", "train/soft_logits")
 
 
-def draw_curves(path: str | Path, journal: str | Path) -> None:
+def draw_curves(path: str | Path, journal: str | Path, column: str = "student_low_res") -> None:
     """A training's ``metrics.jsonl`` as a PNG: the loss and its terms, and accuracies, over steps.
+
+    Args:
+        column: of what was trained, whose readings of the benchmarks are shown.
 
     Raises: ValueError if the journal holds no figures.
     """
     series = read_journal(journal)
-    losses = {n: s for n, s in series.items() if n.startswith("train/") and n.removeprefix("train/") in _LOSS_TERMS}
-    accuracies = {n: s for n, s in series.items() if n.startswith("validation/") or n.endswith("/student_low_res")}
+    losses = {n: s for n, s in series.items() if n in _LOSS_TERMS or n.startswith("train/cross_entropy")}
+    accuracies = {n: s for n, s in series.items() if n.startswith("validation/") or n.endswith(f"/{column}")}
     if not losses and not accuracies:
         raise ValueError(f"{journal} holds no loss and no accuracy to draw; is it the metrics.jsonl of a run?")
     figure = Figure(figsize=(11, 4.2), facecolor="white", layout="constrained")
@@ -40,7 +43,7 @@ def draw_curves(path: str | Path, journal: str | Path) -> None:
         left.yaxis.set_major_formatter("{x:g}")
     left.set_title("loss (weighted sum) and its terms", loc="left", fontsize=11, color=INK)
     for colour, (name, (steps, values)) in zip(cycle(COLOURS), accuracies.items(), strict=False):
-        label = name.removesuffix("/word_accuracy").removesuffix("/student_low_res").removeprefix("benchmark/")
+        label = name.removesuffix("/word_accuracy").removesuffix(f"/{column}").removeprefix("benchmark/")
         main = name.startswith("validation/")
         right.plot(
             steps, values, "o-", markersize=4 if main else 3, color=colour, linewidth=2 if main else 1.2, label=label

@@ -114,7 +114,7 @@ def fit(
     on_written: Callable[[Path], None] | None = None,
     save_now: Callable[[], bool] | None = None,
 ) -> FitResult:
-    """Train a student, going on from the newest checkpoint in the run's folder if there is one.
+    """Train a student, or a teacher, going on from the newest checkpoint in the run's folder if there is one.
 
     The batch is cut into ``config.workers`` shares, whose randomness is their own. Where there are fewer workers, each
     computes several shares and adds up their gradients: the same run, only slower.
@@ -122,7 +122,7 @@ def fit(
     Args:
         config: the run.
         words: training, validation and benchmark pairs.
-        run_folder: checkpoints/ and student/ (the best so far) are written here.
+        run_folder: checkpoints/ and student/ or teacher/ (the best so far) are written here.
         record: called on the first worker with a step and named values.
         world: this worker.
         run_id: of the tracking run, kept in the checkpoints.
@@ -318,8 +318,9 @@ class _Run:
             self.best_step, self.best_accuracy = self.step, accuracy
             if self.world.is_main:
                 notes = {"step": str(self.step), "validation_word_accuracy": f"{accuracy:.3f}"}
-                export_student(self.run_folder / "student", reader, reader.state_dict(), self.config, **notes)
-                self.on_written(self.run_folder / "student")
+                folder = self.run_folder / self.config.recognizer.trained
+                export_recognizer(folder, reader, reader.state_dict(), self.config, **notes)
+                self.on_written(folder)
         self._save()
         if self.on_checkpoint:
             self.on_checkpoint(self.step, values)

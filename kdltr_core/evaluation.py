@@ -10,14 +10,14 @@ import torch
 
 from kdltr_core.build import load_teacher, teacher_file
 from kdltr_core.charset import Protocol
-from kdltr_core.config import RunConfig
+from kdltr_core.config import HIGH_RES_SIZE, RunConfig
 from kdltr_core.data.pack import Pack, Pairs
 from kdltr_core.engine import read_words
 from kdltr_core.pictures import draw_examples
 from kdltr_core.readings import Column
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.report import BenchmarkTable
-from kdltr_core.student import STUDENT_FILE, find_student, load_student_module
+from kdltr_core.student import FILES, find_recognizer, load_recognizer
 from kdltr_core.world import World
 
 
@@ -35,37 +35,38 @@ def open_readers(
     with_teacher: bool = True,
     note: Callable[[str], None] = lambda sentence: None,
 ) -> dict[Column, Recognizer]:
-    """Finished students, and before them the teacher that their configs name, where its file is at hand.
+    """What runs made: teachers, students, and among the teachers those that the students' configs name.
 
     Args:
-        checkpoints: run folders, student folders or ``student.safetensors`` files.
+        checkpoints: run folders, student or teacher folders in them, or files such as ``student.safetensors``.
         device: where they will read.
-        with_teacher: False leaves the teacher's columns out.
-        note: called with a sentence where a teacher's columns are left out because it cannot be had.
+        with_teacher: False leaves out the teachers that only the students' configs name.
+        note: called with a sentence where such a teacher is left out because it cannot be had.
 
-    Raises: ValueError for what is no student, a student given twice, or a teacher's file that does not fit.
+    Returns: by column, teachers first; each teacher stands in two.
+    Raises: ValueError for what no run made, one given twice, or a teacher's file that does not fit.
     """
-    files = [find_student(path).resolve() for path in checkpoints]
+    files = [find_recognizer(path).resolve() for path in checkpoints]
     for file in files:
         if files.count(file) > 1:
-            raise ValueError(f"{file} is given twice; name each student once")
-    students = {
-        Column("student_low_res", name): load_student_module(file).to(device)
-        for name, file in zip(_short_names(files), files, strict=True)
-    }
-    teachers: dict[Path, RunConfig] = {}
-    for file in files if with_teacher else ():
+            raise ValueError(f"{file} is given twice; name each student and teacher once")
+    made = {file: load_recognizer(file).to(device) for file in files}
+    teachers = {file: reader for file, reader in made.items() if reader.image_size == HIGH_RES_SIZE}
+    students = {file: reader for file, reader in made.items() if file not in teachers}
+    named: dict[Path, RunConfig] = {}
+    for file in students if with_teacher else ():
         try:
             config = _config_of(file)
-            teachers.setdefault(teacher_file(config).resolve(), config)
+            named.setdefault(teacher_file(config).resolve(), config)
         except ValueError as error:
             note(f"without the teacher of {file}: {error}")
+    teachers |= {path: load_teacher(config, device) for path, config in named.items() if path not in teachers}
     readers: dict[Column, Recognizer] = {}
-    for path, config in teachers.items():
-        teacher = load_teacher(config, device)
-        name = path.stem if len(teachers) > 1 else ""
+    for name, teacher in zip(_short_names(list(teachers)), teachers.values(), strict=True):
         readers |= {Column("teacher_high_res", name): teacher, Column("teacher_enlarged", name): teacher}
-    return readers | students
+    for name, student in zip(_short_names(list(students)), students.values(), strict=True):
+        readers[Column("student_low_res", name)] = student
+    return readers
 
 
 def read_benchmarks(
@@ -122,8 +123,7 @@ def read_benchmarks(
 def write_evaluation(folder: str | Path, table: BenchmarkTable, packs: Mapping[str, Pack]) -> None:
     """``table.md``, ``table.json``, ``predictions.parquet`` and ``examples.png`` in the folder, made where missing."""
     table.write(folder)
-    if any(column.role == "student_low_res" for column in table.columns):
-        draw_examples(Path(folder) / "examples.png", table, packs)
+    draw_examples(Path(folder) / "examples.png", table, packs)
 
 
 def _config_of(student: Path) -> RunConfig:
@@ -134,11 +134,11 @@ def _config_of(student: Path) -> RunConfig:
 
 
 def _short_names(files: Sequence[Path]) -> list[str]:
-    """What tells the students apart: nothing for one, the runs' names for several, paths where those are the same."""
+    """What tells them apart: nothing for one, the runs' names for several, paths where those are the same."""
     if len(files) == 1:
         return [""]
     names = []
     for file in files:
-        folder = file.parent.parent if file.parent.name == "student" else file.parent
-        names.append(folder.name if file.name == STUDENT_FILE else file.stem)
+        folder = file.parent.parent if file.parent.name in FILES else file.parent
+        names.append(folder.name if file.name in FILES.values() else file.stem)
     return names if len(set(names)) == len(names) else [str(file) for file in files]

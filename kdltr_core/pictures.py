@@ -43,16 +43,16 @@ def choose_examples(table: BenchmarkTable, num_examples: int = 20) -> list[Examp
     """A mix of fates, the same for the same readings: two fifths of what only the student reads, a fifth of each other.
 
     What a fate cannot fill is shared out to the others. Words of three characters and more come first, and no
-    label twice where there are enough others.
+    label twice where there are enough others. Without a student, the fates are those of the first column.
 
-    Raises: ValueError if the table has no readings or no student.
+    Raises: ValueError if the table has no readings.
     """
-    student = next((c for c in table.columns if c.role == "student_low_res"), None)
-    if not table.readings or student is None:
-        raise ValueError("example words need a table with readings, one column of them a student's")
+    if not table.readings:
+        raise ValueError("example words need a table with readings; one read back from JSON holds only counts")
+    student = next((c for c in table.columns if c.role == "student_low_res"), table.columns[0])
     teacher = next((c for c in table.columns if c.role == "teacher_enlarged"), None)
     fates: list[tuple[str, float, Callable[[bool, bool], bool]]]
-    if teacher is None:
+    if teacher is None or student.role != "student_low_res":
         fates = [("Read correctly", 0.5, lambda s, _: s), ("Misread", 0.5, lambda s, _: not s)]
     else:
         fates = [
@@ -80,10 +80,10 @@ def draw_examples(
     """Example words as a PNG: both images, the label, and every reader's reading with its mistakes marked.
 
     Args:
-        table: with readings; its first student decides which words are shown.
+        table: with readings; its first student, or else its first column, decides which words are shown.
         packs: by set name, what the readings' rows are of.
 
-    Raises: ValueError if the table has no readings or no student.
+    Raises: ValueError if the table has no readings.
     """
     groups = choose_examples(table, num_examples)
     num_rows = sum(len(g.examples) for g in groups)

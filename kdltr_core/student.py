@@ -1,10 +1,12 @@
-"""A finished student: written once, loaded anywhere, without teacher or training state."""
+"""What a run made, a student or a teacher: written once, loaded anywhere, without training state."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,78 +15,86 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from kdltr_core.checkpoint import NotWritten
-from kdltr_core.config import RunConfig
+from kdltr_core.config import HIGH_RES_SIZE, RunConfig, Trained
 from kdltr_core.distiller import as_float
-from kdltr_core.recognizers import Recognizer, build_student
+from kdltr_core.recognizers import Recognizer, build_student, build_teacher
 from kdltr_core.recognizers.reading import decode_readings
 from kdltr_core.recognizers.weights import describe, load_weights, read_metadata, save_student
 
-STUDENT_FILE = "student.safetensors"
+FILES: dict[Trained, str] = {trained: f"{trained}.safetensors" for trained in get_args(Trained)}
 
 
-def export_student(
-    folder: Path, student: Recognizer, state: Mapping[str, Tensor], config: RunConfig, **notes: str
+def export_recognizer(
+    folder: Path, recognizer: Recognizer, state: Mapping[str, Tensor], config: RunConfig, **notes: str
 ) -> Path:
-    """Write weights and config into a folder; each file is replaced whole. Returns the weights' path.
+    """Write weights and config into a folder; each file is replaced whole.
 
+    Returns: the weights' path, ``student.safetensors`` or ``teacher.safetensors`` as the config says.
     Raises: NotWritten; what the folder held before is untouched.
     """
-    path = folder / STUDENT_FILE
-    writing, config_writing = folder / f".{STUDENT_FILE}.writing", folder / ".config.writing"
+    name = FILES[config.recognizer.trained]
+    path = folder / name
+    writing, config_writing = folder / f".{name}.writing", folder / ".config.writing"
+    if recognizer.num_iterations:
+        notes["num_iterations"] = str(recognizer.num_iterations)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_student(writing, state, {**describe(config.recognizer.name, student), **notes})
+        save_student(writing, state, {**describe(config.recognizer.name, recognizer), **notes})
         config_writing.write_text(config.to_yaml())
         os.replace(writing, path)
         os.replace(config_writing, folder / "config.yaml")
     except (SafetensorError, OSError) as error:
-        raise NotWritten(f"the student {path} could not be written ({error}); free some space") from error
+        raise NotWritten(f"{path} could not be written ({error}); free some space") from error
     finally:
         for left_over in (writing, config_writing):
             left_over.unlink(missing_ok=True)
     return path
 
 
-def find_student(path: str | Path) -> Path:
-    """The weights of a run folder, a student folder or the file itself. Raises: ValueError if there are none."""
+def find_recognizer(path: str | Path) -> Path:
+    """The weights of a run folder, of the folder in it, or the file itself. Raises: ValueError if there are none."""
     path = Path(path).expanduser()
-    for candidate in (path, path / STUDENT_FILE, path / "student" / STUDENT_FILE):
+    for candidate in (path, *(path / file for file in FILES.values()), *(path / t / FILES[t] for t in FILES)):
         if candidate.is_file() and candidate.suffix == ".safetensors":
             return candidate
     raise ValueError(
-        f"{path} is not a student: expected {STUDENT_FILE}, a folder that holds it, or the folder of a finished run"
+        f"{path} is not a student or teacher that a run made: expected {' or '.join(FILES.values())}, a folder that "
+        "holds it, or the folder of a finished run"
     )
 
 
-def load_student_module(path: str | Path) -> Recognizer:
-    """The student itself, in evaluation mode.
+def load_recognizer(path: str | Path) -> Recognizer:
+    """The student or teacher that a run made, in evaluation mode; its ``image_size`` says which.
 
-    Raises: ValueError if the file is not a student of this software, or of another recognizer, charset or image size
-        than its name says.
+    Raises: ValueError if the file is not of this software, or of another recognizer, charset or image size than it
+        says.
     """
-    file = find_student(path)
+    file = find_recognizer(path)
     metadata = read_metadata(file)
     if "recognizer" not in metadata:
         raise ValueError(
             f"{file} does not say which recognizer it is of; export it with this software, or use load_weights"
         )
-    student = build_student(metadata["recognizer"])
-    for key, expected in describe(metadata["recognizer"], student).items():
+    build = build_teacher if metadata.get("image_size") == json.dumps(HIGH_RES_SIZE) else build_student
+    recognizer = build(metadata["recognizer"])
+    for key, expected in describe(metadata["recognizer"], recognizer).items():
         if metadata.get(key) != expected:
-            raise ValueError(f"{file} is a student with {key} {metadata.get(key)!r}, this version reads {expected!r}")
-    load_weights(student, file)
-    return student.eval()
+            raise ValueError(f"{file} says {key} {metadata.get(key)!r}, this version reads {expected!r}")
+    if recognizer.num_iterations:
+        recognizer.num_iterations = int(metadata.get("num_iterations", recognizer.num_iterations))
+    load_weights(recognizer, file)
+    return recognizer.eval()
 
 
 def load_student(path: str | Path) -> Callable[[Sequence[Image.Image | np.ndarray | str | Path]], list[str]]:
-    """A reader of images.
+    """A reader of images; of a run that made a teacher, the teacher reads them.
 
     Args:
-        path: a run's folder, a student's folder, or ``student.safetensors``.
+        path: a run's folder, the student's folder in it, or ``student.safetensors``.
 
     Returns: a function from images (PIL, (H, W, 3) uint8 arrays, or file paths; any size) to their readings.
     """
-    student = load_student_module(path)
+    student = load_recognizer(path)
 
     @torch.inference_mode()
     def read(images: Sequence[Image.Image | np.ndarray | str | Path]) -> list[str]:

@@ -29,8 +29,12 @@ def check_files(config: RunConfig) -> None:
         teacher_file(config)
     if starts_from_high_res:
         start_file(config)
-    if recognizer.student_weights and not Path(recognizer.student_weights).is_file():
-        raise ValueError(f"--recognizer.student-weights names {recognizer.student_weights}, which is not a file")
+    for option, file in (
+        ("student-weights", recognizer.student_weights),
+        ("language-weights", recognizer.language_weights),
+    ):
+        if file and not Path(file).is_file():
+            raise ValueError(f"--recognizer.{option} names {file}, which is not a file")
 
 
 def check_words(config: RunConfig, words: WordData) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from kdltr_core.charset import Charset
 from kdltr_core.checkpoint import NotWritten
-from kdltr_core.config import RunConfig
+from kdltr_core.config import RunConfig, Trained
 from kdltr_core.curves import draw_curves
 from kdltr_core.data.words import open_words
 from kdltr_core.engine import TrainingDiverged, fit
@@ -76,7 +76,7 @@ def _train(settings: dict[str, Any]) -> None:
         run_id=settings["run_id"],
         on_checkpoint=lambda step, values: ray.train.report({"step": step, **values}),
     )
-    readers = open_readers([run_folder / "student"], world.device, note=journal.note if journal else lambda _: None)
+    readers = open_readers([run_folder], world.device, note=journal.note if journal else lambda _: None)
     table = read_benchmarks(
         readers,
         words.benchmarks,
@@ -85,14 +85,16 @@ def _train(settings: dict[str, Any]) -> None:
         progress=_now_and_then(journal.note) if journal else None,
     )
     if journal is not None:
-        journal.record(result.step, table_metrics(table))
+        journal.record(result.step, table_metrics(table, config.recognizer.trained))
         write_evaluation(run_folder / "evaluation", table, words.benchmarks)
-        draw_curves(run_folder / "evaluation" / "curves.png", run_folder / "metrics.jsonl")
+        draw_curves(
+            run_folder / "evaluation" / "curves.png", run_folder / "metrics.jsonl", config.recognizer.trained_column
+        )
 
 
-def table_metrics(table: BenchmarkTable) -> dict[str, float]:
-    """Word accuracies in percent, by set and reader. The student of the table is the best one, not the last."""
-    names = {column: column.key.replace("student", "best_student") for column in table.columns}
+def table_metrics(table: BenchmarkTable, trained: Trained = "student") -> dict[str, float]:
+    """Word accuracies in percent, by set and reader. What was trained is the best of the run, not the last."""
+    names = {column: column.key.replace(trained, f"best_{trained}") for column in table.columns}
     metrics = {
         f"benchmark/{name}/{names[column]}": 100 * cell.accuracy
         for name, cells in table.cells.items()
@@ -115,7 +117,7 @@ def _now_and_then(say: Callable[[str], None]) -> Callable[[int, int], None]:
         nonlocal last
         if done == total or time.monotonic() - last >= SECONDS_BETWEEN_NOTES:
             last = time.monotonic()
-            say(f"reading the benchmarks with teacher and student: {100 * done // total} %")
+            say(f"reading the benchmarks: {100 * done // total} %")
 
     return progress
 

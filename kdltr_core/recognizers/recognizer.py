@@ -20,6 +20,7 @@ class Recognizer(nn.Module):
         visual_shape: (C, L) of its visual features.
         uses_permutations: whether the training forward reads every word in several orders.
         fixed_num_steps: T of the training forward where it is always the same; None: as the targets have it.
+        num_iterations: how often a reading is corrected; 0 where there is no language part to do it.
         teacher_only: beginnings of the keys that a teacher's state dict has and its student's has not.
     """
 
@@ -28,6 +29,7 @@ class Recognizer(nn.Module):
     semantic_width: int
     visual_shape: tuple[int, int]
     fixed_num_steps: int | None = None
+    num_iterations: int = 0
     uses_permutations: ClassVar[bool] = False
     teacher_only: ClassVar[tuple[str, ...]] = ()
 

@@ -21,7 +21,7 @@ from kdltr_core.distiller import Distiller, teach
 from kdltr_core.engine import FitResult, TrainingDiverged, fit, read_words
 from kdltr_core.recognizers.parseq import Parseq, ParseqSize
 from kdltr_core.recognizers.permutations import sample_permutations
-from kdltr_core.student import load_student_module
+from kdltr_core.student import load_recognizer
 from kdltr_core.world import World
 from tests.kdltr_core.data.sets import single_records, write_records
 
@@ -119,7 +119,7 @@ def test_a_run_of_no_steps_exports_the_student_as_it_starts(roots: Path, tmp_pat
     assert list(records.values) == [0]
     words = open_words(config.data, Charset94)
     start = build_pair(config, words.train, torch.device("cpu"))[0].state_dict()
-    exported = load_student_module(tmp_path).state_dict()
+    exported = load_recognizer(tmp_path).state_dict()
     assert all(torch.equal(exported[key], value) for key, value in start.items())
 
 
@@ -232,7 +232,7 @@ def work(rank: int, rendezvous: str, roots: Path, folder: Path) -> None:
     words = open_words(config.data, Charset94)
     records = Records()
     result = fit(config, words, run_folder=folder / "run", record=records, world=world)
-    student = load_student_module(folder / "run")
+    student = load_recognizer(folder / "run")
     readings = read_words(
         student, words.benchmarks["benchmark"], "low_res", batch_size=2, world=world, precision="float32"
     )
@@ -323,7 +323,7 @@ def test_two_workers_read_every_image_once_and_as_one_would(two_workers: Path, r
     config = config_of(roots)
     pack = open_words(config.data, Charset94).benchmarks["benchmark"]
     assert len(pack) % 2 == 1  # an uneven share must not be padded
-    alone = read_words(load_student_module(two_workers / "run"), pack, "low_res", batch_size=3, precision="float32")
+    alone = read_words(load_recognizer(two_workers / "run"), pack, "low_res", batch_size=3, precision="float32")
     assert torch.load(two_workers / "fit-0.pt")["readings"] == alone
 
 

@@ -68,11 +68,17 @@ def test_examples_repeat_no_label_and_short_words_come_last():
     assert {r.label.lower().strip("!") for r in group.examples} == {"stop", "open", "taxi", "sale"}
 
 
-def test_without_a_student_or_readings_there_are_no_examples():
-    alone = BenchmarkTable.build({"a": ["x"]}, {"a": {TEACHER_HIGH_RES: ["x"]}})
-    for table in (alone, BenchmarkTable.from_json(_table(1, 1, 1, 1).to_json())):
-        with pytest.raises(ValueError, match="example words need a table with readings"):
-            choose_examples(table)
+def test_without_readings_there_are_no_examples():
+    with pytest.raises(ValueError, match="example words need a table with readings"):
+        choose_examples(BenchmarkTable.from_json(_table(1, 1, 1, 1).to_json()))
+
+
+def test_without_a_student_the_teachers_own_hits_and_misses_are_shown():
+    labels = ["stop", "open", "taxi"]
+    columns = {TEACHER_HIGH_RES: ["stop", "opem", "taxi"], TEACHER_ENLARGED: ["stop", "open", "tax"]}
+    table = BenchmarkTable.build({"a": labels}, {"a": columns})
+    groups = {group.heading: {r.label for r in group.examples} for group in choose_examples(table)}
+    assert groups == {"Read correctly": {"stop", "taxi"}, "Misread": {"open"}}
 
 
 @pytest.mark.parametrize(

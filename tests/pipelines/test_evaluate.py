@@ -17,7 +17,7 @@ from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.render import render_pairs
 from kdltr_core.recognizers import build_student, build_teacher
 from kdltr_core.recognizers.weights import enlargement, load_weights, save_student, start_from_teacher
-from kdltr_core.student import export_student
+from kdltr_core.student import export_recognizer
 from pipelines.command_line import answer_mistakes
 from pipelines.evaluate import main
 
@@ -32,7 +32,7 @@ def places(tmp_path_factory):
     teacher, student = build_teacher("parseq_tiny"), build_student("parseq_tiny")
     load_weights(teacher, teacher_file(config))
     start_from_teacher(student, teacher, "teacher", enlargement(student.patch_size, teacher.patch_size, "bilinear"))
-    export_student(folder / "first-try" / "student", student, student.state_dict(), config)
+    export_recognizer(folder / "first-try" / "student", student, student.state_dict(), config)
     render_pairs(folder / "words" / "rendered", NUM_WORDS, seed=1)
     return folder
 
