@@ -207,6 +207,9 @@ class RunConfig(_Section):
     )
     keep_last: int = Field(2, ge=1, description="checkpoints kept beside the best")
     evaluation_batch_size: int = Field(128, ge=1, description="images read at a time by every worker")
+    wait_minutes: float = Field(
+        10.0, ge=0, description="minutes to wait for the machines of a cluster that are still starting"
+    )
     max_failures: int = Field(3, ge=0, description="times a lost worker group is rebuilt")
     tracking_uri: str = Field("sqlite:///mlflow.db", description="MLflow server or database; empty: none")
     experiment: str = Field("kdltr", description="MLflow experiment")

@@ -16,6 +16,7 @@ from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchTrainer
 
 from kdltr_core.config import RunConfig
+from pipelines import nodes
 from pipelines.command_line import RunStopped
 from pipelines.run_folder import REFUSAL_FILE
 
@@ -25,20 +26,54 @@ OBJECT_STORE_BYTES = 128 * 2**20
 
 @dataclass(frozen=True)
 class Cluster:
-    """What Ray can give."""
+    """What Ray can give.
+
+    Attributes:
+        num_cpus, num_gpus, num_nodes: of the machines that are up.
+        offers_gpus: whether machines with GPUs are up, or may be started.
+        is_own: whether this process began it, so that no machine will be added.
+    """
 
     num_cpus: int
     num_gpus: int
     num_nodes: int
+    offers_gpus: bool
+    is_own: bool = True
+
+    @property
+    def kind(self) -> str:
+        """What a worker takes one of."""
+        return "GPU" if self.offers_gpus else "CPU"
+
+    @property
+    def room(self) -> int:
+        """Workers that there is room for."""
+        return self.num_gpus if self.offers_gpus else self.num_cpus
 
     def check(self, workers: int) -> None:
         """Raises: ValueError if there are more workers than GPUs or, where there is no GPU, than CPUs."""
-        kind, there = ("GPU", self.num_gpus) if self.num_gpus else ("CPU", self.num_cpus)
-        if workers > there:
+        if workers > self.room:
             raise ValueError(
-                f"--workers {workers} takes as many {kind}s and there {'is' if there == 1 else 'are'} {there}; "
-                f"give --workers {there} or fewer, or join more nodes to the cluster"
+                f"--workers {workers} takes as many {self.kind}s and there {'is' if self.room == 1 else 'are'} "
+                f"{self.room}; give --workers {self.room} or fewer, or join more nodes to the cluster"
             )
+
+    def prepare(self, config: RunConfig, run_folder: Path, progress: Callable[[int, int], None]) -> Cluster:
+        """Wait for machines that are still starting, and ask each for the run folder and the data.
+
+        Args:
+            progress: called with (GPUs or CPUs that are there, needed).
+
+        Raises: ValueError if there is too little room in the end, or a machine lacks something.
+        """
+        cluster, fewest = self, config.min_workers or config.workers
+        if not self.is_own and self.room < config.workers and config.wait_minutes:
+            nodes.wait_for(self.kind, config.workers, config.wait_minutes, progress)
+            cluster = _measure(is_own=False)
+        cluster.check(fewest)
+        if cluster.num_nodes > 1:
+            nodes.check_nodes(config, run_folder)
+        return cluster
 
 
 def connect() -> Cluster:
@@ -50,6 +85,7 @@ def connect() -> Cluster:
         os.environ.setdefault(name, value)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    is_own = "RAY_ADDRESS" not in os.environ
     if not ray.is_initialized():
         try:
             ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
@@ -57,6 +93,7 @@ def connect() -> Cluster:
             if "existing cluster" not in str(error):
                 raise
             ray.init(address="auto", **quiet)
+            is_own = False
         except ConnectionError as error:
             raise ValueError(
                 f"no Ray cluster answers at RAY_ADDRESS {os.environ.get('RAY_ADDRESS')} ({error})"
@@ -64,8 +101,13 @@ def connect() -> Cluster:
     token = Path.home() / ".ray" / "auth_token"
     if token.is_file() and token.stat().st_uid == os.getuid() and token.stat().st_mode & 0o077:
         token.chmod(0o600)  # Ray writes it legible to every user of the machine
-    there = ray.cluster_resources()
-    return Cluster(int(there.get("CPU", 0)), int(there.get("GPU", 0)), sum(node["Alive"] for node in ray.nodes()))
+    return _measure(is_own)
+
+
+def _measure(is_own: bool) -> Cluster:
+    num_nodes = sum(node["Alive"] for node in ray.nodes())
+    num_gpus = nodes.num_usable("GPU")
+    return Cluster(nodes.num_usable("CPU"), num_gpus, num_nodes, num_gpus > 0 or nodes.may_start_gpus(), is_own)
 
 
 def train_on(
@@ -83,7 +125,7 @@ def train_on(
     trainer = TorchTrainer(
         function,
         train_loop_config=settings,
-        scaling_config=ScalingConfig(num_workers=config.workers, use_gpu=cluster.num_gpus > 0),
+        scaling_config=ScalingConfig(num_workers=_width(config), use_gpu=cluster.offers_gpus),
         run_config=RayRunConfig(
             name="ray", storage_path=str(run_folder), failure_config=FailureConfig(max_failures=config.max_failures)
         ),
@@ -104,6 +146,12 @@ def train_on(
         raise RunStopped(f"{_cause(failure)}; the whole account is in {log}")
     if not result.return_value:
         raise KeyboardInterrupt
+
+
+def _width(config: RunConfig) -> Any:
+    """A fixed number of workers, or the range within which Ray follows what the cluster can give."""
+    elastic = 0 < config.min_workers < config.workers
+    return (config.min_workers, config.workers) if elastic else config.workers
 
 
 def _cause(error: TrainingFailedError) -> str:

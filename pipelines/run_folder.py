@@ -18,7 +18,7 @@ REFUSAL_FILE = "refused.txt"
 # What a resumed run may change without becoming another run.
 FREE_FIELDS = frozenset(
     {"num_steps", "num_epochs", "workers", "max_failures", "tracking_uri", "experiment", "output_folder", "recipe"}
-    | {"log_every", "keep_last", "evaluation_batch_size", "data.cache_folder", "data.num_loader_threads"}
+    | {"min_workers", "wait_minutes", "checkpoint_minutes", "log_every", "keep_last", "evaluation_batch_size", "data.cache_folder", "data.num_loader_threads"}
 )
 
 

@@ -40,7 +40,8 @@ def main() -> int:
         train(config, folder, tracker)
     print(f"\n{folder.table.read_text(encoding='utf-8')}")
     print(
-        f"Run folder: {folder.path} (the student alone: student/; words with their readings: evaluation/examples.png)"
+        f"Run folder: {folder.path} (the {config.recognizer.trained} alone: {config.recognizer.trained}/; "
+        "words with their readings: evaluation/examples.png)"
     )
     if tracker.where:
         print(f"Curves, table and pictures: {tracker.where}")
@@ -59,8 +60,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from pipelines.progress import Follower, progress_bar, say
     from pipelines.worker import charset_of, train_worker
 
-    cluster = connect()
-    cluster.check(config.workers)
+    cluster = connect().prepare(config, folder.path, progress_bar("waiting for machines"))
     words = open_words(config.data, charset_of(config), progress=progress_bar("preparing words"))
     check_words(config, words)
     for sentence in summary(words):

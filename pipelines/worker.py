@@ -66,6 +66,11 @@ def _train(settings: dict[str, Any]) -> None:
         assert journal is not None
         journal.record(step, metrics)
 
+    if journal is not None and world.size < config.workers:
+        journal.note(
+            f"training on {world.size} of {config.workers} workers: each computes up to "
+            f"{-(-config.workers // world.size)} shares of every batch, the result is the same"
+        )
     words = open_words(config.data, charset_of(config))
     result = fit(
         config,
@@ -75,6 +80,7 @@ def _train(settings: dict[str, Any]) -> None:
         world=world,
         run_id=settings["run_id"],
         on_checkpoint=lambda step, values: ray.train.report({"step": step, **values}),
+        save_now=lambda: ray.train.get_preemption_info() is not None,
     )
     readers = open_readers([run_folder], world.device, note=journal.note if journal else lambda _: None)
     table = read_benchmarks(

@@ -18,7 +18,7 @@ WINGS = ("kdltr_core", "tune_spaces", "pipelines")
 SOURCES = sorted(path.relative_to(ROOT).as_posix() for wing in WINGS for path in (ROOT / wing).rglob("*.py"))
 TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py"))
 
-RAY_SEAMS = {"worker.py", "train.py", "tune.py", "cluster.py"}
+RAY_SEAMS = {"worker.py", "train.py", "tune.py", "cluster.py", "nodes.py", "trial.py", "search.py", "tuner.py"}
 MLFLOW_SEAM = "tracking.py"
 VERBS = {"train.py", "tune.py", "evaluate.py", "predict.py", "prepare_data.py", "export.py", "benchmark.py"}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "common"}

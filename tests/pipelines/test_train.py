@@ -62,10 +62,10 @@ def test_fewer_pairs_than_a_batch_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cluster", "workers", "said"),
     [
-        (Cluster(num_cpus=2, num_gpus=0, num_nodes=1), 2, ""),
-        (Cluster(num_cpus=2, num_gpus=0, num_nodes=1), 3, "--workers 3 takes as many CPUs and there are 2"),
-        (Cluster(num_cpus=16, num_gpus=1, num_nodes=1), 2, "--workers 2 takes as many GPUs and there is 1"),
-        (Cluster(num_cpus=1, num_gpus=4, num_nodes=2), 4, ""),
+        (Cluster(2, 0, 1, offers_gpus=False), 2, ""),
+        (Cluster(2, 0, 1, offers_gpus=False), 3, "--workers 3 takes as many CPUs and there are 2"),
+        (Cluster(16, 1, 1, offers_gpus=True), 2, "--workers 2 takes as many GPUs and there is 1"),
+        (Cluster(1, 4, 2, offers_gpus=True), 4, ""),
     ],
 )
 def test_more_workers_than_the_machine_has_room_for_are_refused(cluster: Cluster, workers: int, said: str) -> None:

@@ -1,0 +1,111 @@
+"""The machines of a cluster: waiting for them, and asking each whether it has what a run needs."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import ray
+import yaml
+from ray.autoscaler.sdk import request_resources
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from kdltr_core.config import RunConfig
+
+SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_TO_ANSWER = 120.0
+
+
+def num_usable(kind: str) -> int:
+    """CPUs or GPUs of all machines that are up."""
+    return int(ray.cluster_resources().get(kind, 0))
+
+
+def may_start_gpus() -> bool:
+    """Whether the cluster that ``ray up`` began from this machine has a type of machine with GPUs."""
+    try:
+        cluster = yaml.safe_load((Path.home() / "ray_bootstrap_config.yaml").read_text())
+        types = cluster["available_node_types"].values()
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return False
+    return any((kind.get("resources") or {}).get("GPU", 0) and kind.get("max_workers", 0) for kind in types)
+
+
+def wait_for(kind: str, needed: int, minutes: float, progress: Callable[[int, int], None]) -> int:
+    """Ask the autoscaler, where there is one, for machines, and wait until they are up.
+
+    Args:
+        kind: "CPU" or "GPU".
+        needed: of these, each wanted by one worker.
+        minutes: to wait at most.
+        progress: called with (there, needed).
+
+    Returns: how many there are in the end, maybe fewer than needed.
+    """
+    bundle = {"CPU": 1} if kind == "CPU" else {"CPU": 1, "GPU": 1}
+    request_resources(bundles=[bundle] * needed)
+    until = time.monotonic() + 60 * minutes
+    while (there := num_usable(kind)) < needed and time.monotonic() < until:
+        progress(there, needed)
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    progress(needed, needed)
+    request_resources(bundles=[])  # what the workers hold keeps the machines from here on
+    return there
+
+
+def check_nodes(config: RunConfig, run_folder: Path) -> None:
+    """Every machine is asked for the run folder and the data.
+
+    Raises: ValueError with what is missing where, and the way out.
+    """
+    token = secrets.token_hex(8)
+    marker = run_folder / f".seen-by-all-{token}"
+    run_folder.mkdir(parents=True, exist_ok=True)
+    marker.write_text(token)
+    paths = [*config.data.train_roots, *config.data.benchmark_roots]
+    paths += [
+        p for p in (config.recognizer.teacher_weights, config.recognizer.student_weights) if p not in ("", "bundled")
+    ]
+    names = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    try:
+        answers = {
+            names[node]: _look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+                str(marker), token, paths
+            )
+            for node in names
+        }
+        for address, answer in answers.items():
+            try:
+                missing = ray.get(answer, timeout=SECONDS_TO_ANSWER)
+            except ray.exceptions.GetTimeoutError:
+                raise ValueError(
+                    f"the machine {address} does not answer within {SECONDS_TO_ANSWER:.0f} s; look at `ray status`"
+                ) from None
+            if missing:
+                raise ValueError(_explain(address, missing, run_folder))
+    finally:
+        marker.unlink(missing_ok=True)
+
+
+def _explain(address: str, missing: Sequence[str], run_folder: Path) -> str:
+    if missing[0].startswith(str(run_folder)):
+        return (
+            f"the machine {address} does not see the run folder {run_folder}, which all machines must share: give an "
+            "--output-folder on a shared mount, or in an object store such as s3://bucket/runs"
+        )
+    return (
+        f"the machine {address} does not have {', '.join(missing)}: put it there under the same path, on a shared "
+        "mount, or in an object store and give its URI"
+    )
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _look(marker: str, token: str, paths: list[str]) -> list[str]:
+    """What this machine does not have."""
+    try:
+        seen = Path(marker).read_text() == token
+    except OSError:
+        seen = False
+    return ([] if seen else [marker]) + [path for path in paths if "://" not in path and not Path(path).exists()]
