@@ -58,14 +58,22 @@ class RunningStatistics:
 
     def __init__(self, module: nn.Module) -> None:
         kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)
-        self._buffers = [b for m in module.modules() if isinstance(m, kinds) for b in m.buffers()]
-        self._before = [torch.empty_like(b) for b in self._buffers]
+        buffers = [b for m in module.modules() if isinstance(m, kinds) for b in m.buffers()]
+        types = dict.fromkeys(b.dtype for b in buffers)
+        self._buffers = [[b for b in buffers if b.dtype == dtype] for dtype in types]
+        self._before: list[Tensor] = []
 
     def remember(self) -> None:
-        if self._buffers:
-            torch._foreach_copy_(self._before, self._buffers)
+        self._before = [_joined(buffers) for buffers in self._buffers]
 
     def restore_where(self, spoilt: Tensor | bool) -> None:
         """Put back what was remembered where ``spoilt``, a bool or a scalar bool on the device, is true."""
-        for buffer, before in zip(self._buffers, self._before, strict=True):
-            buffer.copy_(torch.where(torch.as_tensor(spoilt, device=buffer.device), before, buffer))
+        # Joined, because ABINet has 171 of these and a choice for each would be felt at every step.
+        for buffers, before in zip(self._buffers, self._before, strict=True):
+            kept = torch.where(torch.as_tensor(spoilt, device=before.device), before, _joined(buffers))
+            parts = kept.split([b.numel() for b in buffers])
+            torch._foreach_copy_(buffers, [part.view_as(b) for part, b in zip(parts, buffers, strict=True)])
+
+
+def _joined(buffers: list[Tensor]) -> Tensor:
+    return torch.cat([b.flatten() for b in buffers])

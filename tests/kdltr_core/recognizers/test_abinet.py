@@ -1,0 +1,234 @@
+"""ABINet: what its parts may look at, how often it corrects itself, and how its weights lie in memory."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdltr_core.recognizers import Recognizer, build_student, build_teacher
+from kdltr_core.recognizers.abinet import MAP_SIZE, Abinet, AbinetVision, LanguageModel, predicted_lengths
+from kdltr_core.recognizers.postnorm import CrossAttentionLayer, Encoder, EncoderLayer, SinusoidalPositions
+from tests.kdltr_core.small import CNN_FAMILIES, SMALL, STUDENTS, TEACHERS
+
+STEPS, CLASSES = 26, 37
+
+
+def language_model() -> LanguageModel:
+    torch.manual_seed(0)
+    return LanguageModel(SMALL, CLASSES, STEPS).eval()
+
+
+def readings(num_words: int, seed: int = 0) -> Tensor:
+    return torch.randn(num_words, STEPS, CLASSES, generator=torch.Generator().manual_seed(seed)).softmax(dim=-1)
+
+
+@pytest.mark.parametrize("length", [2, 3, 9, 25, 26])
+def test_a_step_is_predicted_from_all_the_other_steps_of_the_word_and_from_nothing_else(length: int) -> None:
+    """In word i, step i of the input is replaced; what changes in the output says who looked there."""
+    original = readings(1)
+    replaced = original.repeat(STEPS, 1, 1)
+    steps = torch.arange(STEPS)
+    replaced[steps, steps] = F.one_hot(steps % CLASSES, CLASSES).float()
+    with torch.no_grad():
+        feature, logits = language_model()(torch.cat([original, replaced]), torch.full((1 + STEPS,), length))
+    looked = (steps[:, None] != steps) & (steps[:, None] < length)
+    for output in (feature, logits):
+        change = (output[1:] - output[:1]).abs().amax(dim=-1)
+        assert change[~looked].max() < 1e-6
+        assert change[looked].min() > 1e-4
+
+
+def test_every_word_of_a_batch_is_masked_by_its_own_length() -> None:
+    model, words, lengths = language_model(), readings(3), torch.tensor([2, 26, 7])
+    with torch.no_grad():
+        together = model(words, lengths)[1]
+        for row, length in enumerate(lengths):
+            alone = model(words[row : row + 1], length[None])[1]
+            torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_no_gradient_flows_into_the_reading_that_the_language_model_corrects() -> None:
+    model, words = language_model(), readings(2).requires_grad_()
+    model(words, torch.tensor([4, 26]))[1].sum().backward()
+    assert words.grad is None
+    assert model.proj.weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ("best", "length"),
+    [
+        ([5, 4, 0, 3, 0, 0], 3),  # the first end counts, what follows does not
+        ([5, 0, 1, 1, 1, 1], 2),
+        ([0, 5, 5, 5, 5, 5], 2),  # an empty reading still has two steps
+        ([0, 0, 0, 0, 0, 0], 2),
+        ([1, 2, 3, 4, 5, 0], 6),
+        ([1, 2, 3, 4, 5, 6], 6),  # without an end: all there are
+    ],
+)
+def test_the_length_of_a_reading_is_up_to_its_first_end(best: list[int], length: int) -> None:
+    logits = F.one_hot(torch.tensor([best, [1] * 6]), 7).float()
+    assert predicted_lengths(logits).tolist() == [length, 6]
+    assert predicted_lengths(F.one_hot(torch.tensor([[3, 6, 3]]), 7).float(), end_id=6).tolist() == [2]
+
+
+def corrected_by_hand(model: Abinet, images: Tensor, times: int) -> Tensor:
+    sight = model.vision.see(images)
+    logits = sight.logits
+    for _ in range(times):
+        expected = model.language(logits.softmax(-1), predicted_lengths(logits))[0]
+        gate = torch.sigmoid(model.alignment.w_att(torch.cat([expected, sight.feature], dim=-1)))
+        logits = model.alignment.cls(gate * sight.feature + (1 - gate) * expected)
+    return logits
+
+
+@torch.no_grad()
+def test_abinet_corrects_its_reading_as_often_as_it_is_told() -> None:
+    torch.manual_seed(0)
+    once, thrice = Abinet((16, 64), SMALL).eval(), Abinet((16, 64), SMALL, num_iterations=3).eval()
+    thrice.load_state_dict(once.state_dict())
+    images = torch.rand(3, 3, 16, 64)
+    torch.testing.assert_close(once(images).logits, corrected_by_hand(once, images, 1))
+    torch.testing.assert_close(thrice(images).logits, corrected_by_hand(once, images, 3))
+    assert not torch.allclose(once(images).logits, thrice(images).logits, atol=1e-4)
+    training = thrice.forward_training(images, torch.empty(0), torch.empty(0))
+    assert {name: tuple(head.shape) for name, head in training.heads.items()} == {
+        "vision": (1, 3, STEPS, CLASSES),
+        "language": (3, 3, STEPS, CLASSES),
+        "fused": (3, 3, STEPS, CLASSES),
+    }
+    for times in (1, 2, 3):
+        torch.testing.assert_close(training.heads["fused"][times - 1], corrected_by_hand(once, images, times))
+    torch.testing.assert_close(training.logits[0], thrice(images).logits)  # the last is what is distilled
+
+
+@pytest.mark.parametrize("family", CNN_FAMILIES)
+@torch.no_grad()
+def test_the_training_forward_sees_and_reads_what_the_plain_one_does(family: str) -> None:
+    torch.manual_seed(0)
+    for size, module in (((16, 64), STUDENTS[family]().eval()), ((32, 128), TEACHERS[family]().eval())):
+        images = torch.rand(2, 3, *size)
+        reading, training = module(images), module.forward_training(images, torch.empty(0), torch.empty(0))
+        assert (training.logits.shape, training.semantic.shape) == ((1, 2, 26, 37), (1, 2, 26, module.semantic_width))
+        assert reading.visual.shape[1:] == module.visual_shape
+        for ours, theirs in (
+            (training.logits[0], reading.logits),
+            (training.semantic[0], reading.semantic),
+            (training.visual, reading.visual),
+            (training.attention, reading.attention),
+        ):
+            assert torch.equal(ours, theirs)
+        torch.testing.assert_close(reading.attention.sum(dim=-1), torch.ones(2, STEPS))
+
+
+@pytest.mark.parametrize("size", [(32, 64), (16, 128), (24, 96), (64, 256), (8, 32)])
+def test_another_image_size_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"built for \(32, 128\) and \(16, 64\)"):
+        AbinetVision(size, SMALL)
+
+
+def convolutions(module: nn.Module) -> list[nn.Conv2d]:
+    return [child for child in module.modules() if isinstance(child, nn.Conv2d)]
+
+
+def assert_channels_last(module: nn.Module) -> None:
+    spread = [conv.weight for conv in convolutions(module) if conv.kernel_size != (1, 1)]
+    assert len(spread) > 10
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in spread)
+    assert not any(weight.is_contiguous() for weight in spread)
+
+
+@pytest.mark.parametrize("family", CNN_FAMILIES)
+def test_the_weights_of_what_is_built_lie_channels_last(family: str) -> None:
+    with torch.device("meta"):
+        for module in (build_teacher(family), build_student(family)):
+            assert_channels_last(module)
+
+
+@pytest.mark.parametrize("family", CNN_FAMILIES)
+def test_weights_lie_channels_last_after_loading_and_so_do_the_maps(family: str) -> None:
+    module: Recognizer = STUDENTS[family]().eval()
+    module.load_state_dict({key: value.contiguous() for key, value in module.state_dict().items()})
+    assert_channels_last(module)
+    vision = module if isinstance(module, AbinetVision) else module.get_submodule("vision")
+    assert isinstance(vision, AbinetVision)
+    laid: list[bool] = []
+    for conv in (*convolutions(vision.backbone), *convolutions(vision.attention)):
+        conv.register_forward_hook(
+            lambda _, given, made: laid.extend(
+                x.is_contiguous(memory_format=torch.channels_last) for x in (*given, made)
+            )
+        )
+    vision.see(torch.rand(2, 3, 16, 64))
+    assert len(laid) > 30
+    assert all(laid)
+
+
+def attention_by_hand(module: nn.Module, queries: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Multi-head attention written out, from the weights of ``nn.MultiheadAttention``'s names."""
+    dim, heads = queries.shape[-1], module.num_heads
+    weight, bias = module.in_proj_weight.chunk(3), module.in_proj_bias.chunk(3)
+    q, k, v = (
+        (x @ w.T + b).unflatten(-1, (heads, dim // heads))
+        for x, w, b in zip((queries, memory, memory), weight, bias, strict=True)
+    )
+    scores = torch.einsum("nthd,nshd->nhts", q, k) / math.sqrt(dim // heads)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    exponential = (scores - scores.amax(dim=-1, keepdim=True)).exp()
+    mixed = torch.einsum("nhts,nshd->nthd", exponential / exponential.sum(dim=-1, keepdim=True), v)
+    return mixed.flatten(2) @ module.out_proj.weight.T + module.out_proj.bias
+
+
+def roughened(module: nn.Module) -> nn.Module:
+    """With biases and norms that are not nil and one."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return module.eval()
+
+
+@torch.no_grad()
+def test_an_encoder_is_torchs_own_with_the_same_weights() -> None:
+    torch.manual_seed(0)
+    ours = roughened(Encoder(2, 16, 2, 24, dropout=0.1))
+    layer = nn.TransformerEncoderLayer(16, 2, 24, dropout=0.1, batch_first=True)
+    theirs = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(3, 40, 16)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_fused_attention_is_attention_written_out() -> None:
+    torch.manual_seed(0)
+    x, memory = torch.randn(3, 26, 16), torch.randn(3, 26, 16)
+    layer = roughened(EncoderLayer(16, 2, 24, dropout=0.1))
+    by_hand = attention_by_hand(layer.self_attn, x, x)
+    torch.testing.assert_close(layer.self_attn.attend_to_itself(x), by_hand, rtol=1e-5, atol=1e-5)
+
+    mask = torch.rand(3, 1, 26, 26) < 0.5
+    mask[..., 0] = True
+    layer = roughened(CrossAttentionLayer(16, 2, 24, dropout=0.1))
+    y = layer.norm2(x + attention_by_hand(layer.multihead_attn, x, memory, mask))
+    by_hand = layer.norm3(y + layer.linear2(layer.linear1(y).relu()))
+    torch.testing.assert_close(layer(x, memory, mask), by_hand, rtol=1e-5, atol=1e-5)
+
+
+def test_positions_are_sine_and_cosine_in_turn() -> None:
+    """Vaswani et al. 2017, section 3.5, one number at a time."""
+    table = SinusoidalPositions(40, 12)()
+    for position in (0, 1, 17, 39):
+        for i in range(6):
+            angle = position / 10000 ** (2 * i / 12)
+            assert table[position, 2 * i].item() == pytest.approx(math.sin(angle), abs=1e-5)
+            assert table[position, 2 * i + 1].item() == pytest.approx(math.cos(angle), abs=1e-5)
+
+
+def test_the_map_of_either_image_size_has_the_same_positions() -> None:
+    for family in CNN_FAMILIES:
+        for module in (STUDENTS[family](), TEACHERS[family]()):
+            assert module.visual_shape == (8, MAP_SIZE[0] * MAP_SIZE[1])

@@ -1,0 +1,222 @@
+"""MATRN: how often it corrects itself, and which visual positions it hides while it learns."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+
+from kdltr_core.recognizers.abinet import predicted_lengths
+from kdltr_core.recognizers.matrn import Matrn, SemanticVisual, masked_positions
+from tests.kdltr_core.small import SMALL
+
+STEPS, CLASSES = 26, 37
+SIGMAS = 6.0
+
+
+def attentions(num_images: int, num_steps: int, num_positions: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(num_images, num_steps, num_positions, generator=generator).softmax(dim=-1)
+
+
+def told_apart(num_images: int) -> Tensor:
+    """Step t looks most at positions 10 t to 10 t + 9, so that what is hidden says which step was picked."""
+    attention = torch.rand(STEPS, 10 * STEPS, generator=torch.Generator().manual_seed(0))
+    attention[torch.arange(STEPS)[:, None], torch.arange(10 * STEPS).view(STEPS, 10)] += 1
+    return F.normalize(attention, p=1, dim=-1).expand(num_images, -1, -1)
+
+
+def test_what_is_hidden_of_an_image_is_what_a_single_step_below_its_length_looks_at_most() -> None:
+    torch.manual_seed(0)
+    lengths = torch.randint(2, STEPS + 1, (500,))
+    attention = attentions(500, STEPS, 256)
+    hidden = masked_positions(attention, lengths)
+    assert hidden.shape == (500, 256)
+    assert hidden.dtype == torch.bool
+    rank = attention.argsort(dim=-1, descending=True).argsort(dim=-1)  # (N, T, L), 0 for the most attended
+    explains = ((rank < 10) | ~hidden[:, None]).all(dim=-1) & (torch.arange(STEPS) < lengths[:, None])
+    assert explains.any(dim=1).all()
+    assert 5 < hidden.sum(dim=1).float().mean() < 10
+
+
+@pytest.mark.parametrize("length", [2, 3, 17, 25, 26])
+def test_every_step_below_the_length_is_picked_equally_often_and_no_other(length: int) -> None:
+    """A fair pick of n images falls on a step n / length times, ± 6 standard deviations √(n p (1 − p))."""
+    torch.manual_seed(length)
+    hidden = masked_positions(told_apart(4000), torch.full((4000,), length))
+    by_step = hidden.unflatten(1, (STEPS, 10)).any(dim=-1)
+    assert by_step.sum(dim=1).max() == 1
+    counts = by_step.sum(dim=0)
+    assert counts[length:].sum() == 0
+    n, p = int(counts.sum()), 1 / length
+    assert (counts[:length] - n * p).abs().max() <= SIGMAS * math.sqrt(n * p * (1 - p))
+
+
+def test_nine_images_of_ten_hide_nine_positions_of_ten() -> None:
+    """The number hidden of an image is B · Binomial(10, 0.9) with B Bernoulli(0.9).
+
+    Its mean is 0.9 · 9 = 8.1 and its mean square 0.9 · (81 + 0.9) = 73.71, so its variance is 8.1. None is hidden with
+    probability 0.1 + 0.9 · 0.1¹⁰; given that any is, each of the ten is with probability 0.9 / (1 − 0.1¹⁰).
+    """
+    torch.manual_seed(0)
+    n = 20_000
+    counts = masked_positions(told_apart(n), torch.full((n,), 26)).sum(dim=1)
+    assert counts.max() <= 10
+    assert abs(counts.float().mean() - 8.1) <= SIGMAS * math.sqrt(8.1 / n)
+    untouched = int((counts == 0).sum())
+    assert abs(untouched - 0.1 * n) <= SIGMAS * math.sqrt(n * 0.1 * 0.9)
+    masked = n - untouched
+    assert abs(counts.sum() / (10 * masked) - 0.9) <= SIGMAS * math.sqrt(0.9 * 0.1 / (10 * masked))
+
+
+def masked_one_by_one(attention: np.ndarray, lengths: list[int], random: np.random.Generator) -> np.ndarray:
+    """As Na et al. 2022 say it, image by image."""
+    hidden = np.zeros((len(attention), attention.shape[-1]), bool)
+    for image, length in enumerate(lengths):
+        if random.random() < 0.9:
+            step = random.integers(length)
+            for position in np.argsort(-attention[image, step])[:10]:
+                hidden[image, position] = random.random() < 0.9
+    return hidden
+
+
+def test_all_at_once_is_in_distribution_what_image_by_image_is() -> None:
+    """How often two positions are hidden together, in n draws of each kind, with steps that share positions.
+
+    Both frequencies estimate the same p, so that their difference has the variance 2 p (1 − p) / n at most 1 / (2 n);
+    6 standard deviations of that are exceeded by one of the 300 pairs with a probability below 10⁻⁶. The exact p is
+    known too: the mean over steps of 0.9 · 0.9² (0.9 · 0.9 for a position with itself) where both are looked at.
+    """
+    n, length, num_positions = 12_000, 4, 24
+    torch.manual_seed(0)
+    attention = attentions(1, 6, num_positions, seed=3).expand(n, -1, -1)
+    at_once = masked_positions(attention, torch.full((n,), length)).numpy().astype(float)
+    one_by_one = masked_one_by_one(attention.numpy(), [length] * n, np.random.default_rng(0)).astype(float)
+    together, expected = at_once.T @ at_once / n, one_by_one.T @ one_by_one / n
+    assert np.abs(together - expected).max() <= SIGMAS * math.sqrt(1 / (2 * n))
+
+    looked = np.zeros((length, num_positions))
+    for step in range(length):
+        looked[step, np.argsort(-attention[0, step].numpy())[:10]] = 1
+    exact = 0.9**3 * looked.T @ looked / length
+    np.fill_diagonal(exact, 0.9**2 * looked.mean(axis=0))
+    assert len(np.unique(looked.sum(axis=0))) > 2  # positions of no step, of one, of several
+    assert (np.abs(together - exact) <= SIGMAS * np.sqrt(exact * (1 - exact) / n)).all()
+
+
+def test_images_are_masked_independently() -> None:
+    """Step and fate of two neighbours: hidden together as often as chance has it, p² of the pairs."""
+    torch.manual_seed(1)
+    n = 20_000
+    hidden = masked_positions(told_apart(2 * n), torch.full((2 * n,), 2))[:, 0].view(n, 2)
+    p = 0.9 * 0.9 / 2
+    both = float(hidden.all(dim=1).float().mean())
+    assert abs(both - p**2) <= SIGMAS * math.sqrt(p**2 * (1 - p**2) / n)
+
+
+def test_masking_reads_no_value_and_has_no_loop_over_images() -> None:
+    """With fake tensors, whatever looks at a value raises; and the number of operations does not grow with images."""
+    with FakeTensorMode() as mode:
+        lengths = mode.from_tensor(torch.tensor([2, 26, 9]))
+        assert masked_positions(torch.rand(3, STEPS, 256), lengths).shape == (3, 256)
+        with pytest.raises(DataDependentOutputException):
+            lengths[0].item()
+    calls = []
+    for num_images in (2, 64):
+        with torch.profiler.profile() as profile:
+            masked_positions(attentions(num_images, STEPS, 256), torch.full((num_images,), 5))
+        calls.append(sum(event.count for event in profile.key_averages()))
+    assert calls[0] == calls[1]
+
+
+def layer() -> SemanticVisual:
+    torch.manual_seed(0)
+    return SemanticVisual(SMALL, CLASSES, STEPS)
+
+
+def features(num_images: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Language, tokens, attention and lengths."""
+    generator = torch.Generator().manual_seed(5)
+    language = torch.randn(num_images, STEPS, SMALL.dim, generator=generator)
+    tokens = torch.randn(num_images, 256, SMALL.dim, generator=generator)
+    return language, tokens, attentions(num_images, STEPS, 256), torch.arange(2, 2 + num_images)
+
+
+@torch.no_grad()
+def test_in_training_the_hidden_tokens_are_replaced_by_the_learnt_one() -> None:
+    module = layer().train()
+    for child in module.modules():
+        if isinstance(child, torch.nn.BatchNorm2d):
+            child.eval()
+    language, tokens, attention, lengths = features(6)
+    torch.manual_seed(11)
+    trained = module(language, tokens, attention, lengths)
+    torch.manual_seed(11)
+    hidden = masked_positions(attention, lengths)
+    assert hidden.any()
+    replaced = tokens.clone()
+    replaced[hidden] = module.v_token[0]
+    expected = module.eval()(language, replaced, attention, lengths)
+    assert list(trained) == ["visual", "semantic", "fused"]
+    for name, logits in expected.items():
+        torch.testing.assert_close(trained[name], logits)
+
+
+def test_nothing_is_hidden_in_evaluation() -> None:
+    module, (language, tokens, attention, lengths) = layer().eval(), features(6)
+    fused = module(language, tokens, attention, lengths)["fused"]
+    fused.sum().backward()
+    assert module.v_token.grad is None
+    with torch.no_grad():
+        module.v_token.add_(100.0)
+        assert torch.equal(module(language, tokens, attention, lengths)["fused"], fused)
+
+
+@torch.no_grad()
+def test_matrn_corrects_its_reading_three_times() -> None:
+    torch.manual_seed(0)
+    model, images = Matrn((16, 64), SMALL).eval(), torch.rand(3, 3, 16, 64)
+    sight = model.vision.see(images)
+    logits, fused = sight.logits, []
+    for _ in range(3):
+        feature, expected = model.language(logits.softmax(-1), predicted_lengths(logits))
+        lengths = predicted_lengths(expected)
+        logits = model.semantic_visual(feature, sight.tokens, sight.attention, lengths)["fused"]
+        fused.append(logits)
+    training = model.forward_training(images, torch.empty(0), torch.empty(0))
+    shapes = {name: tuple(head.shape) for name, head in training.heads.items()}
+    thrice = (3, 3, STEPS, CLASSES)
+    assert shapes == {
+        "vision": (1, 3, STEPS, CLASSES),
+        "language": thrice,
+        "visual": thrice,
+        "semantic": thrice,
+        "fused": thrice,
+    }
+    torch.testing.assert_close(training.heads["fused"], torch.stack(fused))
+    torch.testing.assert_close(training.logits, torch.stack(fused[-1:]))
+    torch.testing.assert_close(model(images).logits, fused[-1])
+    assert not torch.allclose(fused[0], fused[2], atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_enhanced_features_are_gated_as_the_paper_says() -> None:
+    """Na et al. 2022: language features placed where they were seen, one encoder over both, a gate."""
+    module, (language, tokens, attention, lengths) = layer().eval(), features(4)
+    placed = language + torch.einsum("ntl,ld->ntd", attention, module.pos_encoder_tfm.pe[:, 0])
+    both = module.model1(torch.cat([tokens, placed], dim=1))
+    grid = both[:, :256].reshape(4, 8, 32, SMALL.dim).permute(0, 3, 1, 2)
+    visual, semantic = module.model2_vis(grid)[0], both[:, 256:]
+    gate = torch.sigmoid(module.w_att(torch.cat([visual, semantic], dim=-1)))
+    expected = {
+        "visual": module.cls_vis(visual),
+        "semantic": module.cls_sem(semantic),
+        "fused": module.cls(visual * gate + semantic * (1 - gate)),
+    }
+    for name, logits in module(language, tokens, attention, lengths).items():
+        torch.testing.assert_close(logits, expected[name], rtol=1e-5, atol=1e-5)

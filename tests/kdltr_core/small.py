@@ -1,0 +1,59 @@
+"""Every family in a size that a test can afford: the same layers, few and narrow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
+from kdltr_core.recognizers import Recognizer, registry
+from kdltr_core.recognizers.abinet import Abinet, AbinetSize, AbinetVision
+from kdltr_core.recognizers.matrn import Matrn
+from kdltr_core.recognizers.parseq import Parseq, ParseqSize
+
+SMALL = AbinetSize(
+    planes=(8, 8, 8, 8, 16),
+    blocks=(1, 1, 1, 1, 1),
+    num_heads=2,
+    feedforward=16,
+    vision_depth=1,
+    language_depth=2,
+    joint_depth=1,
+    attention_channels=8,
+    dropout=0.0,
+)
+SMALL_PARSEQ = ParseqSize(dim=48, depth=1, encoder_heads=3, decoder_heads=6, dropout=0.0)
+SMALL_PARSEQ_TINY = ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4, dropout=0.0)
+
+TEACHERS: dict[str, Callable[[], Recognizer]] = {
+    "abinet_vision": lambda: AbinetVision(HIGH_RES_SIZE, SMALL),
+    "abinet": lambda: Abinet(HIGH_RES_SIZE, SMALL),
+    "matrn": lambda: Matrn(HIGH_RES_SIZE, SMALL),
+    "parseq": lambda: Parseq(HIGH_RES_SIZE, (4, 8), SMALL_PARSEQ),
+    "parseq_tiny": lambda: Parseq(HIGH_RES_SIZE, (4, 8), SMALL_PARSEQ_TINY),
+}
+STUDENTS: dict[str, Callable[[], Recognizer]] = {
+    "abinet_vision": lambda: AbinetVision(LOW_RES_SIZE, SMALL),
+    "abinet": lambda: Abinet(LOW_RES_SIZE, SMALL),
+    "matrn": lambda: Matrn(LOW_RES_SIZE, SMALL),
+    "parseq": lambda: Parseq(LOW_RES_SIZE, (2, 4), SMALL_PARSEQ),
+    "parseq_tiny": lambda: Parseq(LOW_RES_SIZE, (2, 4), SMALL_PARSEQ_TINY),
+}
+CNN_FAMILIES = ("abinet_vision", "abinet", "matrn")
+
+
+def build_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, what is built by name is small."""
+    monkeypatch.setattr(registry, "_TEACHERS", TEACHERS)
+    monkeypatch.setattr(registry, "_STUDENTS", STUDENTS)
+
+
+def save_teacher(name: str, folder: Path, seed: int = 0) -> str:
+    """A small teacher's random weights in a file."""
+    torch.manual_seed(seed)
+    path = folder / f"{name}-{seed}.pt"
+    torch.save(TEACHERS[name]().state_dict(), path)
+    return str(path)
