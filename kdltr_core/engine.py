@@ -74,6 +74,8 @@ def read_words(
 ) -> list[str]:
     """Readings of every image of a pack, in its order, on every worker; each image is read by exactly one.
 
+    All read with the running statistics of the first worker, whose recognizer is the one that is kept.
+
     Args:
         module: teacher or student; read in evaluation mode.
         pack: a ``Pack`` or ``TrainingPairs``.
@@ -86,6 +88,7 @@ def read_words(
     if column not in ("high_res", "low_res", "enlarged"):
         raise ValueError(f"unknown column {column!r}; expected 'high_res', 'low_res' or 'enlarged'")
     world = world or World()
+    world.share_buffers(module)
     was_training = module.training
     module.eval()
     mine: dict[int, str] = {}
@@ -237,10 +240,10 @@ class _Run:
                 self.statistics_of_first_share.remember()
             with self.world.hold_back(self.model, share != self.shares[-1]):
                 loss = self._loss(self.model, batch, permutations, num_valid)
-                if share != self.shares[0]:
-                    self.statistics_of_first_share.restore_where(True)
                 # Averaged over workers, of which there may be fewer than shares.
                 (loss.total * (self.world.size / num_shares)).backward()
+            if share != self.shares[0]:
+                self.statistics_of_first_share.restore_where(True)
             self.meters.add_share({**loss.terms, "loss": loss.total})
         norm = nn.utils.clip_grad_norm_(self.distiller.parameters(), config.optim.clip_norm)
         # The fused optimiser leaves weights and state alone where this is 1; nobody waits for the device to know.

@@ -56,6 +56,12 @@ class World:
         if self.size > 1:
             dist.barrier()
 
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give all workers the first one's buffers, such as running statistics."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, 0)
+
     def hold_back(self, module: nn.Module, holds: bool) -> AbstractContextManager[None]:
         """Within it the gradients of a wrapped module are added up here, and not averaged over workers yet."""
         return module.no_sync() if holds and isinstance(module, DistributedDataParallel) else nullcontext()
