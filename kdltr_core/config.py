@@ -173,6 +173,9 @@ class OptimConfig(_Section):
     batch_norm: Literal["per_worker", "synchronised"] = Field(
         "per_worker", description="statistics over each worker's share of the batch, or over the joined batch of all"
     )
+    gradient_exchange: Literal["float32", "bfloat16"] = Field(
+        "float32", description="how gradients travel between workers; bfloat16: half the bytes, rounded to 1 in 256"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="autocast type; auto: bfloat16 on a GPU or a CPU that multiplies it natively, else float32"
     )

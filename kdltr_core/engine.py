@@ -183,7 +183,7 @@ class _Run:
         asks = SECONDS_BETWEEN_QUESTIONS if save_now else 0.0
         self.agreement = Agreement(world, {"ask": asks, "save": 60 * config.checkpoint_minutes})
         self._resume()
-        self.model = world.wrap(self.distiller)
+        self.model = world.wrap(self.distiller, in_bfloat16=config.optim.gradient_exchange == "bfloat16")
 
     def to_the_end(self) -> FitResult:
         config = self.config

@@ -11,6 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kdltr_core.compression import average_in_bfloat16
+
 
 @dataclass(frozen=True)
 class World:
@@ -66,8 +68,11 @@ class World:
         """Within it the gradients of a wrapped module are added up here, and not averaged over workers yet."""
         return module.no_sync() if holds and isinstance(module, DistributedDataParallel) else nullcontext()
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with its gradients averaged over workers."""
+    def wrap(self, module: nn.Module, *, in_bfloat16: bool = False) -> nn.Module:
+        """The module with its gradients averaged over workers, travelling as they are or as bfloat16."""
         if self.size == 1:
             return module
-        return DistributedDataParallel(module, device_ids=[self.device] if self.device.type == "cuda" else None)
+        wrapped = DistributedDataParallel(module, device_ids=[self.device] if self.device.type == "cuda" else None)
+        if in_bfloat16:
+            wrapped.register_comm_hook(None, average_in_bfloat16)
+        return wrapped
