@@ -1,4 +1,4 @@
-"""How fast the parts are on this machine, beside the plain way of doing it.  python pipelines/benchmark.py --help"""
+"""How fast the parts are on this machine, and how large.  python pipelines/benchmark.py --help"""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ import tyro
 from kdltr_core.config import RecognizerName
 from kdltr_core.data.packed import build_pack
 from kdltr_core.data.render import render_pairs
+from pipelines import complexity_table
 from pipelines.command_line import answer_mistakes
+from pipelines.complexity import describe_all
 from pipelines.progress import progress_bar, say
 from pipelines.speed import gather_section, sequence_section, step_section
 from pipelines.speed_table import Section, to_json, to_markdown
@@ -46,8 +48,10 @@ class BenchmarkConfig:
     """of sequence targets and training step"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """of the forward passes; auto: bfloat16 on a GPU, float32 on a CPU"""
+    describe: bool = False
+    """count parameters and multiply-accumulates of every recognizer instead; no other option but output matters"""
     output: Path = Path("runs/benchmark")
-    """folder for speed.json and speed.md"""
+    """folder for speed.json and speed.md, or complexity.json and complexity.md"""
 
 
 def main(config: BenchmarkConfig) -> int:
@@ -58,14 +62,21 @@ def main(config: BenchmarkConfig) -> int:
     device = torch.device(config.device)
     torch.set_num_threads(config.num_threads)
     config.output.mkdir(parents=True, exist_ok=True)
+    if config.describe:
+        rows = describe_all(progress_bar("counting"))
+        _write(config.output, "complexity", complexity_table.to_json(rows), complexity_table.to_markdown(rows))
+        return 0
     with tempfile.TemporaryDirectory(prefix="kdltr-benchmark-") as scratch:
         sections = list(_measure(config, Path(scratch), device))
     machine = _machine(device)
-    table = to_markdown(sections, machine)
-    (config.output / "speed.json").write_text(json.dumps(to_json(sections, machine), indent=2) + "\n")
-    (config.output / "speed.md").write_text(table)
-    print(table)
+    _write(config.output, "speed", to_json(sections, machine), to_markdown(sections, machine))
     return 0
+
+
+def _write(folder: Path, name: str, figures: Any, table: str) -> None:
+    (folder / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
+    (folder / f"{name}.md").write_text(table)
+    print(table)
 
 
 def _measure(config: BenchmarkConfig, scratch: Path, device: torch.device) -> list[Section]:
