@@ -161,7 +161,7 @@ class BenchmarkTable:
             "Word accuracy, % ± standard error. "
             f"Protocol: {_PROTOCOLS[self.protocol]}. {self.num_words} words in {sets}.",
             "",
-            *_markdown_rows(rows),
+            *markdown_rows(rows),
         ]
         if self.comparisons:
             lines += ["", *(f"- {c.to_text()}" for c in self.comparisons)]
@@ -264,7 +264,7 @@ def _cell_tree(cell: Cell) -> dict[str, float]:
     return {**counts, **_share_tree(cell.accuracy, cell.standard_error), "ned_similarity": cell.ned_similarity}
 
 
-def _markdown_rows(rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_rows(rows: Sequence[Sequence[str]]) -> list[str]:
     """Padded so that the table is legible as plain text too; the first column left, the others right-aligned."""
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
