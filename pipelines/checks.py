@@ -67,7 +67,7 @@ def describe(config: RunConfig, words: WordData) -> Description:
         "mlflow.source.type": "LOCAL",
         "mlflow.user": getpass.getuser(),
     }
-    for option in ("teacher_weights", "student_weights"):
+    for option in ("teacher_weights", "student_weights", "language_weights"):
         if digest := _digest(config, option):
             tags[f"{option}_sha256"] = digest
     notes = [_note(pack, "training") for pack in words.train.packs]
@@ -88,9 +88,11 @@ def git_commit() -> str:
     return answer.stdout.strip() or "unknown"
 
 
-def _digest(config: RunConfig, option: Literal["teacher_weights", "student_weights"]) -> str:
-    path = Path(config.recognizer.student_weights)
+def _digest(config: RunConfig, option: str) -> str:
+    path = Path(getattr(config.recognizer, option))
     if option == "teacher_weights":
+        if config.recognizer.student_start == "random" and not needs_teacher(config.objective):
+            return ""
         try:
             path = teacher_file(config)
         except ValueError:

@@ -73,10 +73,10 @@ def absolute(config: RunConfig) -> RunConfig:
         "data.benchmark_roots": tuple(_path(root) for root in config.data.benchmark_roots),
         "tracking_uri": _tracking_uri(config.tracking_uri),
     }
-    if recognizer.teacher_weights not in ("", "bundled"):
-        changes["recognizer.teacher_weights"] = _path(recognizer.teacher_weights)
-    if recognizer.student_weights:
-        changes["recognizer.student_weights"] = _path(recognizer.student_weights)
+    for field in ("teacher_weights", "start_weights", "student_weights", "language_weights"):
+        given = getattr(recognizer, field)
+        if given not in ("", "bundled"):
+            changes[f"recognizer.{field}"] = _path(given)
     return config.override(changes)
 
 

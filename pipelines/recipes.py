@@ -68,6 +68,76 @@ def matrn_ltr() -> RunConfig:
     return abinet_ltr().override({"recipe": "matrn_ltr", "recognizer.name": "matrn"})
 
 
+def parseq_tiny_supervised() -> RunConfig:
+    """A PARSeq-tiny teacher from nothing but words; --recognizer.resolution low_res trains a student in the same way.
+
+    Rates of the official training (Bautista and Atienza 2022, and its configs): Adam (0.9, 0.999), 7e-4 for a batch of
+    256, warm-up (officially 7.5 % of the steps), then cosine; clipped at 20. --recognizer.name parseq: the base.
+    """
+    return RunConfig(recipe="parseq_tiny_supervised").override(
+        {
+            "recognizer.name": "parseq_tiny",
+            "recognizer.resolution": "high_res",
+            "recognizer.student_start": "random",
+            "objective.name": "supervised",
+            "num_epochs": 60.0,
+            "data.num_rendered_train": 50_000,
+            "data.num_rendered_beside_roots": 50_000,
+            "optim.batch_size": 256,
+            "optim.beta1": 0.9,
+            "optim.learning_rate": 7e-4,
+            "optim.fast_learning_rate": 7e-4,
+            "optim.schedule": "cosine",
+            "optim.warmup_steps": 1000,
+            "optim.clip_norm": 20.0,
+        }
+    )
+
+
+def abinet_vision_supervised() -> RunConfig:
+    """A teacher of ABINet's vision part from nothing but words; low_res for a student, as above.
+
+    Rates of the official vision pre-training (Fang et al. 2021, and its configs): Adam (0.9, 0.999), 1e-4, a tenth of
+    it in the last quarter; batch 384; clipped at 20.
+    """
+    return parseq_tiny_supervised().override(
+        {
+            "recipe": "abinet_vision_supervised",
+            "recognizer.name": "abinet_vision",
+            "optim.batch_size": 384,
+            "optim.learning_rate": 1e-4,
+            "optim.fast_learning_rate": 1e-4,
+            "optim.schedule": "step",
+            "optim.decay_epochs": 45.0,
+            "optim.warmup_steps": 0,
+        }
+    )
+
+
+def abinet_supervised() -> RunConfig:
+    """An ABINet teacher from nothing but words: vision, language and fused losses; low_res for a student, as above.
+
+    As officially: readings corrected 3 times, a tenth of the rate in the last 4 of 10 parts. Officially it starts from
+    parts trained before: --recognizer.language-weights takes what pretrain_language.py made.
+    """
+    return abinet_vision_supervised().override(
+        {
+            "recipe": "abinet_supervised",
+            "recognizer.name": "abinet",
+            "recognizer.num_iterations": 3,
+            "optim.decay_epochs": 36.0,
+        }
+    )
+
+
+def matrn_supervised() -> RunConfig:
+    """A MATRN teacher from nothing but words: the losses of all its heads; low_res for a student, as above.
+
+    Rates of the official training (Na et al. 2022, and its configs), which are ABINet's.
+    """
+    return abinet_supervised().override({"recipe": "matrn_supervised", "recognizer.name": "matrn"})
+
+
 def demo() -> RunConfig:
     """A few minutes on two CPU cores: two workers, words rendered on the spot as an interlaced camera shows them."""
     return parseq_tiny_ltr().override(
@@ -92,6 +162,10 @@ _ALL = (
     abinet_ltr,
     abinet_vision_ltr,
     matrn_ltr,
+    parseq_tiny_supervised,
+    abinet_vision_supervised,
+    abinet_supervised,
+    matrn_supervised,
     demo,
 )
 RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in _ALL}

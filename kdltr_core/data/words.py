@@ -116,7 +116,8 @@ def open_words(config: DataConfig, charset: Charset, progress: Progress | None =
     for them. Samples whose label has no character of the alphabet are left out of both; benchmarks keep them.
 
     Args:
-        config: roots, shares, limits; without train or benchmark roots words are rendered in their place.
+        config: roots, shares, limits; without train or benchmark roots words are rendered in their place. Words
+            rendered beside train roots are all trained on: the validation split is of the roots alone.
         charset: the recognizer's alphabet.
         progress: called with (done, total) for each set that is packed or rendered.
 
@@ -124,7 +125,8 @@ def open_words(config: DataConfig, charset: Charset, progress: Progress | None =
     """
     dropped: dict[str, DropReport] = {}
     train_packs, kept, offset = [], [], 0
-    for root in _train_roots(config, progress):
+    beside = _rendered_beside_roots(config, progress)
+    for root in [*_train_roots(config, progress), *beside]:
         pack = _build(config, root, "none", progress)
         writable = np.array([bool(charset.normalise(label)) for label in pack.labels])
         report = DropReport.from_json(pack.report.to_json())
@@ -137,13 +139,16 @@ def open_words(config: DataConfig, charset: Charset, progress: Progress | None =
         offset += len(pack)
     benchmarks = open_benchmarks(config, progress)
     dropped |= {name: pack.report for name, pack in benchmarks.items()}
+    num_beside = sum(len(of_pack) for of_pack in kept[len(kept) - len(beside) :])
     rows = np.concatenate(kept)
-    held_out = held_out_rows(np.concatenate([pack.image_hashes for pack in train_packs])[rows], config.validation_share)
+    hashes = np.concatenate([pack.image_hashes for pack in train_packs])[rows[: len(rows) - num_beside]]
+    held_out = held_out_rows(hashes, config.validation_share)
     if held_out.all():
         raise ValueError(
-            f"the {len(rows)} usable training pairs are copies of too few images to hold some out for validation; "
+            f"the {len(hashes)} usable training pairs are copies of too few images to hold some out for validation; "
             "give more with data.train_roots"
         )
+    held_out = np.concatenate([held_out, np.zeros(num_beside, bool)])
     return WordData(
         train=TrainingPairs(train_packs, rows[~held_out], config.train_degradation, "train"),
         validation=TrainingPairs(train_packs, rows[held_out], config.benchmark_degradation, "validation"),
@@ -199,6 +204,12 @@ def _train_roots(config: DataConfig, progress: Progress | None) -> list[Path]:
     if config.train_roots:
         return _all_folders(config.train_roots, "data.train_roots")
     return [_rendered(config, "train", config.num_rendered_train, 2 * config.render_seed, progress)]
+
+
+def _rendered_beside_roots(config: DataConfig, progress: Progress | None) -> list[Path]:
+    if not (config.train_roots and config.num_rendered_beside_roots):
+        return []
+    return [_rendered(config, "train", config.num_rendered_beside_roots, 2 * config.render_seed, progress)]
 
 
 def _benchmark_roots(config: DataConfig, progress: Progress | None) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kdltr_core.config import RunConfig
+from pipelines.checks import check_files
 from pipelines.recipes import DEFAULT_RECIPE, RECIPES, demo, parseq_ltr, parseq_tiny_ltr
 
 
@@ -35,3 +36,28 @@ def test_the_default_recipe_and_the_demo_need_no_file_from_the_user() -> None:
         assert config.recognizer.teacher_weights == "bundled"
         assert config.data.train_roots == config.data.benchmark_roots == ()
     assert demo().workers == 2
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.endswith("_supervised")])
+def test_a_supervised_recipe_makes_a_teacher_or_a_student_without_any_file(name: str) -> None:
+    """Official configs: Adam (0.9, 0.999), gradients clipped at 20; 7e-4 for PARSeq, 1e-4 for ABINet and MATRN."""
+    config = RECIPES[name]()
+    check_files(config)
+    assert config.recognizer.trained == "teacher"
+    rate = 7e-4 if "parseq" in name else 1e-4
+    optim = config.optim
+    assert (optim.learning_rate, optim.fast_learning_rate) == (rate, rate)
+    assert (optim.beta1, optim.beta2, optim.clip_norm) == (0.9, 0.999, 20.0)
+    student = config.override({"recognizer.resolution": "low_res"})
+    check_files(student)
+    assert student.recognizer.trained == "student"
+
+
+@pytest.mark.parametrize("name", ["abinet_vision", "abinet", "matrn"])
+def test_the_rate_of_the_cnn_families_falls_once_and_where_it_officially_does(name: str) -> None:
+    """After 6 of 8 epochs in the vision part's training, after 6 of 10 in that of the whole."""
+    config = RECIPES[f"{name}_supervised"]()
+    share = config.optim.decay_epochs / config.num_epochs
+    assert share == (6 / 8 if name == "abinet_vision" else 6 / 10)
+    assert (config.optim.schedule, config.optim.decay_factor) == ("step", 0.1)
+    assert 2 * config.optim.decay_epochs >= config.num_epochs

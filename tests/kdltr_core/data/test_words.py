@@ -188,3 +188,14 @@ def test_without_roots_words_are_rendered_once_for_all_processes(tmp_path: Path)
     assert (train, benchmark) == (other_train, other_benchmark)
     assert len(benchmark) == 16
     assert _labels_of_rendered(tmp_path / "cache")[2] == 0
+
+
+def test_words_rendered_beside_the_roots_are_trained_on_and_never_held_out(sets: Path) -> None:
+    alone = open_words(config_of(sets), Charset94)
+    joined = open_words(config_of(sets, num_rendered_beside_roots=64), Charset94)
+    assert joined.validation.labels == alone.validation.labels
+    assert joined.train.labels[: len(alone.train)] == alone.train.labels
+    rendered = open_words(config_of(sets, train_roots=(), num_rendered_train=64), Charset94)
+    beside = joined.train.labels[len(alone.train) :]
+    assert sorted(beside) == sorted(rendered.train.labels + rendered.validation.labels)
+    assert len(beside) == 64
