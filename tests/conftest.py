@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.object_store import Bucket, Server, serve
 
 
 @pytest.fixture
@@ -18,3 +21,21 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system needs root")
     yield disk
     subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture(scope="session")
+def object_store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serve(tmp_path_factory.mktemp("object-store") / "requests.log") as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(object_store_server: Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket, which a plain ``s3://`` URI finds in this process and in those that it starts."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", object_store_server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anyone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any secret")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    object_store_server.client("s3").create_bucket(Bucket=name)
+    return Bucket(object_store_server, name)
