@@ -53,6 +53,11 @@ class DataConfig(_Section):
         600, ge=16, description="pairs rendered as benchmark where no benchmark root is given"
     )
     render_seed: int = Field(0, ge=0, description="seed of the rendered words")
+    teacher_cache: Literal["off", "on"] = Field(
+        "off",
+        description="on: what the teacher computes from each training image is computed once, kept in cache_folder "
+        "(bfloat16) and used by every run with the same words and teacher",
+    )
     num_loader_threads: int = Field(
         1, ge=1, description="threads of every worker that gather and degrade ahead of the training step"
     )

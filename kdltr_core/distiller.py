@@ -81,7 +81,7 @@ class Distiller(nn.Module):
 @torch.no_grad()
 def teach(teacher: Recognizer, high_res: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
     """The teacher's forward pass on high_res (N, 3, 32, 128) uint8, which no gradient enters."""
-    return teacher.forward_training(as_float(high_res), targets, permutations)
+    return teacher.decode_lesson(teacher.encode_lesson(as_float(high_res)), targets, permutations)
 
 
 def check_pair(student: Recognizer, teacher: Recognizer, config: ObjectiveConfig) -> None:

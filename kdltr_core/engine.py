@@ -24,11 +24,12 @@ from kdltr_core.data.sampler import EpochSampler
 from kdltr_core.data.words import WordData
 from kdltr_core.distiller import Distiller, as_float, autocast, enlarge, teach
 from kdltr_core.idle import idle_parameters
+from kdltr_core.lessons import Lessons, open_lessons
 from kdltr_core.losses.objective import LossTerms
 from kdltr_core.meters import Meters
 from kdltr_core.metrics import word_accuracy
 from kdltr_core.optim import MovingAverage, build_optimiser, rate_factor, set_rates
-from kdltr_core.recognizers import Recognizer
+from kdltr_core.recognizers import Recognizer, RecognizerOutput
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.recognizers.reading import decode_readings
 from kdltr_core.seeding import generator, seed_everything
@@ -169,6 +170,7 @@ class _Run:
         self.distiller = Distiller(student, config.objective, self.teacher).to(world.device).train()
         if config.optim.batch_norm == "synchronised" and world.size > 1:
             synchronise_batch_norm(self.distiller, world.device)
+        self.lessons = self._open_lessons() if config.data.teacher_cache == "on" and self.teacher else None
         self.statistics = RunningStatistics(self.distiller)
         self.statistics_of_first_share = RunningStatistics(self.distiller)
         self._leave_out_idle_weights()
@@ -204,6 +206,17 @@ class _Run:
             if config.benchmark_every and self.step % config.benchmark_every == 0:
                 self._benchmark()
         return FitResult(self.step, self.best_step, self.best_accuracy, self.meters.num_skipped)
+
+    def _open_lessons(self) -> Lessons:
+        assert self.teacher is not None
+        return open_lessons(
+            self.teacher,
+            self.words.train,
+            cache_folder=self.config.data.cache_folder,
+            device=self.world.device,
+            precision=self.config.optim.precision,
+            batch_size=self.config.evaluation_batch_size,
+        )
 
     def _batches(self, share: int) -> Iterator[tuple[int, Batch]]:
         return training_batches(
@@ -263,10 +276,18 @@ class _Run:
 
     def _loss(self, model: nn.Module, batch: Batch, permutations: Tensor, num_valid: Tensor | None) -> LossTerms:
         with autocast(self.world.device, self.config.optim.precision):
-            lesson = teach(self.teacher, batch.high_res, batch.targets, permutations) if self.teacher else None
+            lesson = self._lesson(batch, permutations) if self.teacher else None
             images = batch.high_res if self.config.recognizer.trained == "teacher" else batch.low_res
             terms: LossTerms = model(images, batch.targets, batch.lengths, permutations, lesson, num_valid)
         return terms
+
+    @torch.no_grad()
+    def _lesson(self, batch: Batch, permutations: Tensor) -> RecognizerOutput:
+        assert self.teacher is not None
+        if self.lessons is None:
+            return teach(self.teacher, batch.high_res, batch.targets, permutations)
+        kept = self.lessons.gather(batch.indices, self.world.device)
+        return self.teacher.decode_lesson(kept, batch.targets, permutations)
 
     def _leave_out_idle_weights(self) -> None:
         """Weights that have no part in the loss ask for no gradient; a forward pass of two words shows which."""
@@ -274,7 +295,7 @@ class _Run:
         rows = np.arange(min(2, len(train)))
         labels = tuple(train.labels[row] for row in rows)
         targets, lengths = encode_targets(labels, student.charset, student.fixed_num_steps)
-        batch = Batch(*train.gather(rows), labels, targets, lengths).to(self.world.device)
+        batch = Batch(*train.gather(rows), labels, targets, lengths, rows).to(self.world.device)
         permutations = sample_permutations(targets.shape[1] - 2, 1, generator(0)).to(self.world.device)
         self.statistics.remember()
         loss = self._loss(self.distiller, batch, permutations, None)

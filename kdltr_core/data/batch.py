@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ class Batch:
         labels: N strings as the data set has them.
         targets: (N, T + 1) class ids: begin, characters, end, then pad.
         lengths: (N,) how many of the T output steps count: the encoded characters and the end.
+        indices: (N,) int64, which pairs of the training set these are.
     """
 
     high_res: Tensor
@@ -28,6 +30,7 @@ class Batch:
     labels: tuple[str, ...]
     targets: Tensor
     lengths: Tensor
+    indices: np.ndarray
 
     def to(self, device: torch.device) -> Batch:
         moved = {

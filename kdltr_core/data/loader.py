@@ -58,7 +58,7 @@ def training_batches(
         indices, epochs = indices[rank::world_size], epochs[rank::world_size]
         high_res, low_res = pairs.gather(indices, degradation_seeds(seed, epochs, indices))
         labels = tuple(pairs.labels[i] for i in indices)
-        return step, Batch(high_res, low_res, labels, *encode_targets(labels, charset, num_needed))
+        return step, Batch(high_res, low_res, labels, *encode_targets(labels, charset, num_needed), indices)
 
     return _ahead(make, range(start_step, num_steps), num_threads)
 

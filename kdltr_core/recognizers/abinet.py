@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from kdltr_core.charset import Charset, Charset36
+from kdltr_core.recognizers.finished_lesson import FinishedLesson
 from kdltr_core.recognizers.output import RecognizerOutput
 from kdltr_core.recognizers.position_attention import PositionAttention
 from kdltr_core.recognizers.postnorm import CrossAttentionDecoder, Encoder, SinusoidalPositions
-from kdltr_core.recognizers.recognizer import Recognizer
 from kdltr_core.recognizers.resnet import ResNet45
 
 MAP_SIZE = (8, 32)
@@ -73,7 +73,7 @@ class Backbone(nn.Module):
         return middle, self.transformer(self.dropout(last.flatten(2).transpose(1, 2) + self.pos_encoder()))
 
 
-class AbinetVision(Recognizer):
+class AbinetVision(FinishedLesson):
     """The vision part, which reads on its own as well.
 
     Args:
@@ -189,7 +189,7 @@ def predicted_lengths(logits: Tensor, end_id: int = 0) -> Tensor:
     return (before_end.sum(dim=-1) + 1).clamp(2, logits.shape[1])
 
 
-class Abinet(Recognizer):
+class Abinet(FinishedLesson):
     """Vision, language and alignment.
 
     Args:

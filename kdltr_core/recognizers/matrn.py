@@ -16,10 +16,10 @@ from kdltr_core.recognizers.abinet import (
     Sight,
     predicted_lengths,
 )
+from kdltr_core.recognizers.finished_lesson import FinishedLesson
 from kdltr_core.recognizers.output import RecognizerOutput
 from kdltr_core.recognizers.position_attention import PositionAttention
 from kdltr_core.recognizers.postnorm import Encoder, SinusoidalPositions
-from kdltr_core.recognizers.recognizer import Recognizer
 
 _MASKED_POSITIONS = 10
 _MASK_PROBABILITY = 0.9
@@ -82,7 +82,7 @@ def masked_positions(attention: Tensor, lengths: Tensor) -> Tensor:
     return torch.zeros_like(attention[:, 0], dtype=torch.bool).scatter(1, looked, hidden)
 
 
-class Matrn(Recognizer):
+class Matrn(FinishedLesson):
     """Vision and language as in ABINet, then the multi-modal enhancement, several times over.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -164,7 +165,13 @@ class Parseq(Recognizer):
 
         Returns: logits (P, N, T, classes), visual (N, D, L), semantic (P, N, T, D).
         """
-        visual = self._encode(images)
+        return self.decode_lesson(self.encode_lesson(images), targets, permutations)
+
+    def encode_lesson(self, images: Tensor) -> dict[str, Tensor]:
+        return {"tokens": self._encode(images)}
+
+    def decode_lesson(self, lesson: Mapping[str, Tensor], targets: Tensor, permutations: Tensor) -> RecognizerOutput:
+        visual = lesson["tokens"]
         memory = self._layer.cross_attn.keys_and_values(visual)
         tokens = targets[:, :-1]
         num_permutations, (n, steps) = len(permutations), tokens.shape

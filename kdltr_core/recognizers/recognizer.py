@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -35,6 +36,17 @@ class Recognizer(nn.Module):
 
     def forward(self, images: Tensor) -> RecognizerOutput:
         """Read: images (N, 3, H, W) float in [0, 1] to logits (N, T, classes)."""
+        raise NotImplementedError
+
+    def encode_lesson(self, images: Tensor) -> dict[str, Tensor]:
+        """What of the training forward follows from the images alone: names to tensors (N, …).
+
+        With ``decode_lesson`` it gives what ``forward_training`` gives, heads apart; for a teacher it can be kept.
+        """
+        raise NotImplementedError
+
+    def decode_lesson(self, lesson: Mapping[str, Tensor], targets: Tensor, permutations: Tensor) -> RecognizerOutput:
+        """The rest of the training forward; arguments as for the other two."""
         raise NotImplementedError
 
     def forward_training(self, images: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:

@@ -44,7 +44,7 @@ def test_steps_come_in_order_with_the_samplers_rows(pairs: TrainingPairs) -> Non
         assert batch.labels == tuple(LABELS[i] for i in indices)
         high_res, low_res = pairs.gather(indices, degradation_seeds(1, epochs, indices))
         targets, lengths = encode_targets(batch.labels, Charset36)
-        assert_same(batch, Batch(high_res, low_res, batch.labels, targets, lengths))
+        assert_same(batch, Batch(high_res, low_res, batch.labels, targets, lengths, indices))
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])
@@ -68,9 +68,8 @@ def test_ranks_share_the_global_batch_without_overlap_and_agree_on_its_width(
         for rank in range(world_size):
             share = shares[rank][step][1]
             rows = slice(rank, None, world_size)
-            expected = Batch(
-                batch.high_res[rows], batch.low_res[rows], batch.labels[rows], batch.targets[rows], batch.lengths[rows]
-            )
+            columns = (batch.high_res, batch.low_res, batch.labels, batch.targets, batch.lengths, batch.indices)
+            expected = Batch(*(column[rows] for column in columns))
             assert_same(share, expected)
 
 
