@@ -6,10 +6,27 @@ statistics are everybody's. Synchronised, the statistics are those of the joined
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+
+
+class _SumOverWorkers(torch.autograd.Function):
+    """Every worker's share of a sum counts in every worker's loss, so the gradients are summed as well."""
+
+    @staticmethod
+    def forward(ctx: Any, share: Tensor) -> Tensor:
+        total = share.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 class SynchronisedBatchNorm(nn.BatchNorm2d):
@@ -24,11 +41,11 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         wide = x.float()
         per_channel = (0, 2, 3)
         local = torch.cat([wide.sum(per_channel), wide.new_tensor([x.numel() / x.shape[1]])])
-        total = all_reduce(local)
+        total = _SumOverWorkers.apply(local)
         count = total[-1].detach()
         mean = total[:-1] / count
         centred = wide - mean[:, None, None]
-        variance = all_reduce(centred.square().sum(per_channel)) / count
+        variance = _SumOverWorkers.apply(centred.square().sum(per_channel)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum or 0.1)

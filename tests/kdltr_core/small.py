@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,27 +29,30 @@ SMALL = AbinetSize(
 SMALL_PARSEQ = ParseqSize(dim=48, depth=1, encoder_heads=3, decoder_heads=6, dropout=0.0)
 SMALL_PARSEQ_TINY = ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4, dropout=0.0)
 
-TEACHERS: dict[str, Callable[[], Recognizer]] = {
-    "abinet_vision": lambda: AbinetVision(HIGH_RES_SIZE, SMALL),
-    "abinet": lambda: Abinet(HIGH_RES_SIZE, SMALL),
-    "matrn": lambda: Matrn(HIGH_RES_SIZE, SMALL),
-    "parseq": lambda: Parseq(HIGH_RES_SIZE, (4, 8), SMALL_PARSEQ),
-    "parseq_tiny": lambda: Parseq(HIGH_RES_SIZE, (4, 8), SMALL_PARSEQ_TINY),
-}
-STUDENTS: dict[str, Callable[[], Recognizer]] = {
-    "abinet_vision": lambda: AbinetVision(LOW_RES_SIZE, SMALL),
-    "abinet": lambda: Abinet(LOW_RES_SIZE, SMALL),
-    "matrn": lambda: Matrn(LOW_RES_SIZE, SMALL),
-    "parseq": lambda: Parseq(LOW_RES_SIZE, (2, 4), SMALL_PARSEQ),
-    "parseq_tiny": lambda: Parseq(LOW_RES_SIZE, (2, 4), SMALL_PARSEQ_TINY),
-}
+Families = dict[str, Callable[[], Recognizer]]
+
+
+def families(image_size: tuple[int, int], patch_size: tuple[int, int], dropout: float = 0.0) -> Families:
+    cnn = replace(SMALL, dropout=dropout)
+    vit, tiny = replace(SMALL_PARSEQ, dropout=dropout), replace(SMALL_PARSEQ_TINY, dropout=dropout)
+    return {
+        "abinet_vision": lambda: AbinetVision(image_size, cnn),
+        "abinet": lambda: Abinet(image_size, cnn),
+        "matrn": lambda: Matrn(image_size, cnn),
+        "parseq": lambda: Parseq(image_size, patch_size, vit),
+        "parseq_tiny": lambda: Parseq(image_size, patch_size, tiny),
+    }
+
+
+TEACHERS = families(HIGH_RES_SIZE, (4, 8))
+STUDENTS = families(LOW_RES_SIZE, (2, 4))
 CNN_FAMILIES = ("abinet_vision", "abinet", "matrn")
 
 
-def build_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def build_small(monkeypatch: pytest.MonkeyPatch, dropout: float = 0.0) -> None:
     """From here on, what is built by name is small."""
-    monkeypatch.setattr(registry, "_TEACHERS", TEACHERS)
-    monkeypatch.setattr(registry, "_STUDENTS", STUDENTS)
+    monkeypatch.setattr(registry, "_TEACHERS", families(HIGH_RES_SIZE, (4, 8), dropout))
+    monkeypatch.setattr(registry, "_STUDENTS", families(LOW_RES_SIZE, (2, 4), dropout))
 
 
 def save_teacher(name: str, folder: Path, seed: int = 0) -> str:
