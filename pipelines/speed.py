@@ -77,7 +77,7 @@ def step_section(
     rows = np.arange(batch_size) % len(pack)
     high_res, low_res = (pixels.to(device) for pixels in pack.gather(rows))
     labels = [pack.labels[row] if teacher.charset.normalise(pack.labels[row]) else "none" for row in rows]
-    targets, lengths = (ids.to(device) for ids in encode_targets(labels, teacher.charset))
+    targets, lengths = (ids.to(device) for ids in encode_targets(labels, teacher.charset, teacher.fixed_num_steps))
     orders = sample_permutations(targets.shape[1] - 2, config.num_permutations, torch.Generator().manual_seed(0))
     orders = orders.to(device)
 
@@ -102,9 +102,11 @@ def step_section(
                 optimiser.step()
     medians_of = {name: statistics.median(values[1:]) for name, values in phases.items()}
     names = ["whole step", *(name for name in medians_of if name != "whole step")]
+    num_permutations, _, num_steps, _ = output.logits.shape
+    reads = f"{num_permutations} permutations of {num_steps} steps" if num_permutations > 1 else f"{num_steps} steps"
     title = (
-        f"Training step of {recognizer} on {device.type}, batch {batch_size}, {len(orders)} permutations, "
-        f"{targets.shape[1] - 1} steps, the device waited for after every phase"
+        f"Training step of {recognizer} on {device.type}, batch {batch_size}, {reads}, "
+        "the device waited for after every phase"
     )
     return Section(title, "images", [Row(name, medians_of[name], batch_size) for name in names])
 

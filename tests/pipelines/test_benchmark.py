@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from kdltr_core.config import RecognizerName
 from pipelines.benchmark import BenchmarkConfig, main
 from pipelines.speed_table import Row, Section, to_json, to_markdown
 
@@ -35,12 +36,22 @@ def test_a_run_writes_table_and_json(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_step_is_measured_by_phase(tmp_path):
+@pytest.mark.parametrize(("recognizer", "reads"), [("parseq_tiny", "6 permutations"), ("abinet", "26 steps")])
+def test_a_training_step_is_measured_by_phase(tmp_path, recognizer: RecognizerName, reads: str):
     config = BenchmarkConfig(
-        sections=("step",), num_pairs=4, batch_size=2, repeats=1, num_threads=1, device="cpu", output=tmp_path
+        sections=("step",),
+        recognizer=recognizer,
+        num_pairs=4,
+        batch_size=2,
+        repeats=1,
+        num_threads=1,
+        device="cpu",
+        output=tmp_path,
     )
     assert main(config) == 0
-    rows = json.loads((tmp_path / "speed.json").read_text())["sections"][0]["rows"]
+    section = json.loads((tmp_path / "speed.json").read_text())["sections"][0]
+    assert reads in section["title"]
+    rows = section["rows"]
     names = [row["name"] for row in rows]
     assert names[:3] == ["whole step", "teacher", "student"]
     assert {"visual_focus", "semantic_contrast", "soft_logits", "cross_entropy", "backward"} < set(names)
