@@ -233,7 +233,7 @@ def start_from_teacher(student: Recognizer, teacher: Recognizer, start: str, enl
             raise ValueError("recognizer.student_start random_patch is for PARSeq, which has patches; give teacher")
     elif start == "random_patch":
         state[PATCH_KERNEL], state[PATCH_BIAS] = own[PATCH_KERNEL], own[PATCH_BIAS]
-    else:
+    elif PATCH_KERNEL in state:
         assert enlarge is not None
         low_patch = (own[PATCH_KERNEL].shape[2], own[PATCH_KERNEL].shape[3])
         kernel = state[PATCH_KERNEL]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +15,7 @@ from kdltr_core.config import ObjectiveConfig
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.losses import LossTerms, Projector, compute_terms
 from kdltr_core.recognizers.output import RecognizerOutput
+from tests.kdltr_core.small import STUDENTS
 
 WORDS = ["x", "word", "a" * 25]
 
@@ -93,6 +97,68 @@ def test_supervised_is_cross_entropy_with_weight_1_and_no_teacher():
     loss = loss_of(ObjectiveConfig(name="supervised"), random_output(0, 1), None)
     assert list(loss.terms) == ["cross_entropy"]
     torch.testing.assert_close(loss.total, loss.terms["cross_entropy"])
+
+
+def cross_entropy_by_hand(logits: Tensor, targets: Tensor, lengths: Tensor) -> float:
+    """Mean of −log p of the label's classes over valid steps, one number at a time, then over iterations."""
+    sums = []
+    for iteration in logits.double().exp():
+        steps = [(row, step) for row, length in enumerate(lengths.tolist()) for step in range(length)]
+        p = [iteration[row, step, targets[row, step + 1]] / iteration[row, step].sum() for row, step in steps]
+        sums.append(-sum(math.log(x) for x in p) / len(p))
+    return sum(sums) / len(sums)
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.3])
+@pytest.mark.parametrize(
+    ("family", "heads"),
+    [
+        ("abinet_vision", {"vision": 1}),
+        ("abinet", {"vision": 1, "language": 1, "fused": 1}),
+        ("matrn", {"vision": 1, "language": 3, "visual": 3, "semantic": 3, "fused": 3}),
+    ],
+)
+def test_supervised_teaches_every_head_and_the_one_that_reads_has_weight_1(
+    family: str, heads: dict[str, int], weight: float
+):
+    """Of a head that corrects itself, every iteration; the others' weight is ``auxiliary_heads``."""
+    torch.manual_seed(0)
+    student = STUDENTS[family]().eval()
+    targets, lengths = encode_targets(WORDS, student.charset, student.fixed_num_steps)
+    with torch.no_grad():
+        output = student.forward_training(torch.rand(3, 3, 16, 64), targets, torch.arange(27)[None])
+        output = replace(output, heads={name: 5 * logits for name, logits in output.heads.items()})
+        config = ObjectiveConfig(name="supervised", auxiliary_heads=weight)
+        loss = compute_terms(config, output, None, None, targets, lengths)
+    assert {name: len(logits) for name, logits in output.heads.items()} == heads
+    *auxiliary, reading = heads
+    expected = {
+        f"cross_entropy_{name}": cross_entropy_by_hand(output.heads[name], targets, lengths) for name in auxiliary
+    }
+    expected["cross_entropy"] = cross_entropy_by_hand(output.heads[reading], targets, lengths)
+    assert {name: term.item() for name, term in loss.terms.items()} == pytest.approx(expected, rel=1e-5)
+    assert len(set(expected.values())) == len(heads)
+    total = expected.pop("cross_entropy") + weight * sum(expected.values())
+    assert loss.total.item() == pytest.approx(total, rel=1e-5)
+
+
+def test_heads_of_weight_0_are_not_taught():
+    heads = {name: torch.randn(1, 3, 26, 95) for name in ("vision", "language", "fused")}
+    config = ObjectiveConfig(name="supervised", auxiliary_heads=0.0)
+    loss = loss_of(config, replace(random_output(0, 1), heads=heads), None)
+    targets, lengths = encode_targets(WORDS, Charset94)
+    assert list(loss.terms) == ["cross_entropy"]
+    assert loss.total.item() == pytest.approx(cross_entropy_by_hand(heads["fused"], targets, lengths), rel=1e-5)
+
+
+def test_distillation_looks_at_no_head_but_the_one_that_reads():
+    student, teacher = random_output(0, 1), random_output(1, 1)
+    heads = {name: torch.randn(1, 3, 26, 95) for name in ("vision", "language", "fused")}
+    with_heads, without = (
+        loss_of(ObjectiveConfig(), side, teacher) for side in (replace(student, heads=heads), student)
+    )
+    assert list(with_heads.terms) == list(without.terms)
+    assert torch.equal(with_heads.total, without.total)
 
 
 def test_attention_of_the_teacher_focuses_the_visual_term():
