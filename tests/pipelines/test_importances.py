@@ -1,5 +1,7 @@
 """Importances find what matters, call noise noise, and take any trial a sweep can have."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -66,7 +68,9 @@ def test_few_trials_or_equal_ones_tell_nothing():
     assert importances(sweep(FEWEST_TRIALS - 1, lambda p: p["paths"]), SPACE) == ()
     assert len(importances(sweep(FEWEST_TRIALS, lambda p: p["paths"]), SPACE)) == len(SPACE)
     equal = [Trial(t.number, t.params, 50.0, "FINISHED") for t in sweep(20, lambda p: 50)]
-    assert importances(equal, SPACE) == ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert importances(equal, SPACE) == ()
     unread = [Trial(t.number, t.params, None, "PRUNED") for t in sweep(20, lambda p: 50)]
     assert importances(unread, SPACE) == ()
 
