@@ -37,7 +37,7 @@ def sweep(num_trials, accuracy, seed=0, state="FINISHED"):
     ],
 )
 def test_the_parameter_that_decides_is_found_beyond_chance(name, accuracy):
-    found = importances(sweep(60, accuracy), SPACE)
+    found = importances(sweep(60, accuracy), SPACE, num_shuffles=40)
     assert found[0].name == name
     assert found[0].is_beyond_chance
     assert sum(i.share for i in found) == pytest.approx(1)
@@ -59,9 +59,9 @@ def test_pruned_trials_count_and_failed_ones_do_not():
     bad = [t for t in sweep(120, lambda p: 40, seed=1) if t.params["weight"] < 1]
     pruned = [Trial(t.number, t.params, None, "PRUNED", [(10, t.value)]) for t in bad]
     failed = [Trial(t.number, t.params, t.value, "FAILED") for t in bad]
-    with_pruned = importances(good + pruned, SPACE)
+    with_pruned = importances(good + pruned, SPACE, num_shuffles=40)
     assert (with_pruned[0].name, with_pruned[0].is_beyond_chance) == ("weight", True)
-    assert importances(good + failed, SPACE) == importances(good, SPACE)
+    assert importances(good + failed, SPACE, num_shuffles=5) == importances(good, SPACE, num_shuffles=5)
 
 
 def test_few_trials_or_equal_ones_tell_nothing():
@@ -83,4 +83,4 @@ def test_a_published_point_outside_the_space_is_taken():
 
 def test_the_same_trials_give_the_same_importances():
     trials = sweep(30, lambda p: 50 + p["paths"])
-    assert importances(trials, SPACE) == importances(trials, SPACE)
+    assert importances(trials, SPACE, num_shuffles=5) == importances(trials, SPACE, num_shuffles=5)
