@@ -13,7 +13,8 @@ from pathlib import Path
 import filelock
 
 from kdltr_core.config import RunConfig
-from kdltr_core.object_store import ObjectStore, RemoteFile, StoreUnreachable, is_uri, local_path
+from kdltr_core.object_store import ObjectStore, RemoteFile, StoreUnreachable
+from kdltr_core.uri import is_uri, local_path
 
 Progress = Callable[[int, int], None]
 
@@ -36,14 +37,13 @@ def localise(config: RunConfig, progress: Progress | None = None) -> RunConfig:
     def local(text: str, only: str = "*") -> str:
         return str(fetch(text, cache_folder, progress, only=only)) if is_uri(text) else text
 
-    return config.override(
-        {
-            "data.train_roots": tuple(local(root, LMDB_FILE) for root in config.data.train_roots),
-            "data.benchmark_roots": tuple(local(root, LMDB_FILE) for root in config.data.benchmark_roots),
-            "recognizer.teacher_weights": local(config.recognizer.teacher_weights),
-            "recognizer.student_weights": local(config.recognizer.student_weights),
-        }
-    )
+    changes: dict[str, object] = {}
+    for field, value in config.flatten().items():
+        if isinstance(value, list) and field.endswith("_roots"):
+            changes[field] = tuple(local(root, LMDB_FILE) for root in value)
+        elif field.endswith("_weights"):
+            changes[field] = local(value)
+    return config.override(changes)
 
 
 def fetch(uri: str, cache_folder: str | Path, progress: Progress | None = None, *, only: str = "*") -> Path:

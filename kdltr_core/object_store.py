@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
-# A store answers each request after tens of milliseconds, however short: a stream needs several on their way.
+from kdltr_core.uri import under
+
+# The answer to a request takes its time however short it is: several are kept on their way.
 CHUNK_BYTES = 8 * 2**20
 NUM_CONNECTIONS = 8
 _CHUNKS_AT_A_TIME = NUM_CONNECTIONS * CHUNK_BYTES
@@ -42,23 +44,6 @@ class RemoteFile:
 
     size: int
     written: int
-
-
-def is_uri(text: str) -> bool:
-    """Whether a data root or a file is named by a URI (``s3://…``, ``gs://…``, ``file:///…``) rather than by a path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
-
-
-def local_path(uri: str) -> Path | None:
-    """The path that a ``file://`` URI names; None for any other URI."""
-    parts = urlsplit(uri)
-    return Path(unquote(parts.path)) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None
-
-
-def under(uri: str, *names: str) -> str:
-    """The URI of what lies under a place; the query stays behind: ``s3://bucket/runs/first?region=eu-west-1``."""
-    parts = urlsplit(uri)
-    return parts._replace(path="/".join((parts.path.rstrip("/"), *(quote(name) for name in names)))).geturl()
 
 
 class ObjectStore:

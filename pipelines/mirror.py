@@ -84,6 +84,10 @@ class Mirror:
                 for name in sorted(names, key=lambda name: name != SEAL):
                     self.store.delete(f"{_folder(step)}/{name}")
 
+    def steps(self) -> list[int]:
+        """The steps the store has a sealed checkpoint of, ascending."""
+        return sorted(step for step, names in self._steps_there().items() if SEAL in names)
+
     def push_journal(self, *, now: bool = False) -> None:
         """Copy metrics.jsonl, every so many seconds; a failure is a warning and the next one tries again.
 

@@ -219,6 +219,7 @@ def test_localise_changes_the_uris_and_nothing_else(bucket: Bucket, sets: Path, 
             "data.benchmark_roots": (f"{bucket.uri}/sets/train2",),
             "recognizer.teacher_weights": f"{bucket.uri}/teacher.pt",
             "recognizer.student_weights": f"{bucket.uri}/start.safetensors",
+            "recognizer.start_weights": "/data/high_res.pt",
         }
     )
     local = localise(config)
