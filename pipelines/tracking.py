@@ -63,7 +63,7 @@ class _State:
     described: bool = False
     starts: int = 0
     sent: int = 0
-    ended: str = ""
+    ended: Status | Literal[""] = ""
     description: dict[str, Any] = field(default_factory=dict)
 
 
@@ -99,6 +99,16 @@ class Tracker:
         return self._state.run_id
 
     @property
+    def ended(self) -> Status | Literal[""]:
+        """The state that MLflow was given at the run's end; '' before."""
+        return self._state.ended
+
+    @property
+    def is_away(self) -> bool:
+        """Whether MLflow did not answer the last time."""
+        return self._away
+
+    @property
     def owes(self) -> bool:
         """Whether the run has ended and MLflow does not have all of it."""
         return bool(self._uri and self._state.description and not self._state.ended)
@@ -124,11 +134,15 @@ class Tracker:
         if self._uri and time.monotonic() >= self._next_try:
             self._attempt(self._send_records)
 
-    def end(self, status: Status, artifacts: Sequence[Path] = ()) -> bool:
-        """Sends the rest, the artifacts (files; folders by their name) and the state. Returns whether all is there."""
+    def end(self, status: Status, artifacts: Sequence[Path] = (), tags: Mapping[str, str] | None = None) -> bool:
+        """Sends the rest, the artifacts (files; folders by their name) and the state. Returns whether all is there.
+
+        Args:
+            tags: what only the end has shown.
+        """
         if not self._uri:
             return True
-        done = self._attempt(lambda: self._close_run(status, artifacts))
+        done = self._attempt(lambda: self._close_run(status, artifacts, tags or {}))
         if not done:
             self._say(f"MLflow lacks a part of this run; it is kept in {self._folder} and the same command sends it")
         return bool(done)
@@ -206,9 +220,10 @@ class Tracker:
             state.sent = offset
             self._save()
 
-    def _close_run(self, status: Status, artifacts: Sequence[Path]) -> bool:
+    def _close_run(self, status: Status, artifacts: Sequence[Path], tags: Mapping[str, str]) -> bool:
         client = self._open_run()
         self._send_records()
+        client.log_batch(self._state.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         for path in artifacts:
             if path.is_dir():
                 client.log_artifacts(self._state.run_id, str(path), path.name)
