@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from kdltr_core.recognizers import matrn
 from kdltr_core.recognizers.abinet import predicted_lengths
 from kdltr_core.recognizers.matrn import Matrn, SemanticVisual, masked_positions
 from tests.kdltr_core.small import SMALL
@@ -202,6 +203,24 @@ def test_matrn_corrects_its_reading_three_times() -> None:
     torch.testing.assert_close(training.logits, torch.stack(fused[-1:]))
     torch.testing.assert_close(model(images).logits, fused[-1])
     assert not torch.allclose(fused[0], fused[2], atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_step_is_picked_from_the_language_parts_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which here is empty, two steps long, where the vision part reads words without an end."""
+    model, seen = Matrn((16, 64), SMALL).train(), []
+    model.vision.cls.bias[0] = -100
+    model.semantic_visual.cls.bias[0] = -100
+    model.language.cls.bias[0] = 100
+
+    def watched(attention: Tensor, lengths: Tensor) -> Tensor:
+        seen.append(lengths.tolist())
+        return masked_positions(attention, lengths)
+
+    monkeypatch.setattr(matrn, "masked_positions", watched)
+    output = model(torch.rand(3, 3, 16, 64))
+    assert predicted_lengths(output.logits).tolist() == [26] * 3
+    assert seen == [[2] * 3] * 3
 
 
 @torch.no_grad()
