@@ -156,6 +156,20 @@ def test_the_whole_step_runs_where_no_value_is_known(family: str, objective: str
             loss.total.item()
 
 
+@pytest.mark.parametrize("norms", ["evaluation", "training"])
+@pytest.mark.parametrize("family", CNN_FAMILIES)
+def test_in_bfloat16_the_terms_are_those_of_float32_but_for_rounding(family: str, norms: str) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        distiller, _, rounded = step_on(family, World(), slice(0, 6), norms, masks=False)
+    _, _, exact = step_on(family, World(), slice(0, 6), norms, masks=False)
+    for name, term in exact.terms.items():
+        assert rounded.terms[name].dtype == torch.float32
+        torch.testing.assert_close(rounded.terms[name], term, rtol=0.05, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+    assert any(not torch.equal(rounded.terms[name], term) for name, term in exact.terms.items())
+    rounded.total.backward()
+    assert all(p.grad.isfinite().all() and p.grad.dtype == p.dtype for p in distiller.parameters() if p.requires_grad)
+
+
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("family", WITH_LANGUAGE)
 def test_an_interrupted_run_ends_with_bitwise_the_same_state(family: str, roots: Path, tmp_path: Path) -> None:
@@ -227,7 +241,7 @@ def test_of_several_shares_on_one_worker_the_first_gives_the_running_statistics(
 
 
 def step_on(
-    family: str, world: World, rows: slice, norms: str, wrapped: bool = True, leave_out: bool = True
+    family: str, world: World, rows: slice, norms: str, masks: bool = True, leave_out: bool = True
 ) -> tuple[Distiller, nn.Module, LossTerms]:
     """Forward of one step on some rows of a batch of six words, as the engine makes it."""
     torch.manual_seed(0)
@@ -236,7 +250,7 @@ def step_on(
     for module in distiller.modules():
         if norms == "evaluation" and isinstance(module, nn.BatchNorm2d):
             module.eval()
-        if norms != "training" and isinstance(module, SemanticVisual):
+        if not masks and isinstance(module, SemanticVisual):
             module.training = False  # what it hides is drawn by each worker for itself
     if norms == "synchronised" and world.size > 1:
         synchronise_batch_norm(distiller, torch.device("cpu"))
@@ -259,7 +273,7 @@ def step_on(
 
 def gradients(family: str, world: World, rows: slice, norms: str) -> dict[str, Tensor]:
     """And the buffers afterwards."""
-    distiller, _, loss = step_on(family, world, rows, norms)
+    distiller, _, loss = step_on(family, world, rows, norms, masks=False)
     loss.total.backward()
     named = {name: p.grad.clone() for name, p in distiller.named_parameters() if p.grad is not None}
     return named | statistics(distiller.state_dict())
