@@ -6,20 +6,28 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo test check ui clean
+.PHONY: help demo test cluster-test check ui clean
 
 help:
-	@echo "make demo    install, distil PARSeq-tiny on rendered words, show the table (a few minutes)"
-	@echo "make test    install with development tools, run the whole test suite"
-	@echo "make check   ruff and mypy"
-	@echo "make ui      browse the recorded runs (MLflow)"
-	@echo "make clean   remove $(VENV) and caches; runs/ and mlflow.db stay"
+	@echo "make demo          install, distil PARSeq-tiny on rendered words, show the table (a few minutes)"
+	@echo "make test          install with development tools, run the whole test suite"
+	@echo "make cluster-test  a run on two hosts made of namespaces, from ray up to ray down (Linux, root)"
+	@echo "make check         ruff and mypy"
+	@echo "make ui            browse the recorded runs (MLflow)"
+	@echo "make clean         remove $(VENV) and caches; runs/ and mlflow.db stay"
 
 demo: $(VENV)/.installed
 	$(BIN)/python pipelines/train.py demo
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+# What is missing is installed where this is Debian and root. Its sshd is not used, but Debian starts it.
+cluster-test: $(VENV)/.installed-dev
+	@test "$$(id -u)" != 0 || ! command -v apt-get > /dev/null \
+		|| { command -v sshd && command -v rsync && command -v ip; } > /dev/null \
+		|| { apt-get update && apt-get install -y --no-install-recommends openssh-server rsync iproute2; }
+	$(BIN)/python -m pytest -s -m cluster tests/cluster
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
