@@ -39,17 +39,17 @@ class BenchmarkOptions:
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Read benchmarks with finished students and, where its file is at hand, with their teacher."""
+    """Read benchmarks with finished students and teachers and, where its file is at hand, with a student's teacher."""
 
     checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """run folders, student folders or student.safetensors files; each becomes a column"""
+    """run folders, student or teacher folders in them, or .safetensors files; each is a column, a teacher two"""
     data: BenchmarkOptions = field(default_factory=BenchmarkOptions)
     protocol: Protocol = "36"
     """characters that count: 36 letters and digits, 62 with case, 94 with case and punctuation"""
     batch_size: int = 128
     """images read at a time"""
     teacher: bool = True
-    """the teacher's two columns, where its file is at hand"""
+    """the two columns of the teacher that a student's config names, where its file is at hand"""
     output_folder: str = ""
     """where table.md, table.json, predictions.parquet and examples.png are written; empty: nowhere"""
     curves: bool = False

@@ -6,9 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from kdltr_core.charset import Charset36
 from kdltr_core.data.word_list import split_words
-from kdltr_core.language import LANGUAGE_FILE, Correction, LanguageConfig, build_language_model, correct, pretrain
+from kdltr_core.language import (
+    LANGUAGE_FILE,
+    Correction,
+    LanguageConfig,
+    _loss,
+    build_language_model,
+    correct,
+    pretrain,
+)
 from kdltr_core.recognizers.abinet import Abinet, AbinetSize, LanguageModel
 from kdltr_core.recognizers.weights import load_part
 
@@ -48,6 +58,15 @@ def test_words_that_were_learnt_are_corrected_better_than_by_leaving_readings_as
     # Of all readings more are right than were: it does not spoil what it should keep.
     assert after.num_corrected + after.num_kept > after.num_right
     assert of_held_out.num_wrong + of_held_out.num_right == 10 * len(held_out)
+
+
+def test_what_is_learnt_is_the_right_word_of_the_wrong_reading() -> None:
+    model = small_model().eval()
+    reading = torch.zeros(1, 26, Charset36.num_classes)
+    reading[0, torch.arange(26), torch.tensor([*Charset36.encode("statoin"), *[Charset36.end_id] * 19])] = 1.0
+    logits = model(reading, torch.tensor([8]))[1][0, :8]
+    expected = F.cross_entropy(logits, torch.tensor([*Charset36.encode("station"), Charset36.end_id]))
+    torch.testing.assert_close(_loss(model, ["station"], ["statoin"], "float32"), expected)
 
 
 def test_an_interrupted_training_ends_with_the_same_weights_and_only_goes_on_with_the_same_settings(
