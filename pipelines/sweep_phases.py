@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kdltr_core.config import RunConfig
 from kdltr_core.data.words import WordData
 from kdltr_core.engine import total_steps
-from pipelines.confirmation import points_with_seeds, verdict_of
+from pipelines.confirmation import contenders, points_with_seeds, verdict_of
 from pipelines.journal import Journal
 from pipelines.points import first_points, grid_points
 from pipelines.progress import say
@@ -85,8 +85,12 @@ def try_points(
 def confirm(config: RunConfig, folder: SweepFolder, room: Room) -> Verdict | None:
     """Retrains the best points and the published one at full length, and compares what they read of the benchmarks.
 
+    Returns: nothing, with a sentence, where it does not come to a verdict.
     Raises: RunStopped; KeyboardInterrupt.
     """
+    if len(contenders(folder)) < 2:
+        say("there is nothing to confirm: no trial but the published point's ran to its end")
+        return None
     ledger = folder.confirmation
     ledger.reopen_failed()
     points = points_with_seeds(folder, config)

@@ -42,15 +42,7 @@ def main() -> int:
     check_files(config)
     with folder.claim():
         say(f"{'Going on with' if folder.has_begun else 'Beginning'} the sweep in {folder.path}")
-        try:
-            sweep(options, config, space, folder, tracker)
-        finally:
-            if folder.table.exists():
-                print(f"\n{folder.table.read_text(encoding='utf-8')}\nPictures and page: {folder.report}")
-            if folder.best.exists():
-                print(f"The best point, ready to be trained: python pipelines/train.py {folder.best}")
-            if tracker.parent.where:
-                print(f"Trials with their curves: {tracker.parent.where}")
+        sweep(options, config, space, folder, tracker)
     return 0
 
 
@@ -98,6 +90,11 @@ def sweep(options: SweepOptions, config: RunConfig, space: Space, folder: SweepF
             folder.mark_finished()
         tracker.end(status, folder.artifacts, {"sweep.verdict": verdict.sentence} if verdict else {})
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        print(f"\n{folder.table.read_text(encoding='utf-8')}\nPictures and page: {folder.report}")
+        if folder.best.exists():
+            print(f"The best point, ready to be trained: python pipelines/train.py {folder.best}")
+        if tracker.parent.where:
+            print(f"Trials with their curves: {tracker.parent.where}")
 
 
 def described(options: SweepOptions, description: Description) -> Description:
