@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,9 +17,21 @@ from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, DegradationName
 from kdltr_core.data.drops import DropReport
 from kdltr_core.data.lmdb_store import Kind
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HIGH_RES_SHAPE = (3, *HIGH_RES_SIZE)
 LOW_RES_SHAPE = (3, *LOW_RES_SIZE)
+
+
+class UnusablePack(ValueError):
+    """A file that is no whole pack of this version; ``reason`` says in which way, after the file's name."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} {reason}; delete it and it is built again")
+        self.reason = reason
+
+
+class DamagedPack(OSError):
+    """Pixels in a pack are not those that were packed."""
 
 
 class Pairs(Protocol):
@@ -33,6 +47,9 @@ class Pairs(Protocol):
 
 class Pack:
     """One set, ready to be gathered from: an Arrow IPC file of one record batch.
+
+    All but the pixels is checked when the file is opened; the pixels of a row when they are first gathered, so that a
+    large set need not be read beforehand.
 
     Attributes:
         path: the file.
@@ -56,6 +73,10 @@ class Pack:
         self.labels: list[str] = batch.column("label").to_pylist()
         self.keys: list[str] = batch.column("key").to_pylist()
         self.image_hashes: np.ndarray = batch.column("image_hash").to_numpy()
+        self._checksums: np.ndarray = batch.column("checksum").to_numpy()
+        self._checked = np.zeros(len(self.labels), bool)
+        if checksum(metadata, self.labels, self.keys, self.image_hashes, self._checksums) != metadata["checksum"]:
+            raise ValueError("its checksum differs")
         self._high_res = _pixels(batch.column("high_res"), HIGH_RES_SHAPE)
         self._low_res = _pixels(batch.column("low_res"), LOW_RES_SHAPE)
 
@@ -63,7 +84,7 @@ class Pack:
     def open(cls, path: str | Path) -> Pack:
         """Map a pack into memory; nothing is read but its labels, keys and hashes.
 
-        Raises: ValueError if it is not a pack, is cut short, or is of another format version.
+        Raises: UnusablePack if it is not a pack, is cut short or damaged, or is of another format version.
         """
         path = Path(path)
         try:
@@ -74,16 +95,13 @@ class Pack:
                 if reader.num_record_batches != 1:
                     raise ValueError(f"{reader.num_record_batches} record batches, expected 1")
                 batch = reader.get_batch(0)
-                batch.validate(full=False)
+                batch.validate(full=True)
                 return cls(path, metadata, batch)
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            raise ValueError(f"{path} is not a whole pack ({error}); delete it and it is built again") from error
-        raise ValueError(
-            f"{path} is a pack of format version {version}, and this is version {FORMAT_VERSION}; "
-            "delete it and it is built again"
-        )
+            raise UnusablePack(path, f"is not a whole pack ({error})") from error
+        raise UnusablePack(path, f"is a pack of format version {version}, and this is version {FORMAT_VERSION}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -99,11 +117,37 @@ class Pack:
         """Copies of the pairs at ``indices`` (N,), in that order.
 
         Returns: high_res (N, 3, 32, 128) uint8 and low_res (N, 3, 16, 64) uint8.
+        Raises: DamagedPack if one is not what was packed; the file is deleted, so that the next who asks builds it.
         """
-        return (
-            torch.from_numpy(self._high_res.take(indices, axis=0)),
-            torch.from_numpy(self._low_res.take(indices, axis=0)),
-        )
+        high_res, low_res = self._high_res.take(indices, axis=0), self._low_res.take(indices, axis=0)
+        for place in np.flatnonzero(~self._checked[indices]):
+            row = indices[place]
+            if pixels_checksum(high_res[place], low_res[place]) != self._checksums[row]:
+                self.path.unlink(missing_ok=True)
+                raise DamagedPack(
+                    f"the pack {self.path} was damaged: pair {row} is not what was packed. It is deleted now, and "
+                    "built again when it is next asked for"
+                )
+            self._checked[row] = True
+        return torch.from_numpy(high_res), torch.from_numpy(low_res)
+
+
+def pixels_checksum(high_res: np.ndarray | bytes, low_res: np.ndarray | bytes) -> int:
+    """CRC-32 of one pair's pixels."""
+    return zlib.crc32(low_res, zlib.crc32(high_res))
+
+
+def checksum(
+    metadata: Mapping[str, str],
+    labels: Sequence[str],
+    keys: Sequence[str],
+    image_hashes: np.ndarray,
+    pixels_checksums: np.ndarray,
+) -> str:
+    """CRC-32 of all that is in a pack but the pixels."""
+    described = [f"{name}={value}" for name, value in sorted(metadata.items()) if name != "checksum"]
+    texts = "\n".join([*described, *labels, *keys]).encode()
+    return str(zlib.crc32(pixels_checksums.tobytes(), zlib.crc32(image_hashes.tobytes(), zlib.crc32(texts))))
 
 
 def _pixels(column: pa.FixedSizeBinaryArray, shape: tuple[int, int, int]) -> np.ndarray:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +21,7 @@ from kdltr_core.data.degrade import DEGRADATION_VERSION, degrade
 from kdltr_core.data.drops import DropReport, RecordError
 from kdltr_core.data.images import decode_image, resize
 from kdltr_core.data.lmdb_store import LmdbStore
-from kdltr_core.data.pack import FORMAT_VERSION, Pack
+from kdltr_core.data.pack import FORMAT_VERSION, Pack, UnusablePack, checksum, pixels_checksum
 
 Progress = Callable[[int, int], None]
 
@@ -36,6 +37,7 @@ def build_pack(
 ) -> Pack:
     """The pack of an LMDB: the cached one if there is one of the same fingerprint, else a new one.
 
+    One that is not whole is built again, with a warning.
     Processes that ask for the same pack at the same time wait for the first of them to build it.
 
     Args:
@@ -82,7 +84,10 @@ def build_pack(
 def _cached(path: Path, fingerprint: str) -> Pack | None:
     try:
         pack = Pack.open(path)
-    except (FileNotFoundError, ValueError):  # absent, or one that building anew puts right
+    except FileNotFoundError:
+        return None
+    except UnusablePack as error:
+        warnings.warn(f"the pack {path} {error.reason}; it is built again", stacklevel=3)
         return None
     return pack if pack.fingerprint == fingerprint else None
 
@@ -112,13 +117,15 @@ def _write(
 ) -> None:
     """Raises: ValueError if too much was dropped, or nothing is left."""
     report = DropReport(len(store))
-    labels, keys, hashes = [], [], []
+    labels, keys, hashes, checksums = [], [], [], []
     raw = {side: path.with_name(side) for side in ("high_res", "low_res")}
     with open(raw["high_res"], "wb") as high_res_file, open(raw["low_res"], "wb") as low_res_file:
         for i in range(1, len(store) + 1):
             try:
                 label = _usable_label(store, i, max_label_length)
-                hashes.append(_write_pixels(store, i, degradation, high_res_file, low_res_file))
+                image_hash, of_pixels = _write_pixels(store, i, degradation, high_res_file, low_res_file)
+                hashes.append(image_hash)
+                checksums.append(of_pixels)
                 labels.append(label)
                 keys.append(store.image_key(i))
             except RecordError as error:
@@ -128,13 +135,20 @@ def _write(
     report.check(str(store.root), max_dropped_share)
     if not labels:
         raise ValueError(f"{store.root}: {report.describe()}; nothing is left to pack")
-    metadata = metadata | {"format_version": str(FORMAT_VERSION), "kind": store.kind, "report": report.to_json()}
+    image_hashes, pixels_checksums = np.array(hashes, np.uint64), np.array(checksums, np.uint32)
+    metadata = metadata | {
+        "format_version": str(FORMAT_VERSION),
+        "kind": store.kind,
+        "report": report.to_json(),
+    }
+    metadata["checksum"] = checksum(metadata, labels, keys, image_hashes, pixels_checksums)
     # Mapped, not read: the pixels of a large set need not fit into memory.
     columns = {side: _fixed_size_column(file, len(labels)) for side, file in raw.items()}
     columns |= {
         "label": pa.array(labels, pa.string()),
         "key": pa.array(keys, pa.string()),
-        "image_hash": pa.array(np.array(hashes, np.uint64)),
+        "image_hash": pa.array(image_hashes),
+        "checksum": pa.array(pixels_checksums),
     }
     batch = pa.record_batch(columns).replace_schema_metadata(metadata)
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
@@ -152,8 +166,8 @@ def _usable_label(store: LmdbStore, i: int, max_label_length: int) -> str:
 
 def _write_pixels(
     store: LmdbStore, i: int, degradation: DegradationName, high_res_file: BinaryIO, low_res_file: BinaryIO
-) -> int:
-    """Append one pair to the two files; returns the hash of its source image."""
+) -> tuple[int, int]:
+    """Append one pair to the two files; returns the hash of its source image and the checksum of its pixels."""
     key = store.image_key(i)
     if store.kind == "paired":
         source = store.high_res(i)
@@ -163,9 +177,13 @@ def _write_pixels(
         source = store.image(i)
         image = decode_image(source, key)
         low_res = degrade(resize(image, LOW_RES_SIZE), i, degradation)
-    high_res_file.write(resize(image, HIGH_RES_SIZE).transpose(2, 0, 1).tobytes())
-    low_res_file.write(low_res.transpose(2, 0, 1).tobytes())
-    return int.from_bytes(hashlib.blake2b(source, digest_size=8).digest(), "little")
+    high_res_pixels, low_res_pixels = (
+        pixels.transpose(2, 0, 1).tobytes() for pixels in (resize(image, HIGH_RES_SIZE), low_res)
+    )
+    high_res_file.write(high_res_pixels)
+    low_res_file.write(low_res_pixels)
+    image_hash = int.from_bytes(hashlib.blake2b(source, digest_size=8).digest(), "little")
+    return image_hash, pixels_checksum(high_res_pixels, low_res_pixels)
 
 
 def _fixed_size_column(path: Path, num_rows: int) -> pa.FixedSizeBinaryArray:

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from kdltr_core.data.degrade import degrade
-from kdltr_core.data.pack import Pack
+from kdltr_core.data.pack import FORMAT_VERSION, DamagedPack, Pack, UnusablePack
 from kdltr_core.data.packed import build_pack
 from tests.kdltr_core.data.sets import drawn, paired_records, png, single_records, write_records
 
@@ -192,9 +192,9 @@ def _overwritten(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (_of_another_version, "format version 999, and this is version 1; delete it"),
-        (_cut_short, "is not a whole pack .*delete it"),
-        (_overwritten, "is not a whole pack .*delete it"),
+        (_of_another_version, f"format version 999, and this is version {FORMAT_VERSION}"),
+        (_cut_short, "is not a whole pack"),
+        (_overwritten, "is not a whole pack"),
     ],
 )
 def test_a_pack_that_is_broken_or_of_another_version_is_refused_and_built_again(
@@ -203,10 +203,56 @@ def test_a_pack_that_is_broken_or_of_another_version_is_refused_and_built_again(
     root = write_records(tmp_path / "s", single_records(LABELS))
     path = build_pack(root, cache_folder=tmp_path / "cache").path
     spoil(path)  # type: ignore[operator]
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(UnusablePack, match=f"{sentence}.*; delete it and it is built again"):
         Pack.open(path)
-    assert build_pack(root, cache_folder=tmp_path / "cache").labels == LABELS
+    with pytest.warns(UserWarning, match=f"{sentence}.*; it is built again"):
+        assert build_pack(root, cache_folder=tmp_path / "cache").labels == LABELS
     assert Pack.open(path).labels == LABELS
+
+
+def _everything(pack: Pack) -> tuple[object, ...]:
+    high_res, low_res = pack.gather(np.arange(len(pack)))
+    described = (pack.name, pack.kind, pack.degradation, pack.fingerprint, pack.report.to_json())
+    return *described, pack.labels, pack.keys, pack.image_hashes.tolist(), high_res.tolist(), low_res.tolist()
+
+
+def test_no_bit_of_a_pack_can_turn_unnoticed(tmp_path: Path) -> None:
+    """It is refused when opened or when gathered; or what turned is nothing that is read, such as a padding."""
+    pack = build_pack(write_records(tmp_path / "s", paired_records(LABELS[:2])), cache_folder=tmp_path / "cache")
+    whole, expected = pack.path.read_bytes(), _everything(pack)
+    rng = np.random.default_rng(0)
+    first_pixels, last_pixels = 3000, len(whole) - 4000
+    places = {*rng.integers(0, first_pixels, 150), *rng.integers(last_pixels, len(whole), 150)}
+    places |= set(rng.integers(first_pixels, last_pixels, 50))
+    noticed = {UnusablePack: 0, DamagedPack: 0}
+    for place in sorted(int(place) for place in places):
+        turned = bytearray(whole)
+        turned[place] ^= 1 << int(rng.integers(8))
+        path = tmp_path / f"{place}.arrow"
+        path.write_bytes(turned)
+        try:
+            assert _everything(Pack.open(path)) == expected, place
+        except (UnusablePack, DamagedPack) as error:
+            noticed[type(error)] += 1
+        path.unlink(missing_ok=True)
+    assert noticed[UnusablePack] >= 30
+    assert noticed[DamagedPack] >= 50
+
+
+def test_a_damaged_pair_is_named_when_it_is_first_gathered_and_the_pack_then_built_again(tmp_path: Path) -> None:
+    root = write_records(tmp_path / "s", single_records(LABELS))
+    path = build_pack(root, cache_folder=tmp_path / "cache").path
+    content = bytearray(path.read_bytes())
+    third = Pack.open(path).gather(np.array([3]))[1].numpy().tobytes()
+    content[content.index(third) + 5] ^= 1
+    path.write_bytes(content)
+
+    pack = build_pack(root, cache_folder=tmp_path / "cache")
+    pack.gather(np.array([0, 1, 2, 4]))
+    with pytest.raises(DamagedPack, match=f"the pack {path} was damaged: pair 3 is not what was packed"):
+        pack.gather(np.array([4, 3]))
+    again = build_pack(root, cache_folder=tmp_path / "cache").gather(np.array([3]))
+    assert again[1].numpy().tobytes() == third
 
 
 def test_a_full_disk_gives_one_sentence_and_leaves_no_half_pack(tmp_path: Path) -> None:
