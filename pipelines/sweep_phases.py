@@ -78,7 +78,7 @@ def try_points(
     def record(ledger: Ledger) -> None:
         journal.record(len(ledger.ended), summary_metrics([entry.to_trial() for entry in ledger.ended], None))
 
-    with watched(ledger, "trials", num_trials, record):
+    with watched(ledger, "trial", num_trials, record):
         run_trials(search, num_trials, room, folder.path, scheduler)
 
 

@@ -13,13 +13,13 @@ class SweepProgress:
     """Counts trials as they end; called by the ledger.
 
     Args:
-        label: of the bar.
+        label: what one of them is called.
         total: trials in all.
     """
 
     def __init__(self, label: str, total: int) -> None:
         self._label = label
-        self._bar = tqdm(total=total, desc=label, unit="trial", disable=None)
+        self._bar = tqdm(total=total, desc=label, unit="", disable=None)
         self._seen: set[int] = set()
 
     def __call__(self, ledger: Ledger) -> None:
@@ -28,7 +28,7 @@ class SweepProgress:
         self._seen = {entry.number for entry in ended}
         for entry in fresh:
             if self._bar.disable or entry.state == "FAILED":
-                say(f"{self._label}: {told(entry)}")
+                say(f"{self._label} {entry.number} {told(entry)}")
         self._bar.set_postfix_str(headline(ledger), refresh=False)
         self._bar.n = len(ended)
         self._bar.refresh()
@@ -44,16 +44,16 @@ class SweepProgress:
 
 
 def headline(ledger: Ledger) -> str:
-    """ "2 running, best 83.25 % (trial 7)" of what is known."""
+    """ "2 running, best 83.25 % (7)" of what is known."""
     running = sum(entry.is_running for entry in ledger.entries)
     done = [(entry.accuracy or 0.0, -entry.number) for entry in ledger.ended if entry.state == "FINISHED"]
-    best = f", best {max(done)[0]:.2f} % (trial {-max(done)[1]})" if done else ""
+    best = f", best {max(done)[0]:.2f} % ({-max(done)[1]})" if done else ""
     return f"{running} running{best}"
 
 
 def told(entry: Entry) -> str:
-    """One trial that has ended, in a line."""
+    """How a trial ended, in a line: "finished, 83.25 % (soft_logits 20)"."""
     point = ", ".join(f"{name.rpartition('.')[2]} {short(value)}" for name, value in entry.params.items())
     read = "nothing read" if entry.accuracy is None else f"{entry.accuracy:.2f} %"
     why = f": {entry.error}" if entry.error else ""
-    return f"trial {entry.number} {(entry.state or 'open').lower()}, {read} ({point}){why}"
+    return f"{(entry.state or 'open').lower()}, {read} ({point}){why}"
