@@ -28,7 +28,6 @@ TRAIN = [
     "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16", "--tracking-uri", "$MLFLOW_TRACKING_URI",
 ]
 # fmt: on
-BOTH_ARE_THERE = "timeout 300 bash -c 'until ray status | grep -q /2.0.CPU; do sleep 2; done'"
 
 # Prints status and content of what answers at a URL.
 ASK = """
@@ -103,7 +102,6 @@ def test_a_run_on_two_hosts_from_up_to_down(hosts: tuple[Host, Host, Path]) -> N
     head, worker, shared = hosts
     laptop = Laptop(head, worker, shared)
     laptop.ray("up", "-y")
-    laptop.ray("exec", BOTH_ARE_THERE)
     dashboard = "http://127.0.0.1:8265/api/version"
     assert [laptop.ask(dashboard, token=token)[0] for token in ("", laptop.token)] == [401, 200]
 
