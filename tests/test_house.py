@@ -21,7 +21,7 @@ TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rg
 RAY_SEAMS = {"worker.py", "train.py", "tune.py", "cluster.py", "nodes.py", "trial.py", "search.py", "tuner.py"}
 MLFLOW_SEAM = "tracking.py"
 VERBS = {"train.py", "tune.py", "evaluate.py", "predict.py", "prepare_data.py", "export.py", "benchmark.py"}
-VERBS |= {"pretrain_language.py"}
+VERBS |= {"pretrain_language.py", "scaling.py"}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "common"}
 
 FORBIDDEN = {
