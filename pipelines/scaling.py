@@ -1,8 +1,7 @@
 """How a training step scales: measured on this machine, and a model for more GPUs.  python pipelines/scaling.py --help
 
-Every worker has the same share of pairs, so with perfect scaling W workers take as long for a step as one. The model
-adds to a step the time of a ring all-reduce of all gradients, as if nothing of it were hidden behind the backward
-pass: each worker sends and receives 2 (W - 1) / W times the gradients' bytes (Patarasu & Yuan 2009).
+Every worker has the same share of pairs. The model adds to a step a ring all-reduce of all gradients, none of it hidden
+behind the backward pass: each worker sends 2 (W - 1) / W times their bytes (Patarasu & Yuan 2009).
 """
 
 from __future__ import annotations
@@ -89,8 +88,7 @@ def main() -> int:
 def _measure(rank: int, num_workers: int, options: ScalingOptions, scratch: str) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // num_workers))
     dist.init_process_group("gloo", init_method=f"file://{scratch}/rendezvous", rank=rank, world_size=num_workers)
-    world = World(rank, num_workers)
-    config = ObjectiveConfig()
+    world, config = World(rank, num_workers), ObjectiveConfig()
     teacher = build_teacher(options.recognizer).eval().requires_grad_(False)
     distiller = Distiller(build_student(options.recognizer), config)
     targets, lengths = encode_targets(["scaling"] * options.share, teacher.charset, teacher.fixed_num_steps)
