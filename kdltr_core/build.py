@@ -12,6 +12,7 @@ from torch import Tensor
 from kdltr_core.config import RecognizerName, RunConfig
 from kdltr_core.data.words import TrainingPairs
 from kdltr_core.distiller import as_float, check_pair, needs_teacher
+from kdltr_core.fetch import fetch
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
 from kdltr_core.recognizers.parseq import Parseq
 from kdltr_core.recognizers.weights import enlargement, fit_enlargement, load_part, load_weights, start_from_teacher
@@ -26,11 +27,12 @@ def teacher_name(config: RunConfig) -> RecognizerName:
 
 
 def teacher_file(config: RunConfig) -> Path:
-    """The teacher's checkpoint file.
+    """The teacher's checkpoint file; one in an object store is fetched.
 
-    Raises: ValueError if it is not there, or if 'bundled' is asked for a recognizer that no teacher is bundled for.
+    Raises: ValueError if it is not there, or if 'bundled' is asked for a recognizer that no teacher is bundled for;
+        as ``fetch``.
     """
-    return _checkpoint_file("teacher_weights", config.recognizer.teacher_weights, teacher_name(config))
+    return _checkpoint_file("teacher_weights", teacher_name(config), config)
 
 
 def start_file(config: RunConfig) -> Path | None:
@@ -38,11 +40,13 @@ def start_file(config: RunConfig) -> Path | None:
 
     Raises: ValueError as ``teacher_file``.
     """
-    given = config.recognizer.start_weights
-    return _checkpoint_file("start_weights", given, config.recognizer.name) if given else None
+    if not config.recognizer.start_weights:
+        return None
+    return _checkpoint_file("start_weights", config.recognizer.name, config)
 
 
-def _checkpoint_file(field: str, given: str, name: RecognizerName) -> Path:
+def _checkpoint_file(field: str, name: RecognizerName, config: RunConfig) -> Path:
+    given = getattr(config.recognizer, field)
     if given == "bundled":
         if name not in BUNDLED_TEACHERS:
             raise ValueError(
@@ -50,7 +54,7 @@ def _checkpoint_file(field: str, given: str, name: RecognizerName) -> Path:
                 f"with --recognizer.{field.replace('_', '-')} FILE"
             )
         return Path(str(files("kdltr_core.assets") / BUNDLED_TEACHERS[name]))
-    path = Path(given).expanduser()
+    path = fetch(given, config.data.cache_folder)
     if not path.is_file():
         raise ValueError(f"there is no checkpoint file {path}; correct --recognizer.{field.replace('_', '-')}")
     return path
@@ -85,7 +89,7 @@ def build_pair(
 
     Raises: ValueError if a checkpoint file does not fit, or the two do not.
     """
-    settings = config.recognizer
+    settings, cache_folder = config.recognizer, config.data.cache_folder
     build = build_teacher if settings.trained == "teacher" else build_student
     student = _with_iterations(build(settings.name), config).to(device)
     if pairs is None:
@@ -94,13 +98,13 @@ def build_pair(
     if teacher is not None:
         check_pair(student, teacher, config.objective)
     if settings.student_weights:
-        load_weights(student, Path(settings.student_weights).expanduser())
+        load_weights(student, fetch(settings.student_weights, cache_folder))
     elif settings.student_start != "random":
         file = start_file(config)
         model = _load(config, settings.name, file, device) if file else teacher or load_teacher(config, device)
         start_from_teacher(student, model, settings.student_start, _enlarge_map(student, model, config, pairs))
     if settings.language_weights:
-        load_part(student, "language", Path(settings.language_weights).expanduser())
+        load_part(student, "language", fetch(settings.language_weights, cache_folder))
     return student, teacher
 
 

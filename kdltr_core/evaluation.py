@@ -10,15 +10,20 @@ import torch
 
 from kdltr_core.build import load_teacher, teacher_file
 from kdltr_core.charset import Protocol
-from kdltr_core.config import HIGH_RES_SIZE, RunConfig
+from kdltr_core.config import HIGH_RES_SIZE, DataConfig, RunConfig
 from kdltr_core.data.pack import Pack, Pairs
 from kdltr_core.engine import read_words
+from kdltr_core.fetch import fetch
+from kdltr_core.object_store import ObjectStore
 from kdltr_core.pictures import draw_examples
 from kdltr_core.readings import Column
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.report import BenchmarkTable
 from kdltr_core.student import FILES, find_recognizer, load_recognizer
+from kdltr_core.uri import is_uri, local_path, under
 from kdltr_core.world import World
+
+_CACHE_FOLDER = DataConfig().cache_folder
 
 
 class KeyedPairs(Pairs, typing.Protocol):
@@ -34,19 +39,22 @@ def open_readers(
     *,
     with_teacher: bool = True,
     note: Callable[[str], None] = lambda sentence: None,
+    cache_folder: str | Path = _CACHE_FOLDER,
 ) -> dict[Column, Recognizer]:
     """What runs made: teachers, students, and among the teachers those that the students' configs name.
 
     Args:
-        checkpoints: run folders, student or teacher folders in them, or files such as ``student.safetensors``.
+        checkpoints: run folders, student or teacher folders in them, or files such as ``student.safetensors``; paths,
+            or URIs in an object store.
         device: where they will read.
         with_teacher: False leaves out the teachers that only the students' configs name.
         note: called with a sentence where such a teacher is left out because it cannot be had.
+        cache_folder: where checkpoints and teachers that a URI names are fetched to.
 
     Returns: by column, teachers first; each teacher stands in two.
-    Raises: ValueError for what no run made, one given twice, or a teacher's file that does not fit.
+    Raises: ValueError for what no run made, one given twice, or a teacher's file that does not fit; as ``fetch``.
     """
-    files = [find_recognizer(path).resolve() for path in checkpoints]
+    files = [find_recognizer(_fetched(str(path), cache_folder)).resolve() for path in checkpoints]
     for file in files:
         if files.count(file) > 1:
             raise ValueError(f"{file} is given twice; name each student and teacher once")
@@ -56,7 +64,7 @@ def open_readers(
     named: dict[Path, RunConfig] = {}
     for file in students if with_teacher else ():
         try:
-            config = _config_of(file)
+            config = _config_of(file).override({"data.cache_folder": str(cache_folder)})
             named.setdefault(teacher_file(config).resolve(), config)
         except ValueError as error:
             note(f"without the teacher of {file}: {error}")
@@ -124,6 +132,18 @@ def write_evaluation(folder: str | Path, table: BenchmarkTable, packs: Mapping[s
     """``table.md``, ``table.json``, ``predictions.parquet`` and ``examples.png`` in the folder, made where missing."""
     table.write(folder)
     draw_examples(Path(folder) / "examples.png", table, packs)
+
+
+def _fetched(place: str, cache_folder: str | Path) -> Path:
+    """A checkpoint as a path of this machine; of a run in an object store, what it made and nothing else."""
+    if is_uri(place) and local_path(place) is None:
+        store = ObjectStore(place)
+        for trained, file in FILES.items():
+            if store.file(f"{trained}/{file}"):
+                return fetch(under(place, trained), cache_folder)
+        if not store.name.endswith(".safetensors") and not any(store.file(file) for file in FILES.values()):
+            raise ValueError(f"{place} is not a student or teacher that a run made, nor the folder of a finished run")
+    return fetch(place, cache_folder)
 
 
 def _config_of(student: Path) -> RunConfig:

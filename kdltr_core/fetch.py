@@ -12,7 +12,6 @@ from pathlib import Path
 
 import filelock
 
-from kdltr_core.config import RunConfig
 from kdltr_core.object_store import ObjectStore, RemoteFile, StoreUnreachable
 from kdltr_core.uri import is_uri, local_path
 
@@ -22,39 +21,15 @@ LMDB_FILE = "data.mdb"
 _RECORD = "fetched.json"
 
 
-def localise(config: RunConfig, progress: Progress | None = None) -> RunConfig:
-    """The run with a local path for every data root and weights file that is named by a URI.
-
-    Of data roots only the LMDBs' ``data.mdb`` are fetched, into ``data.cache_folder``.
-
-    Args:
-        progress: called with (bytes done, bytes in all) for each root or file that is fetched.
-
-    Raises: as ``fetch``.
-    """
-    cache_folder = config.data.cache_folder
-
-    def local(text: str, only: str = "*") -> str:
-        return str(fetch(text, cache_folder, progress, only=only)) if is_uri(text) else text
-
-    changes: dict[str, object] = {}
-    for field, value in config.flatten().items():
-        if isinstance(value, list) and field.endswith("_roots"):
-            changes[field] = tuple(local(root, LMDB_FILE) for root in value)
-        elif field.endswith("_weights"):
-            changes[field] = local(value)
-    return config.override(changes)
-
-
-def fetch(uri: str, cache_folder: str | Path, progress: Progress | None = None, *, only: str = "*") -> Path:
+def fetch(place: str, cache_folder: str | Path, progress: Progress | None = None, *, only: str = "*") -> Path:
     """The local copy of an object, or of a folder and all under it; it has the last component of the URI as its name.
 
     A copy is used again if it is whole by the hashes that were taken when it was fetched, and the store still lists
-    the same sizes and times. Processes that ask at the same time wait for the first of them. ``file://`` URIs are not
-    copied.
+    the same sizes and times. Processes that ask at the same time wait for the first of them. Paths and ``file://`` URIs
+    stand for themselves and are not looked at.
 
     Args:
-        uri: of anything that ``ObjectStore`` takes.
+        place: a URI that ``ObjectStore`` takes, or a path.
         cache_folder: copies are kept in ``fetched/`` under it; made if it is not there.
         progress: called with (bytes done, bytes in all) while it is fetched.
         only: pattern of the names of files to fetch from a folder.
@@ -62,33 +37,39 @@ def fetch(uri: str, cache_folder: str | Path, progress: Progress | None = None, 
     Raises: ValueError for a URI that is not understood or has nothing to fetch, and for lack of permission;
         StoreUnreachable; OSError if the copy cannot be kept.
     """
-    path = local_path(uri)
+    path = local_path(place) if is_uri(place) else Path(place).expanduser()
     if path is not None:
         return path
-    store = ObjectStore(uri)
+    store = ObjectStore(place)
     listing = _listing(store, only)
-    key = hashlib.blake2b(json.dumps([uri, only]).encode(), digest_size=8).hexdigest()
+    key = hashlib.blake2b(json.dumps([place, only]).encode(), digest_size=8).hexdigest()
     home = Path(cache_folder).expanduser() / "fetched"
-    place = home / key
+    copy = home / key
     # The parent's name too: where two sets have one name, theirs tells them apart.
     inner = Path(store.parent_name) / store.name
     # Outside the lock first: the workers of a node check their copy side by side.
-    if _is_whole(place, inner, listing):
-        return place / inner
+    if _is_whole(copy, inner, listing):
+        return copy / inner
     try:
         home.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(home / f"{key}.lock"):
-            if not _is_whole(place, inner, listing):
-                _fetch(store, listing, only, place, inner, progress)
+            if not _is_whole(copy, inner, listing):
+                _fetch(store, listing, only, copy, inner, progress)
     except StoreUnreachable:
         raise
     except OSError as error:
         size = sum(file.size for file in listing.values())
         raise OSError(
-            f"the copy of {uri} cannot be kept in {home}: {error}. Make room there (it takes {size / 1e6:.1f} MB), or "
-            "set data.cache_folder to another folder."
+            f"the copy of {place} cannot be kept in {home}: {error}. Make room there (it takes {size / 1e6:.1f} MB), "
+            "or set data.cache_folder to another folder."
         ) from error
-    return place / inner
+    return copy / inner
+
+
+def check_there(uri: str, *, only: str = "*") -> None:
+    """Raises: as ``fetch``, if there is nothing to fetch. Nothing is fetched."""
+    if local_path(uri) is None:
+        _listing(ObjectStore(uri), only)
 
 
 def _listing(store: ObjectStore, only: str) -> dict[str, RemoteFile]:

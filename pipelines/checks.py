@@ -14,15 +14,22 @@ from kdltr_core.config import RunConfig
 from kdltr_core.data.pack import Pack
 from kdltr_core.data.words import WordData
 from kdltr_core.distiller import needs_teacher
+from kdltr_core.fetch import LMDB_FILE, check_there, fetch
+from kdltr_core.uri import is_uri
 from pipelines.tracking import DatasetNote, Description
 
 
 def check_files(config: RunConfig) -> None:
-    """Raises: ValueError naming the option whose file or folder is not there."""
+    """Weights that are named by a URI are fetched, roots are only looked for.
+
+    Raises: ValueError naming the option whose file or folder is not there; as ``fetch``.
+    """
     recognizer = config.recognizer
     for option, roots in (("train-roots", config.data.train_roots), ("benchmark-roots", config.data.benchmark_roots)):
         for root in roots:
-            if not Path(root).is_dir():
+            if is_uri(root):
+                check_there(root, only=LMDB_FILE)
+            elif not Path(root).is_dir():
                 raise ValueError(f"--data.{option} names {root}, which is not a folder")
     starts_from_high_res = recognizer.student_start != "random" and not recognizer.student_weights
     if needs_teacher(config.objective) or (starts_from_high_res and not recognizer.start_weights):
@@ -33,7 +40,7 @@ def check_files(config: RunConfig) -> None:
         ("student-weights", recognizer.student_weights),
         ("language-weights", recognizer.language_weights),
     ):
-        if file and not Path(file).is_file():
+        if file and not fetch(file, config.data.cache_folder).is_file():
             raise ValueError(f"--recognizer.{option} names {file}, which is not a file")
 
 
@@ -89,7 +96,7 @@ def git_commit() -> str:
 
 
 def _digest(config: RunConfig, option: str) -> str:
-    path = Path(getattr(config.recognizer, option))
+    given = getattr(config.recognizer, option)
     if option == "teacher_weights":
         if config.recognizer.student_start == "random" and not needs_teacher(config.objective):
             return ""
@@ -97,7 +104,9 @@ def _digest(config: RunConfig, option: str) -> str:
             path = teacher_file(config)
         except ValueError:
             return ""
-    if not path.is_file():
+    elif given:
+        path = fetch(given, config.data.cache_folder)
+    else:
         return ""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

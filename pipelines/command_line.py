@@ -11,6 +11,7 @@ from typing import Any
 import tyro
 
 from kdltr_core.config import RunConfig, nearest
+from kdltr_core.uri import is_uri, local_path
 from pipelines.recipes import DEFAULT_RECIPE, RECIPES
 
 DID_NOT_FINISH = 1
@@ -63,12 +64,12 @@ def parse_run(arguments: Sequence[str], script: str, about: str) -> RunConfig:
 
 
 def absolute(config: RunConfig) -> RunConfig:
-    """The run with a name and with absolute paths: workers run in other folders, maybe on other machines."""
+    """The run with a name and with absolute paths and URIs: workers run in other folders, maybe on other machines."""
     recognizer = config.recognizer
     changes: dict[str, Any] = {
         "name": config.name or config.recipe or "run",
         "output_folder": _path(config.output_folder),
-        "data.cache_folder": _path(config.data.cache_folder),
+        "data.cache_folder": _cache_folder(config.data.cache_folder),
         "data.train_roots": tuple(_path(root) for root in config.data.train_roots),
         "data.benchmark_roots": tuple(_path(root) for root in config.data.benchmark_roots),
         "tracking_uri": _tracking_uri(config.tracking_uri),
@@ -121,7 +122,18 @@ def _value(name: str, values: list[str], known: Mapping[str, Any]) -> Any:
 
 
 def _path(text: str) -> str:
+    """A path in whole; a URI as it is, unless it is that of a path."""
+    if is_uri(text):
+        return str(local_path(text) or text)
     return os.path.abspath(os.path.expanduser(text))
+
+
+def _cache_folder(text: str) -> str:
+    if is_uri(text):
+        raise ValueError(
+            f"data.cache_folder is {text}, expected a path: each machine keeps its copies on a disk of its own"
+        )
+    return _path(text)
 
 
 def _tracking_uri(uri: str) -> str:

@@ -12,6 +12,7 @@ import tyro
 
 from kdltr_core.charset import Protocol
 from kdltr_core.config import DataConfig, DegradationName, RunConfig
+from kdltr_core.uri import is_uri
 from pipelines.command_line import answer_mistakes
 
 _DATA = DataConfig()
@@ -22,7 +23,7 @@ class BenchmarkOptions:
     """What the students are read on."""
 
     benchmark_roots: tuple[str, ...] = ()
-    """LMDB folders, or folders of LMDB folders, one set each; none: words are rendered"""
+    """LMDB folders, folders of them, or their URIs, one set each; none: words are rendered"""
     benchmark_degradation: DegradationName = _DATA.benchmark_degradation
     """what makes low_res of single images worse, fixed for each image; paired sets have their own low_res"""
     max_label_length: int = _DATA.max_label_length
@@ -30,7 +31,7 @@ class BenchmarkOptions:
     max_dropped_share: float = _DATA.max_dropped_share
     """dropping a larger share of a set is an error"""
     cache_folder: str = _DATA.cache_folder
-    """where packs and rendered words are kept"""
+    """where packs, rendered words and what is fetched are kept"""
     num_rendered_benchmark: int = _DATA.num_rendered_benchmark
     """pairs rendered where no root is given"""
     render_seed: int = _DATA.render_seed
@@ -42,7 +43,7 @@ class EvaluateOptions:
     """Read benchmarks with finished students and teachers and, where its file is at hand, with a student's teacher."""
 
     checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """run folders, student or teacher folders in them, or .safetensors files; each is a column, a teacher two"""
+    """run folders, student or teacher folders in them, .safetensors files, or URIs; each a column, a teacher two"""
     data: BenchmarkOptions = field(default_factory=BenchmarkOptions)
     protocol: Protocol = "36"
     """characters that count: 36 letters and digits, 62 with case, 94 with case and punctuation"""
@@ -74,10 +75,12 @@ def main() -> int:
     from pipelines.progress import progress_bar, say
 
     world = World.current()
-    readers = open_readers(options.checkpoints, world.device, with_teacher=options.teacher, note=say)
+    config = RunConfig().override({f"data.{name}": value for name, value in asdict(options.data).items()}).data
+    readers = open_readers(
+        options.checkpoints, world.device, with_teacher=options.teacher, note=say, cache_folder=config.cache_folder
+    )
     if options.output_folder:
         make_folder(options.output_folder)
-    config = RunConfig().override({f"data.{name}": value for name, value in asdict(options.data).items()}).data
     packs = open_benchmarks(config, progress=progress_bar("preparing words"))
     for name, pack in packs.items():
         if pack.report.num_dropped:
@@ -104,6 +107,8 @@ def main() -> int:
 
 def make_folder(path: str) -> None:
     """Before anything is read. Raises: ValueError if it cannot be written."""
+    if is_uri(path):
+        raise ValueError(f"{path} is a URI; give the --output-folder as a path of this machine")
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=path).close()

@@ -29,7 +29,7 @@ def progress_bar(label: str) -> Callable[[int, int], None]:
     def progress(done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(total=total, desc=label, leave=False, disable=None)
+            bar = tqdm(total=total, desc=label, leave=False, disable=None, unit_scale=True)
         bar.total = total
         bar.update(done - bar.n)
         if done >= total:

@@ -19,6 +19,7 @@ from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import Pack
 from kdltr_core.data.packed import build_pack
 from kdltr_core.data.render import render_pairs
+from kdltr_core.fetch import LMDB_FILE, fetch
 
 Progress = Callable[[int, int], None]
 
@@ -116,12 +117,14 @@ def open_words(config: DataConfig, charset: Charset, progress: Progress | None =
     for them. Samples whose label has no character of the alphabet are left out of both; benchmarks keep them.
 
     Args:
-        config: roots, shares, limits; without train or benchmark roots words are rendered in their place. Words
-            rendered beside train roots are all trained on: the validation split is of the roots alone.
+        config: roots (those that a URI names are fetched), shares, limits; without train or benchmark roots words are
+            rendered in their place. Words rendered beside train roots are all trained on: the validation split is of
+            the roots alone.
         charset: the recognizer's alphabet.
-        progress: called with (done, total) for each set that is packed or rendered.
+        progress: called with (done, total) for each root that is fetched, in bytes, and each set that is packed or
+            rendered, in words.
 
-    Raises: ValueError for a root that cannot be used, or if too much would be dropped.
+    Raises: ValueError for a root that cannot be used, or if too much would be dropped; as ``fetch``.
     """
     dropped: dict[str, DropReport] = {}
     train_packs, kept, offset = [], [], 0
@@ -160,7 +163,7 @@ def open_words(config: DataConfig, charset: Charset, progress: Progress | None =
 def open_benchmarks(config: DataConfig, progress: Progress | None = None) -> dict[str, Pack]:
     """The benchmark sets by name; rendered words where the config names none.
 
-    Raises: ValueError for a root that cannot be used, or two sets of one name.
+    Raises: ValueError for a root that cannot be used, or two sets of one name; as ``fetch``.
     """
     benchmarks: dict[str, Pack] = {}
     for root in _benchmark_roots(config, progress):
@@ -184,16 +187,16 @@ def lmdb_folders(root: str | Path) -> list[Path]:
     Raises: ValueError if there is none.
     """
     root = Path(root).expanduser()
-    if (root / "data.mdb").is_file():
+    if (root / LMDB_FILE).is_file():
         return [root]
-    found = sorted(file.parent for file in root.rglob("data.mdb"))
+    found = sorted(file.parent for file in root.rglob(LMDB_FILE))
     return found or [LmdbStore.open(root).root]  # which says what is wrong
 
 
-def _all_folders(roots: Sequence[str], field: str) -> list[Path]:
+def _all_folders(roots: Sequence[str], field: str, config: DataConfig, progress: Progress | None) -> list[Path]:
     folders: list[Path] = []
     for root in roots:
-        for folder in lmdb_folders(root):
+        for folder in lmdb_folders(fetch(root, config.cache_folder, progress, only=LMDB_FILE)):
             if any(folder.samefile(other) for other in folders):
                 raise ValueError(f"{folder} is given twice in {field}; name it once")
             folders.append(folder)
@@ -202,7 +205,7 @@ def _all_folders(roots: Sequence[str], field: str) -> list[Path]:
 
 def _train_roots(config: DataConfig, progress: Progress | None) -> list[Path]:
     if config.train_roots:
-        return _all_folders(config.train_roots, "data.train_roots")
+        return _all_folders(config.train_roots, "data.train_roots", config, progress)
     return [_rendered(config, "train", config.num_rendered_train, 2 * config.render_seed, progress)]
 
 
@@ -214,7 +217,7 @@ def _rendered_beside_roots(config: DataConfig, progress: Progress | None) -> lis
 
 def _benchmark_roots(config: DataConfig, progress: Progress | None) -> list[Path]:
     if config.benchmark_roots:
-        return _all_folders(config.benchmark_roots, "data.benchmark_roots")
+        return _all_folders(config.benchmark_roots, "data.benchmark_roots", config, progress)
     return [_rendered(config, "benchmark", config.num_rendered_benchmark, 2 * config.render_seed + 1, progress)]
 
 
@@ -224,7 +227,7 @@ def _rendered(config: DataConfig, name: str, num_pairs: int, seed: int, progress
     root = folder / f"rendered_{name}"
     folder.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder / f"{name}.lock"):
-        if not (root / "data.mdb").is_file():
+        if not (root / LMDB_FILE).is_file():
             render_pairs(root, num_pairs, seed, progress=progress)
     return root
 

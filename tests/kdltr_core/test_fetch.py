@@ -16,7 +16,7 @@ from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.words import open_words
-from kdltr_core.fetch import LMDB_FILE, fetch, localise
+from kdltr_core.fetch import LMDB_FILE, check_there, fetch
 from kdltr_core.object_store import StoreUnreachable
 from tests.kdltr_core.data.sets import paired_records, single_records, write_records
 from tests.object_store import Bucket
@@ -209,33 +209,19 @@ def test_a_file_uri_is_the_path_itself(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_localise_changes_the_uris_and_nothing_else(bucket: Bucket, sets: Path, tmp_path: Path) -> None:
-    bucket.put("teacher.pt", b"teacher")
-    bucket.put("start.safetensors", b"start")
-    config = RunConfig(name="first").override(
-        {
-            "data.cache_folder": str(tmp_path / "cache"),
-            "data.train_roots": (f"{bucket.uri}/sets", "/data/local"),
-            "data.benchmark_roots": (f"{bucket.uri}/sets/train2",),
-            "recognizer.teacher_weights": f"{bucket.uri}/teacher.pt",
-            "recognizer.student_weights": f"{bucket.uri}/start.safetensors",
-            "recognizer.start_weights": "/data/high_res.pt",
-        }
-    )
-    local = localise(config)
-    before, after = config.flatten(), local.flatten()
-    assert {name for name in before if before[name] != after[name]} == {
-        "data.train_roots",
-        "data.benchmark_roots",
-        "recognizer.teacher_weights",
-        "recognizer.student_weights",
-    }
-    assert tree(Path(local.data.train_roots[0])) == ["train1/data.mdb", "train2/data.mdb"]
-    assert local.data.train_roots[1] == "/data/local"
-    assert Path(local.recognizer.teacher_weights).read_bytes() == b"teacher"
-    assert Path(local.recognizer.student_weights).read_bytes() == b"start"
-    unchanged = RunConfig(name="second").override({"data.train_roots": ("/data/local",)})
-    assert localise(unchanged) == unchanged
+def test_a_path_is_the_path_itself(tmp_path: Path) -> None:
+    assert fetch("~/sets", tmp_path / "cache") == Path.home() / "sets"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_looking_whether_it_is_there_fetches_nothing(bucket: Bucket, sets: Path, tmp_path: Path) -> None:
+    check_there(f"{bucket.uri}/sets", only=LMDB_FILE)
+    assert bucket.num_reads("sets/train1/data.mdb") == 0
+    bucket.put("photos/one.jpg", b"")
+    with pytest.raises(ValueError, match="photos is not an LMDB"):
+        check_there(f"{bucket.uri}/photos", only=LMDB_FILE)
+    with pytest.raises(ValueError, match="there is nothing at"):
+        check_there(f"{bucket.uri}/stes")
 
 
 def test_a_run_learns_from_a_bucket_what_it_learns_from_a_folder(bucket: Bucket, tmp_path: Path) -> None:
@@ -251,7 +237,7 @@ def test_a_run_learns_from_a_bucket_what_it_learns_from_a_folder(bucket: Bucket,
             "data.train_roots": (f"{place}/IC13/train",),
             "data.benchmark_roots": (f"{place}/IC13/train", f"{place}/IC15/train"),
         }
-        opened = open_words(localise(RunConfig().override(changes)).data, Charset36)
+        opened = open_words(RunConfig().override(changes).data, Charset36)
         return opened.train.labels, opened.train.image_hashes.tolist(), list(opened.benchmarks)
 
     assert words(bucket.uri, cache="one") == words(str(tmp_path), cache="another")

@@ -38,6 +38,11 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("--objective.log-prob-floor -8", "objective.log_prob_floor", -8.0),
         ("--data.train-roots /a /b/c --workers 2", "data.train_roots", ["/a", "/b/c"]),
         ("--data.train-roots /a --data.train-roots /b", "data.train_roots", ["/b"]),
+        ("--data.train-roots s3://bucket/set /b", "data.train_roots", ["s3://bucket/set", "/b"]),
+        ("--data.benchmark-roots gs://bucket/set?a=b", "data.benchmark_roots", ["gs://bucket/set?a=b"]),
+        ("--recognizer.teacher-weights s3://bucket/t.pt", "recognizer.teacher_weights", "s3://bucket/t.pt"),
+        ("--output-folder s3://bucket/runs", "output_folder", "s3://bucket/runs"),
+        ("--output-folder file:///a/my%20runs", "output_folder", "/a/my runs"),
         ("demo --tracking-uri=", "tracking_uri", ""),
         ("demo --tracking-uri http://host:5000", "tracking_uri", "http://host:5000"),
         ("demo --tracking-uri sqlite:////a/b.db", "tracking_uri", "sqlite:////a/b.db"),
@@ -65,6 +70,7 @@ def test_options_set_fields(words: str, field: str, expected: Any) -> None:
         ("--recognizer.name parsek", "did you mean 'parseq'?"),
         ("--optim.batch-size 63 --workers 2", "nearest that does is 64"),
         ("--tracking-uri mlruns", "expected a server"),
+        ("--data.cache-folder s3://bucket/cache", "data.cache_folder is s3://bucket/cache, expected a path"),
     ],
 )
 def test_a_mistake_is_refused_in_one_sentence_with_the_way_out(

@@ -76,6 +76,46 @@ def test_a_run_folder_gives_the_table_and_its_files(places, evaluate, tmp_path):
     assert written["set"] == ["rendered"] * NUM_WORDS
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("under_run", ["", "/student", "/student/student.safetensors"])
+def test_a_run_in_a_bucket_is_read_as_the_one_in_the_folder(under_run, places, evaluate, bucket):
+    bucket.put_tree(places / "first-try", "runs/first-try")
+    bucket.put("runs/first-try/checkpoints/step-00000001/state.pt", b"not asked for")
+    bucket.put_tree(places / "words", "words")
+    roots = "--data.benchmark-roots"
+    here = evaluate(f"{places}/first-try{under_run}", "--no-teacher", roots, places / "words")
+    there = evaluate(f"{bucket.uri}/runs/first-try{under_run}", "--no-teacher", roots, f"{bucket.uri}/words")
+    assert here[0] == there[0] == 0
+    assert here[1] == there[1]
+    assert bucket.num_reads("runs/first-try/checkpoints/step-00000001/state.pt") == 0
+
+
+@pytest.mark.slow
+def test_a_teacher_in_a_bucket_is_fetched_to_the_cache_that_is_given(places, evaluate, bucket, tmp_path):
+    """Not to the one in the student's config, which may be of another machine."""
+    bucket.put("teacher.safetensors", teacher_file(RunConfig()).read_bytes())
+    student = tmp_path / "student"
+    shutil.copytree(places / "first-try" / "student", student)
+    away = {"recognizer.teacher_weights": f"{bucket.uri}/teacher.safetensors", "data.cache_folder": "/proc/nowhere"}
+    (student / "config.yaml").write_text(RunConfig().override(away).to_yaml())
+    code, out, _ = evaluate(student, "--data.benchmark-roots", places / "words")
+    assert code == 0
+    assert "| teacher, high_res |" in out
+
+
+@pytest.mark.slow
+def test_what_is_no_run_in_a_bucket_is_refused(places, evaluate, bucket):
+    bucket.put("runs/first-try/checkpoints/step-00000001/state.pt", b"not asked for")
+    words = ("--data.benchmark-roots", places / "words")
+    for uri in ("runs/first-try", "runs/nowhere", "nowhere.safetensors"):
+        code, _, err = evaluate(f"{bucket.uri}/{uri}", *words)
+        assert code == 2
+        assert f"{bucket.uri}/{uri}" in err
+    code, _, err = evaluate(places / "first-try", *words, "--output-folder", bucket.uri)
+    assert code == 2
+    assert "is a URI" in err
+
+
 def test_the_teacher_can_be_left_out_and_a_student_file_named(places, evaluate):
     file = places / "first-try" / "student" / "student.safetensors"
     code, out, err = evaluate(file, "--no-teacher", "--data.benchmark-roots", places / "words" / "rendered")
