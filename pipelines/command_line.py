@@ -72,7 +72,7 @@ def absolute(config: RunConfig) -> RunConfig:
         "data.cache_folder": _cache_folder(config.data.cache_folder),
         "data.train_roots": tuple(_path(root) for root in config.data.train_roots),
         "data.benchmark_roots": tuple(_path(root) for root in config.data.benchmark_roots),
-        "tracking_uri": _tracking_uri(config.tracking_uri),
+        "tracking_uri": _tracking_uri(_server_of_this_machine(config.tracking_uri)),
     }
     for field in ("teacher_weights", "start_weights", "student_weights", "language_weights"):
         given = getattr(recognizer, field)
@@ -134,6 +134,11 @@ def _cache_folder(text: str) -> str:
             f"data.cache_folder is {text}, expected a path: each machine keeps its copies on a disk of its own"
         )
     return _path(text)
+
+
+def _server_of_this_machine(uri: str) -> str:
+    """The default database gives way to the server that MLFLOW_TRACKING_URI names, as for MLflow's own commands."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or uri if uri == RunConfig().tracking_uri else uri
 
 
 def _tracking_uri(uri: str) -> str:

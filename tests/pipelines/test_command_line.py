@@ -152,3 +152,20 @@ def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixtu
 
     assert answer_mistakes(main) == code
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "used"),
+    [
+        ((), "http://head:5000", "http://head:5000"),
+        (("--tracking-uri", "http://other:5000"), "http://head:5000", "http://other:5000"),
+        (("--tracking-uri", ""), "http://head:5000", ""),
+        ((), "", None),
+    ],
+)
+def test_the_server_of_the_machine_is_used_where_none_is_named(
+    given: tuple[str, ...], environment: str, used: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
+    uri = parse_run(["demo", *given], "train.py", "About.").tracking_uri
+    assert uri == (used if used is not None else f"sqlite:///{Path('mlflow.db').absolute()}")
