@@ -72,7 +72,7 @@ def try_points(
         None if options.search == "grid" else space,
         sampler_for(options, config.seed, len(ledger.entries)),
     )
-    scheduler = asha(ledger, config, len(words.train)) if options.scheduler == "asha" else None
+    scheduler = asha(ledger, config, len(words.train), room) if options.scheduler == "asha" else None
     journal = Journal(folder.path / "metrics.jsonl")
 
     def record(ledger: Ledger) -> None:

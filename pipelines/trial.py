@@ -32,9 +32,15 @@ from pipelines.worker import charset_of
 NOW, BEST = "word_accuracy", "best_word_accuracy"
 PERCENT_DONE = "percent_done"
 SECONDS_FOR_OTHERS = 120.0
+# Where a trial with workers of its own finds that it is to stop.
+STOP_FILE = "stop"
 
 # Once in a process, which tries one point after the other.
 _open_words = functools.lru_cache(maxsize=2)(open_words)
+
+
+class _Stopped(Exception):
+    """The trial was asked to stop, and all its workers know."""
 
 
 def run_trial(settings: dict[str, Any]) -> None:
@@ -58,6 +64,8 @@ def run_trial(settings: dict[str, Any]) -> None:
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()  # of the trial before this one, on a GPU that others share
                 _train(settings, World.current(), tune.report)
+    except _Stopped:
+        return
     except (ValueError, TrainingDiverged, NotWritten) as error:
         leave_error(folder, error)
     except Exception as error:
@@ -107,6 +115,8 @@ def _trial_worker(settings: dict[str, Any]) -> None:
         torch.cuda.set_device(ray.train.torch.get_device())
     try:
         _train(settings, World.current(), ray.train.report, lambda: ray.train.get_preemption_info() is not None)
+    except _Stopped:
+        return
     except (ValueError, TrainingDiverged, NotWritten) as error:
         leave_error(folder, error)
         raise
@@ -140,6 +150,10 @@ def _train(
         if journal is not None:
             journal.record(step, {f"validation/{BEST}": best})
         report({PERCENT_DONE: percent_done, NOW: metrics[ACCURACY], BEST: best})
+        # The first worker to look may look too early; they go on or stop together.
+        asked = torch.tensor(float((folder / STOP_FILE).exists()), device=world.device)
+        if percent_done < 100 and world.all_reduce(asked) > 0:
+            raise _Stopped
 
     fit(config, words, run_folder=folder, record=record, world=world, on_checkpoint=validated, save_now=save_now)
     if percent_done < 100:  # its last step had been trained before

@@ -70,8 +70,7 @@ def sweep(options: SweepOptions, config: RunConfig, space: Space, folder: SweepF
     tracker.begin(described(options, describe(config, words)))
     tracker.follow("trial", folder.trials)
     tracker.follow("confirmation", folder.confirmation)
-    # Tune winds up its trials at SIGINT; a batch system ends a job by SIGTERM.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     status: Status = "KILLED"
     verdict: Verdict | None = None
     try:

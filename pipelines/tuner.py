@@ -20,16 +20,30 @@ from pipelines.command_line import RunStopped
 from pipelines.room import Room
 from pipelines.search import LedgerSearch
 from pipelines.sweep_ledger import Ledger
-from pipelines.trial import NOW, PERCENT_DONE, run_trial
+from pipelines.trial import NOW, PERCENT_DONE, STOP_FILE, run_trial
 
 # A trial is compared with the others after a quarter of its length and after a half; the lower half stops.
 GRACE_PERCENT, REDUCTION = 25, 2
 TUNE_FOLDER = "ray"
 
 
-def asha(ledger: Ledger, config: RunConfig, num_pairs: int) -> TrialScheduler:
+class _AskingASHA(ASHAScheduler):
+    """ASHA for trials that have workers of their own: asks them to stop.
+
+    Tune would kill the trial, and Ray then holds on to what the workers took, so that the next one waits for ever.
+    """
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = super().on_trial_result(tune_controller, trial, result)
+        if decision != TrialScheduler.STOP:
+            return decision
+        (Path(trial.config["folder"]) / STOP_FILE).touch()
+        return TrialScheduler.CONTINUE
+
+
+def asha(ledger: Ledger, config: RunConfig, num_pairs: int, room: Room) -> TrialScheduler:
     """ASHA on the latest accuracy, as the best may be that of the start; it knows what earlier trials read when."""
-    scheduler = ASHAScheduler(
+    scheduler = (_AskingASHA if room.settings["workers"] else ASHAScheduler)(
         PERCENT_DONE,
         metric=NOW,
         mode="max",
@@ -42,7 +56,7 @@ def asha(ledger: Ledger, config: RunConfig, num_pairs: int) -> TrialScheduler:
     for entry in ledger.ended:
         if not entry.curve:
             continue
-        told: Any = _Earlier(f"earlier-{entry.number}")
+        told: Any = _Earlier(f"earlier-{entry.number}", {"folder": str(entry.folder)})
         scheduler.on_trial_add(nobody, told)
         num_steps = total_steps(config.override(dict(entry.params)), num_pairs)
         for step, accuracy in entry.curve:
@@ -55,6 +69,7 @@ class _Earlier:
     """As much of a trial as a scheduler asks for."""
 
     trial_id: str
+    config: dict[str, str]
 
 
 class _Quiet(TrialProgressCallback):

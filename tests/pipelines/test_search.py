@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ray import tune
@@ -15,10 +15,11 @@ from kdltr_core.config import RunConfig
 from kdltr_core.sweep import State
 from pipelines.journal import Journal
 from pipelines.points import first_points
+from pipelines.room import Room
 from pipelines.search import MOST_DIVERGED, LedgerSearch, sampler_for
 from pipelines.sweep_ledger import ERROR_FILE, Ledger
 from pipelines.sweep_options import SweepOptions
-from pipelines.trial import BEST, NOW, PERCENT_DONE, leave_error
+from pipelines.trial import BEST, NOW, PERCENT_DONE, STOP_FILE, leave_error
 from pipelines.tuner import asha
 from tune_spaces.space import Space
 
@@ -213,9 +214,10 @@ def test_asha_knows_under_the_next_driver_what_it_knew_under_the_last(tmp_path: 
 
     class Trial:
         trial_id = "new"
+        config: ClassVar = {"folder": str(tmp_path)}
 
-    def decision(percent: float, accuracy: float) -> str:
-        scheduler = asha(Ledger(tmp_path, OWN), CONFIG, num_pairs=1000)
+    def decision(percent: float, accuracy: float, workers: int = 0) -> str:
+        scheduler = asha(Ledger(tmp_path, OWN), CONFIG, 1000, Room({}, 1, {"workers": workers}))
         new: Any = Trial()
         nobody: Any = None
         scheduler.on_trial_add(nobody, new)
@@ -227,3 +229,7 @@ def test_asha_knows_under_the_next_driver_what_it_knew_under_the_last(tmp_path: 
     assert decision(25, 63.0) == "CONTINUE"
     assert decision(50, 64.0) == "STOP"
     assert decision(50, 65.5) == "CONTINUE"
+    assert not (tmp_path / STOP_FILE).exists()
+    # One with workers of its own is asked to stop, and does so by itself.
+    assert decision(50, 64.0, workers=2) == "CONTINUE"
+    assert (tmp_path / STOP_FILE).exists()

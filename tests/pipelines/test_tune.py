@@ -57,7 +57,7 @@ def test_a_sweep_that_is_interrupted_goes_on_to_its_report_and_every_trial_is_to
     )
     wait_until(lambda: (sweep / "trials/0000/checkpoints/step-00000002").exists() or first.poll() is not None)
     assert first.poll() is None, "it ended before it could be interrupted"
-    os.kill(first.pid, signal.SIGINT)
+    os.killpg(first.pid, signal.SIGINT)  # as a terminal does it: everybody hears it
     page, _ = first.communicate(timeout=300)
     assert first.returncode == 130
     assert "# Sweep demo-space" in page
