@@ -96,6 +96,7 @@ def hosts() -> Iterator[tuple[Host, Host, Path]]:
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
 def test_a_run_on_two_hosts_from_up_to_down(hosts: tuple[Host, Host, Path]) -> None:
     """One worker on each host, gradients over the cable, the run and its accuracies in MLflow on the head."""
