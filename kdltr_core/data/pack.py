@@ -122,7 +122,7 @@ class Pack:
         high_res, low_res = self._high_res.take(indices, axis=0), self._low_res.take(indices, axis=0)
         for place in np.flatnonzero(~self._checked[indices]):
             row = indices[place]
-            if pixels_checksum(high_res[place], low_res[place]) != self._checksums[row]:
+            if pixels_checksum(high_res[place].data, low_res[place].data) != self._checksums[row]:
                 self.path.unlink(missing_ok=True)
                 raise DamagedPack(
                     f"the pack {self.path} was damaged: pair {row} is not what was packed. It is deleted now, and "
@@ -132,7 +132,7 @@ class Pack:
         return torch.from_numpy(high_res), torch.from_numpy(low_res)
 
 
-def pixels_checksum(high_res: np.ndarray | bytes, low_res: np.ndarray | bytes) -> int:
+def pixels_checksum(high_res: memoryview | bytes, low_res: memoryview | bytes) -> int:
     """CRC-32 of one pair's pixels."""
     return zlib.crc32(low_res, zlib.crc32(high_res))
 
