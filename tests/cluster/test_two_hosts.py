@@ -25,7 +25,7 @@ STEPS = 4
 TRAIN = [
     "pipelines/train.py", "--", "demo", "--workers", "2", "--num-steps", str(STEPS), "--optim.batch-size", "16",
     "--log-every", "1", "--validate-every", "4", "--checkpoint-every", "2", "--objective.num-permutations", "2",
-    "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16", "--tracking-uri", "$MLFLOW_TRACKING_URI",
+    "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16",
 ]
 # fmt: on
 
