@@ -18,10 +18,11 @@ from ray.train.torch import TorchTrainer
 from kdltr_core.config import RunConfig
 from pipelines import nodes
 from pipelines.command_line import RunStopped
-from pipelines.run_folder import REFUSAL_FILE
+from pipelines.run_folder import REFUSAL_FILE, RunFolder
 
 # Only small things pass through Ray's object store: batches are read from memory-mapped packs by the workers.
 OBJECT_STORE_BYTES = 128 * 2**20
+ERRORS_FILE = "errors.txt"
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ class Cluster:
                 f"{self.room}; give --workers {self.room} or fewer, or join more nodes to the cluster"
             )
 
-    def prepare(self, config: RunConfig, run_folder: Path, progress: Callable[[int, int], None]) -> Cluster:
+    def prepare(self, config: RunConfig, run_folder: str | Path, progress: Callable[[int, int], None]) -> Cluster:
         """Wait for machines that are still starting, and ask each for the run folder and the data.
 
         Args:
+            run_folder: a path or a URI.
             progress: called with (GPUs or CPUs that are there, needed).
 
         Raises: ValueError if there is too little room in the end, or a machine lacks something.
@@ -72,7 +74,7 @@ class Cluster:
             cluster = _measure(is_own=False)
         cluster.check(fewest)
         if cluster.num_nodes > 1:
-            nodes.check_nodes(config, run_folder)
+            nodes.check_nodes(config, str(run_folder))
         return cluster
 
 
@@ -115,7 +117,7 @@ def train_on(
     function: Callable[[dict[str, Any]], Any],
     settings: dict[str, Any],
     config: RunConfig,
-    run_folder: Path,
+    run_folder: RunFolder,
 ) -> None:
     """Runs ``function(settings)``, which returns True, on every worker of a group that is rebuilt when one is lost.
 
@@ -127,7 +129,7 @@ def train_on(
         train_loop_config=settings,
         scaling_config=ScalingConfig(num_workers=_width(config), use_gpu=cluster.offers_gpus),
         run_config=RayRunConfig(
-            name="ray", storage_path=str(run_folder), failure_config=FailureConfig(max_failures=config.max_failures)
+            name="ray", storage_path=run_folder.place, failure_config=FailureConfig(max_failures=config.max_failures)
         ),
     )
     failure: TrainingFailedError | None = None
@@ -138,12 +140,15 @@ def train_on(
         failure = error
     except SystemExit:  # how Ray leaves after Ctrl-C
         raise KeyboardInterrupt from None
-    if (run_folder / REFUSAL_FILE).exists():
-        raise RunStopped((run_folder / REFUSAL_FILE).read_text(encoding="utf-8"))
+    run_folder.collect()
+    refusal = run_folder.path / REFUSAL_FILE
+    if refusal.exists():
+        raise RunStopped(refusal.read_text(encoding="utf-8"))
     if failure is not None:
-        log = run_folder / "errors.txt"
-        log.write_text("".join(traceback.format_exception(failure)), encoding="utf-8")
-        raise RunStopped(f"{_cause(failure)}; the whole account is in {log}")
+        log = "".join(traceback.format_exception(failure))
+        (run_folder.path / ERRORS_FILE).write_text(log, encoding="utf-8")
+        run_folder.keep(ERRORS_FILE)
+        raise RunStopped(f"{_cause(failure)}; the whole account is in {run_folder.named(ERRORS_FILE)}")
     if not result.return_value:
         raise KeyboardInterrupt
 

@@ -13,6 +13,9 @@ from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from kdltr_core.config import RunConfig
+from kdltr_core.fetch import check_there
+from kdltr_core.uri import is_uri
+from pipelines.mirror import Mirror
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_TO_ANSWER = 120.0
@@ -55,57 +58,78 @@ def wait_for(kind: str, needed: int, minutes: float, progress: Callable[[int, in
     return there
 
 
-def check_nodes(config: RunConfig, run_folder: Path) -> None:
-    """Every machine is asked for the run folder and the data.
+def check_nodes(config: RunConfig, run_folder: str) -> None:
+    """Every machine is asked for the run folder, a path or a URI, and for data and weights.
 
     Raises: ValueError with what is missing where, and the way out.
     """
     token = secrets.token_hex(8)
-    marker = run_folder / f".seen-by-all-{token}"
-    run_folder.mkdir(parents=True, exist_ok=True)
-    marker.write_text(token)
-    paths = [*config.data.train_roots, *config.data.benchmark_roots]
-    paths += [
-        p for p in (config.recognizer.teacher_weights, config.recognizer.student_weights) if p not in ("", "bundled")
-    ]
+    marker = None if is_uri(run_folder) else Path(run_folder) / f".seen-by-all-{token}"
+    if marker:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.write_text(token)
+    recognizer = config.recognizer
+    weights = (recognizer.teacher_weights, recognizer.start_weights, recognizer.student_weights)
+    places = [*config.data.train_roots, *config.data.benchmark_roots, *weights, recognizer.language_weights]
+    places = [place for place in places if place not in ("", "bundled")]
     names = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
     try:
         answers = {
             names[node]: _look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
-                str(marker), token, paths
+                run_folder, marker, token, places
             )
             for node in names
         }
         for address, answer in answers.items():
             try:
-                missing = ray.get(answer, timeout=SECONDS_TO_ANSWER)
+                wrong = ray.get(answer, timeout=SECONDS_TO_ANSWER)
             except ray.exceptions.GetTimeoutError:
                 raise ValueError(
                     f"the machine {address} does not answer within {SECONDS_TO_ANSWER:.0f} s; look at `ray status`"
                 ) from None
-            if missing:
-                raise ValueError(_explain(address, missing, run_folder))
+            if wrong:
+                raise ValueError(f"the machine {address} {wrong}")
     finally:
-        marker.unlink(missing_ok=True)
-
-
-def _explain(address: str, missing: Sequence[str], run_folder: Path) -> str:
-    if missing[0].startswith(str(run_folder)):
-        return (
-            f"the machine {address} does not see the run folder {run_folder}, which all machines must share: give an "
-            "--output-folder on a shared mount, or in an object store such as s3://bucket/runs"
-        )
-    return (
-        f"the machine {address} does not have {', '.join(missing)}: put it there under the same path, on a shared "
-        "mount, or in an object store and give its URI"
-    )
+        if marker:
+            marker.unlink(missing_ok=True)
 
 
 @ray.remote(num_cpus=0, max_retries=0)
-def _look(marker: str, token: str, paths: list[str]) -> list[str]:
-    """What this machine does not have."""
+def _look(run_folder: str, marker: Path | None, token: str, places: list[str]) -> str:
+    return what_is_wrong_here(run_folder, marker, token, places)
+
+
+def what_is_wrong_here(run_folder: str, marker: Path | None, token: str, places: Sequence[str]) -> str:
+    """What this machine lacks, as the end of a sentence that begins with its name; '' if nothing.
+
+    Args:
+        run_folder: a path or a URI.
+        marker: a file with the token that was written into the run folder; None for one in an object store.
+        places: paths and URIs of data and weights.
+    """
+    if marker and not _holds(marker, token):
+        return (
+            f"does not see the run folder {run_folder}, which all machines must share: give an --output-folder on a "
+            "shared mount, or in an object store such as s3://bucket/runs"
+        )
     try:
-        seen = Path(marker).read_text() == token
+        if not marker:
+            Mirror(run_folder, Path()).check_reachable()
+        for uri in filter(is_uri, places):
+            check_there(uri)
+    except (OSError, ValueError) as error:
+        return f"cannot use what is in the object store: {error}"
+    missing = [place for place in places if not is_uri(place) and not Path(place).exists()]
+    if missing:
+        return (
+            f"does not have {', '.join(missing)}: put it there under the same path, on a shared mount, or in an object "
+            "store and give its URI"
+        )
+    return ""
+
+
+def _holds(file: Path, content: str) -> bool:
+    try:
+        return file.read_text() == content
     except OSError:
-        seen = False
-    return ([] if seen else [marker]) + [path for path in paths if "://" not in path and not Path(path).exists()]
+        return False

@@ -14,11 +14,14 @@ from kdltr_core.config import RunConfig
 
 # Where a worker says why it does not go on.
 REFUSAL_FILE = "refused.txt"
+FINISHED_FILE = "finished.json"
+TRACKING_FILE = "tracking.json"
 
 # What a resumed run may change without becoming another run.
 FREE_FIELDS = frozenset(
     {"num_steps", "num_epochs", "workers", "max_failures", "tracking_uri", "experiment", "output_folder", "recipe"}
-    | {"min_workers", "wait_minutes", "checkpoint_minutes", "log_every", "keep_last", "evaluation_batch_size", "data.cache_folder", "data.num_loader_threads"}
+    | {"min_workers", "wait_minutes", "checkpoint_minutes", "log_every", "keep_last", "evaluation_batch_size"}
+    | {"data.cache_folder", "data.num_loader_threads"}
 )
 
 
@@ -32,8 +35,20 @@ class RunFolder:
         if config.name in (".", "..") or not config.name.strip() or {"/", "\\", "\n"} & set(config.name):
             raise ValueError(f"the name {config.name!r} is not a folder name; give --name something like 'first-try'")
         self.config = config
-        self.path = Path(config.output_folder) / config.name
+        self.path = self._open()
         self._refuse_another_config()
+
+    def _open(self) -> Path:
+        return Path(self.config.output_folder) / self.config.name
+
+    @property
+    def place(self) -> str:
+        """What the folder is called, for people and for workers: a path, or the URI of one in an object store."""
+        return str(self.path)
+
+    def named(self, name: str) -> str:
+        """What a file of the folder is called."""
+        return str(self.path / name)
 
     @property
     def has_begun(self) -> bool:
@@ -44,7 +59,7 @@ class RunFolder:
     def is_finished(self) -> bool:
         """Whether this very run, with as many steps, has been trained and read to its end."""
         try:
-            length = json.loads((self.path / "finished.json").read_text())
+            length = json.loads((self.path / FINISHED_FILE).read_text())
         except (OSError, json.JSONDecodeError):
             return False
         return length == self._length() and self.table.exists()
@@ -72,9 +87,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.path / ".lock", timeout=0):
                 if self._changes():
-                    for left_over in (self.journal, self.path / "tracking.json"):
+                    for left_over in (self.journal, self.path / TRACKING_FILE):
                         left_over.unlink(missing_ok=True)
-                for outcome in ("finished.json", REFUSAL_FILE):
+                for outcome in (FINISHED_FILE, REFUSAL_FILE):
                     (self.path / outcome).unlink(missing_ok=True)
                 fresh = self.path / ".config.writing"
                 fresh.write_text(self.config.to_yaml(), encoding="utf-8")
@@ -82,13 +97,22 @@ class RunFolder:
                 yield
         except filelock.Timeout:
             raise ValueError(
-                f"another process is training in {self.path}; wait for it, or give another --name"
+                f"another process is training in {self.place}; wait for it, or give another --name"
             ) from None
         except PermissionError as error:
             raise ValueError(f"{self.path} cannot be written ({error}); give another --output-folder") from error
 
+    def look(self) -> None:
+        """Brings what the workers have recorded under ``path``, now and then; fails in silence."""
+
+    def collect(self) -> None:
+        """Brings all that the workers left for the driver under ``path``."""
+
+    def keep(self, name: str) -> None:
+        """Puts a file that the driver wrote under ``path`` where the run is."""
+
     def mark_finished(self) -> None:
-        (self.path / "finished.json").write_text(json.dumps(self._length()))
+        (self.path / FINISHED_FILE).write_text(json.dumps(self._length()))
 
     def _length(self) -> dict[str, float | int | None]:
         return {"num_steps": self.config.num_steps, "num_epochs": self.config.num_epochs}
@@ -97,7 +121,7 @@ class RunFolder:
         changes = self._changes()
         if changes and self.has_begun:
             raise ValueError(
-                f"the run in {self.path} was begun with {'; '.join(changes)}. Give another --name for a new run, "
+                f"the run in {self.place} was begun with {'; '.join(changes)}. Give another --name for a new run, "
                 "or the same values to go on with this one"
             )
 

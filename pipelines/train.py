@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pipelines.command_line import RunStopped, answer_mistakes, parse_run
+from pipelines.run_folder import TRACKING_FILE
 
 if TYPE_CHECKING:
     from kdltr_core.config import RunConfig
@@ -21,26 +22,28 @@ def main() -> int:
 
     # Not at the top: torch, ray and mlflow take seconds, which --help and a mistyped option need not wait for.
     from pipelines.progress import say
-    from pipelines.run_folder import RunFolder
+    from pipelines.stored_run import open_run
 
-    folder = RunFolder(config)
+    folder = open_run(config)
     if folder.is_finished:
-        say(f"The run {config.name} is finished. Its table is in {folder.table}; another --name begins another run.")
+        table = folder.named("evaluation/table.md")
+        say(f"The run {config.name} is finished. Its table is in {table}; another --name begins another run.")
     from pipelines.checks import check_files
     from pipelines.tracking import Tracker
 
     tracker = Tracker(folder.path, config.tracking_uri, config.experiment, say)
     if folder.is_finished:
         if tracker.owes and tracker.end("FINISHED", folder.artifacts):
+            folder.keep(TRACKING_FILE)
             say(f"MLflow now has all of it: {tracker.where}")
         return 0
     check_files(config)
     with folder.claim():
-        say(f"{'Going on with' if folder.has_begun else 'Beginning'} the run in {folder.path}")
+        say(f"{'Going on with' if folder.has_begun else 'Beginning'} the run in {folder.place}")
         train(config, folder, tracker)
     print(f"\n{folder.table.read_text(encoding='utf-8')}")
     print(
-        f"Run folder: {folder.path} (the {config.recognizer.trained} alone: {config.recognizer.trained}/; "
+        f"Run folder: {folder.place} (the {config.recognizer.trained} alone: {config.recognizer.trained}/; "
         "words with their readings: evaluation/examples.png)"
     )
     if tracker.where:
@@ -60,21 +63,27 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from pipelines.progress import Follower, progress_bar, say
     from pipelines.worker import charset_of, train_worker
 
-    cluster = connect().prepare(config, folder.path, progress_bar("waiting for machines"))
+    cluster = connect().prepare(config, folder.place, progress_bar("waiting for machines"))
     words = open_words(config.data, charset_of(config), progress=progress_bar("preparing words"))
     check_words(config, words)
     for sentence in summary(words):
         say(sentence)
     settings: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
-        "run_folder": str(folder.path),
+        "run_folder": folder.place,
         "run_id": tracker.begin(describe(config, words)),
     }
+    folder.keep(TRACKING_FILE)
+
+    def follow() -> None:
+        folder.look()
+        tracker.send()
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     status: Status = "KILLED"
     try:
-        with Follower(folder.journal, total_steps(config, len(words.train)), tracker.send):
-            train_on(cluster, train_worker, settings, config, folder.path)
+        with Follower(folder.journal, total_steps(config, len(words.train)), follow):
+            train_on(cluster, train_worker, settings, config, folder)
         folder.mark_finished()
         status = "FINISHED"
     except RunStopped:
@@ -83,6 +92,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray put its own in this place
         tracker.end(status, folder.artifacts)
+        folder.keep(TRACKING_FILE)
 
 
 if __name__ == "__main__":

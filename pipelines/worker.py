@@ -6,7 +6,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import ray.train
@@ -24,7 +23,7 @@ from kdltr_core.recognizers import build_student
 from kdltr_core.report import BenchmarkTable
 from kdltr_core.world import World
 from pipelines.journal import Journal
-from pipelines.run_folder import REFUSAL_FILE
+from pipelines.run_place import RunPlace, run_place
 
 SECONDS_BETWEEN_NOTES = 10.0
 
@@ -33,38 +32,39 @@ def train_worker(settings: dict[str, Any]) -> bool:
     """Train, then read the benchmarks; the same on every worker.
 
     Args:
-        settings: "config" (the run's fields), "run_folder" (absolute, the same on all nodes) and "run_id".
+        settings: "config" (the run's fields), "run_folder" (a path, the same on all nodes, or a URI) and "run_id".
 
     Returns: whether this is the end of the run, rather than of a group that came after a refusal.
     """
-    refusal = Path(settings["run_folder"]) / REFUSAL_FILE
+    config = RunConfig.model_validate(settings["config"])
+    place = run_place(settings["run_folder"], config)
     # What is wrong with the input stays wrong when Ray rebuilds the group: the second group leaves at once.
-    if refusal.exists():
+    if place.is_refused:
         return False
     try:
-        _train(settings)
+        _train(config, place, settings["run_id"])
     except (ValueError, TrainingDiverged, NotWritten) as error:
-        refusal.write_text(str(error), encoding="utf-8")
+        place.refuse(str(error))
         raise
     return True
 
 
-def _train(settings: dict[str, Any]) -> None:
-    config = RunConfig.model_validate(settings["config"])
-    run_folder = Path(settings["run_folder"])
+def _train(config: RunConfig, place: RunPlace, run_id: str) -> None:
     # Ray gives every worker one OpenMP thread; the cores of this machine are there to be shared out.
     here = ray.train.get_context().get_local_world_size()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
     if torch.cuda.is_available():
         torch.cuda.set_device(ray.train.torch.get_device())
     world = World.current()
-    journal = Journal(run_folder / "metrics.jsonl") if world.is_main else None
+    journal = place.open_journal() if world.is_main else None
     if journal is not None:
         _hand_on_warnings(journal)
+    place.begin(world)
 
     def record(step: int, metrics: Mapping[str, float]) -> None:
         assert journal is not None
         journal.record(step, metrics)
+        place.recorded()
 
     if journal is not None and world.size < config.workers:
         journal.note(
@@ -75,14 +75,17 @@ def _train(settings: dict[str, Any]) -> None:
     result = fit(
         config,
         words,
-        run_folder=run_folder,
+        run_folder=place.path,
         record=record,
         world=world,
-        run_id=settings["run_id"],
+        run_id=run_id,
         on_checkpoint=lambda step, values: ray.train.report({"step": step, **values}),
+        on_written=place.written,
         save_now=lambda: ray.train.get_preemption_info() is not None,
     )
-    readers = open_readers([run_folder], world.device, note=journal.note if journal else lambda _: None)
+    place.trained(world)
+    note = journal.note if journal else lambda _: None
+    readers = open_readers([place.path], world.device, note=note, cache_folder=config.data.cache_folder)
     table = read_benchmarks(
         readers,
         words.benchmarks,
@@ -92,10 +95,10 @@ def _train(settings: dict[str, Any]) -> None:
     )
     if journal is not None:
         journal.record(result.step, table_metrics(table, config.recognizer.trained))
-        write_evaluation(run_folder / "evaluation", table, words.benchmarks)
-        draw_curves(
-            run_folder / "evaluation" / "curves.png", run_folder / "metrics.jsonl", config.recognizer.trained_column
-        )
+        evaluation = place.path / "evaluation"
+        write_evaluation(evaluation, table, words.benchmarks)
+        draw_curves(evaluation / "curves.png", place.path / "metrics.jsonl", config.recognizer.trained_column)
+    place.finished(world)
 
 
 def table_metrics(table: BenchmarkTable, trained: Trained = "student") -> dict[str, float]:
@@ -129,11 +132,11 @@ def _now_and_then(say: Callable[[str], None]) -> Callable[[int, int], None]:
 
 
 def _hand_on_warnings(journal: Journal) -> None:
-    """The core's warnings, for instance of a full disk, reach the person who waits at the driver."""
+    """Warnings, for instance of a full disk or of an object store, reach the person who waits at the driver."""
     show = warnings.showwarning
 
     def note(message: Warning | str, category: type[Warning], filename: str, *place: Any, **more: Any) -> None:
-        if "kdltr_core" in filename:
+        if "kdltr_core" in filename or "run_place" in filename:
             journal.note(f"warning: {message}")
         show(message, category, filename, *place, **more)
 

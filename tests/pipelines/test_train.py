@@ -26,6 +26,7 @@ from pipelines.cluster import Cluster
 from pipelines.journal import read_records
 from pipelines.progress import headline
 from pipelines.run_folder import REFUSAL_FILE
+from pipelines.run_place import RunPlace
 from pipelines.worker import charset_of, train_worker
 
 TRAIN = Path(pipelines.__path__[0]) / "train.py"
@@ -81,8 +82,8 @@ def test_what_a_worker_refuses_is_left_for_the_driver_and_not_tried_again(
 ) -> None:
     tries = []
 
-    def refuse(settings: dict[str, object]) -> None:
-        tries.append(settings)
+    def refuse(config: RunConfig, place: RunPlace, run_id: str) -> None:
+        tries.append(run_id)
         raise ValueError("the teacher does not fit")
 
     monkeypatch.setattr(worker, "_train", refuse)
