@@ -28,10 +28,10 @@ class DataConfig(_Section):
     """Where the words come from and how they are prepared."""
 
     train_roots: tuple[str, ...] = Field(
-        (), description="LMDB folders, or folders of LMDB folders; none: words are rendered"
+        (), description="LMDB folders, folders of them, or URIs such as s3://bucket/IC13; none: words are rendered"
     )
     benchmark_roots: tuple[str, ...] = Field(
-        (), description="LMDB folders the finished student is read on, one set each"
+        (), description="LMDB folders, or their URIs, that the finished student is read on, one set each"
     )
     validation_share: float = Field(
         0.05, gt=0, lt=0.5, description="share of train held out, by a hash of the image, to choose the best checkpoint"
@@ -44,7 +44,7 @@ class DataConfig(_Section):
     )
     max_label_length: int = Field(25, ge=1, le=25, description="samples with longer labels are dropped and reported")
     max_dropped_share: float = Field(0.02, ge=0, le=1, description="dropping a larger share of a set is an error")
-    cache_folder: str = Field("~/.cache/kdltr", description="where packs and rendered words are kept")
+    cache_folder: str = Field("~/.cache/kdltr", description="where packs, rendered words and what is fetched are kept")
     num_rendered_train: int = Field(6000, ge=64, description="pairs rendered for training where no train root is given")
     num_rendered_beside_roots: int = Field(
         0, ge=0, description="pairs rendered and joined to the train roots; none of them is held out"
@@ -76,7 +76,8 @@ class RecognizerConfig(_Section):
         "", description="family and size of the teacher; empty: the student's own"
     )
     teacher_weights: str = Field(
-        "bundled", description="checkpoint file of the teacher; 'bundled': the PARSeq-tiny that comes with the package"
+        "bundled",
+        description="checkpoint of the teacher, a file or URI; 'bundled': the PARSeq-tiny that comes with the package",
     )
     student_start: Literal["teacher", "random_patch", "random"] = Field(
         "teacher",
@@ -193,7 +194,9 @@ class RunConfig(_Section):
         "", description="of the run and its folder; empty: the recipe's. The same name again resumes the run"
     )
     recipe: str = Field("", description="the recipe this config came from")
-    output_folder: str = Field("runs", description="run folders are made here")
+    output_folder: str = Field(
+        "runs", description="run folders are made here; a path, or a URI such as s3://bucket/runs"
+    )
     seed: int = Field(0, ge=0, description="order, permutations, dropout and degradation follow from it")
     workers: int = Field(1, ge=1, description="data-parallel workers (Ray Train), and shares of every batch")
     min_workers: int = Field(
