@@ -144,7 +144,7 @@ class Tracker:
             return True
         done = self._attempt(lambda: self._close_run(status, artifacts, tags or {}))
         if not done:
-            self._say(f"MLflow lacks a part of this run; it is kept in {self._folder} and the same command sends it")
+            self._say("MLflow lacks a part of this run; it is kept in the run's folder and the same command sends it")
         return bool(done)
 
     def _attempt(self, action: Callable[[], T]) -> T | None:
