@@ -40,6 +40,11 @@ def test_whole_numbers_stay_whole_and_come_once() -> None:
     assert grid_points(Space("s", {"n": tune.randint(1, 4)}), 100) == [{"n": 1}, {"n": 2}, {"n": 3}]
 
 
+def test_the_last_value_is_the_very_end_of_its_range() -> None:
+    assert 0.3 * (0.9 / 0.3) != 0.9
+    assert grid_points(Space("s", {"x": tune.loguniform(0.3, 0.9)}), 2) == [{"x": 0.3}, {"x": 0.9}]
+
+
 def test_choices_alone_make_a_grid() -> None:
     assert grid_points(Space("s", {"c": tune.choice(["x", "y"])}), 7) == [{"c": "x"}, {"c": "y"}]
 

@@ -52,7 +52,7 @@ def end(search: LedgerSearch, trial_id: str, folder: Path, accuracy: float, perc
 
 
 def run(search: LedgerSearch, num: int, prefix: str) -> list[dict[str, Any]]:
-    """So many trials, and the points of all so far; the nearer soft_logits is to 60, the better."""
+    """So many trials, and the points of all so far; the nearer soft_logits is to 120, the better."""
     for place in range(num):
         folder = begin(search, f"{prefix}{place}")
         end(search, f"{prefix}{place}", folder, accuracy(search.ledger.entries[int(folder.name)].params))
@@ -60,7 +60,7 @@ def run(search: LedgerSearch, num: int, prefix: str) -> list[dict[str, Any]]:
 
 
 def accuracy(point: Mapping[str, Any]) -> float:
-    return 80 - 30 * math.log10(point[SOFT] / 60) ** 2
+    return 80 - 30 * math.log10(point[SOFT] / 120) ** 2
 
 
 def mean_accuracy(points: Sequence[Mapping[str, Any]]) -> float:
