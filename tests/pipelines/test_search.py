@@ -63,8 +63,9 @@ def accuracy(point: Mapping[str, Any]) -> float:
     return 80 - 30 * math.log10(point[SOFT] / 120) ** 2
 
 
-def mean_accuracy(points: Sequence[Mapping[str, Any]]) -> float:
-    return sum(accuracy(point) for point in points) / len(points)
+def missed(points: Sequence[Mapping[str, Any]]) -> float:
+    """By how much they are below the best there is, on the average."""
+    return sum(80 - accuracy(point) for point in points) / len(points)
 
 
 def test_the_published_point_is_tried_first_then_the_space_s_own_then_optuna_s(tmp_path: Path) -> None:
@@ -84,9 +85,10 @@ def test_every_trial_has_the_whole_config_that_it_trains(tmp_path: Path) -> None
 
 
 def test_the_search_learns_where_the_good_points_are(tmp_path: Path) -> None:
-    """Of 30 points the last ten are much nearer to the best than random ones."""
+    """Of 30 points the last ten miss the best accuracy by less than half of what the published one misses it by."""
     points = {search: run(searcher(tmp_path / search, search, num_trials=30), 30, "a") for search in ("tpe", "random")}
-    assert 80 - mean_accuracy(points["tpe"][20:]) < 0.5 * (80 - mean_accuracy(points["random"][20:]))
+    assert missed(points["tpe"][20:]) < 0.5 * missed([OWN])
+    assert missed(points["random"][20:]) > missed([OWN])
 
 
 @pytest.mark.parametrize("search", ["tpe", "random"])
@@ -110,7 +112,8 @@ def test_the_next_driver_s_search_knows_what_was_read_before(tmp_path: Path) -> 
     run(searcher(tmp_path / "told", num_trials=30), 20, "a")
     told = run(searcher(tmp_path / "told", num_trials=30), 10, "b")[20:]
     new = run(searcher(tmp_path / "new", num_trials=30), 10, "a")
-    assert 80 - mean_accuracy(told) < 0.5 * (80 - mean_accuracy(new))
+    assert missed(told) < 0.5 * missed([OWN])
+    assert missed(new) > missed([OWN])
 
 
 def test_a_published_point_outside_the_space_is_tried_all_the_same(tmp_path: Path) -> None:
