@@ -25,14 +25,15 @@ ABOUT = "Try points of a search space, each as a training run that the validatio
 def main() -> int:
     options, config = parse_sweep(sys.argv[1:], "tune.py", ABOUT)
 
-    # Not at the top: torch, ray and mlflow take seconds, which --help and a mistyped option need not wait for.
+    # Not at the top: ray, torch and mlflow take seconds, which --help and a mistyped option need not wait for.
+    from tune_spaces.space import load_space
+
+    space = load_space(options.space)
     from pipelines.checks import check_files
     from pipelines.progress import say
     from pipelines.sweep_folder import SweepFolder
     from pipelines.sweep_tracking import SweepTracker
-    from tune_spaces.space import load_space
 
-    space = load_space(options.space)
     folder = SweepFolder(config, options, space)
     tracker = SweepTracker(folder.path, config, say)
     if folder.is_finished and not tracker.parent.owes:
