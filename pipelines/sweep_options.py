@@ -71,7 +71,7 @@ def parse_sweep(arguments: Sequence[str], script: str, about: str) -> tuple[Swee
     except ValidationError as error:
         raise ValueError("; ".join(_explain(e) for e in error.errors())) from None
     config = parse_run(others, script, about + _listing())
-    if options.space not in SPACES:
+    if options.space not in SPACES and Path(options.space).suffix:
         options = options.model_copy(update={"space": os.path.abspath(os.path.expanduser(options.space))})
     if not any(word == "--name" or word.startswith("--name=") for word in others):
         config = config.override({"name": f"{config.name}-{Path(options.space).stem}"})

@@ -107,3 +107,4 @@ def test_a_mistake_ends_the_command_with_one_sentence_and_code_2(words: list[str
     assert (answer.returncode, answer.stdout) == (2, "")
     assert answer.stderr.startswith("error: ")
     assert len(answer.stderr.strip().splitlines()) == 1
+    assert f"{words[1]!r}" in answer.stderr
