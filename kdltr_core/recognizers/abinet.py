@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import torch
@@ -189,15 +190,66 @@ def predicted_lengths(logits: Tensor, end_id: int = 0) -> Tensor:
     return (before_end.sum(dim=-1) + 1).clamp(2, logits.shape[1])
 
 
-class Abinet(FinishedLesson):
-    """Vision, language and alignment.
+class VisionAndLanguage(FinishedLesson):
+    """A vision part whose reading a language part corrects, once or several times over.
 
     Args:
         image_size, size, charset, max_label_length: as for ``AbinetVision``.
-        num_iterations: how often the reading is corrected; the official test mode does it 3 times.
+        num_iterations: how often the reading is corrected.
     """
 
     teacher_only = tuple(f"vision.{key}" for key in AbinetVision.teacher_only)
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        size: AbinetSize,
+        charset: Charset,
+        max_label_length: int,
+        num_iterations: int,
+    ) -> None:
+        super().__init__()
+        self.vision = AbinetVision(image_size, size, charset, max_label_length)
+        self.language = LanguageModel(size, charset.num_classes, max_label_length + 1)
+        self.num_iterations = num_iterations
+        self.image_size, self.size, self.charset = image_size, size, charset
+        self.fixed_num_steps = self.vision.fixed_num_steps
+        self.semantic_width, self.visual_shape = self.vision.semantic_width, self.vision.visual_shape
+
+    def join(self, sight: Sight, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
+        """Logits (N, T, classes) of the classifiers behind both parts, by name; the last is "fused", which reads.
+
+        Args:
+            language: (N, T, D), the language part's features.
+            expected: (N, T, classes), its logits.
+        """
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> RecognizerOutput:
+        sight = self.vision.see(images)
+        fused = self._correct(sight)["fused"]
+        return RecognizerOutput(fused[-1], sight.middle, sight.feature, sight.attention)
+
+    def forward_training(self, images: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
+        sight = self.vision.see(images)
+        heads = {"vision": sight.logits[None], **self._correct(sight)}
+        return RecognizerOutput(heads["fused"][-1:], sight.middle, sight.feature[None], sight.attention, heads)
+
+    def _correct(self, sight: Sight) -> dict[str, Tensor]:
+        """Logits of every classifier behind the vision part, each (iterations, N, T, classes)."""
+        heads: dict[str, list[Tensor]] = defaultdict(list)
+        logits = sight.logits
+        for _ in range(self.num_iterations):
+            feature, expected = self.language(logits.softmax(dim=-1), predicted_lengths(logits))
+            joined = self.join(sight, feature, expected)
+            for name, values in {"language": expected, **joined}.items():
+                heads[name].append(values)
+            logits = joined["fused"]
+        return {name: torch.stack(values) for name, values in heads.items()}
+
+
+class Abinet(VisionAndLanguage):
+    """Vision, language and alignment; the official test mode corrects 3 times. Arguments as ``VisionAndLanguage``."""
 
     def __init__(
         self,
@@ -207,33 +259,9 @@ class Abinet(FinishedLesson):
         max_label_length: int = 25,
         num_iterations: int = 1,
     ) -> None:
-        super().__init__()
         size = size or AbinetSize()
-        self.vision = AbinetVision(image_size, size, charset, max_label_length)
-        self.language = LanguageModel(size, charset.num_classes, max_label_length + 1)
+        super().__init__(image_size, size, charset, max_label_length, num_iterations)
         self.alignment = Alignment(size.dim, charset.num_classes)
-        self.num_iterations = num_iterations
-        self.image_size, self.size, self.charset = image_size, size, charset
-        self.fixed_num_steps = self.vision.fixed_num_steps
-        self.semantic_width, self.visual_shape = self.vision.semantic_width, self.vision.visual_shape
 
-    def forward(self, images: Tensor) -> RecognizerOutput:
-        sight = self.vision.see(images)
-        fused, _ = self._correct(sight)
-        return RecognizerOutput(fused[-1], sight.middle, sight.feature, sight.attention)
-
-    def forward_training(self, images: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
-        sight = self.vision.see(images)
-        fused, language = self._correct(sight)
-        heads = {"vision": sight.logits[None], "language": language, "fused": fused}
-        return RecognizerOutput(fused[-1:], sight.middle, sight.feature[None], sight.attention, heads)
-
-    def _correct(self, sight: Sight) -> tuple[Tensor, Tensor]:
-        """Fused and language logits of every iteration, each (iterations, N, T, classes)."""
-        logits, fused, language = sight.logits, [], []
-        for _ in range(self.num_iterations):
-            feature, expected = self.language(logits.softmax(dim=-1), predicted_lengths(logits))
-            logits = self.alignment(feature, sight.feature)
-            fused.append(logits)
-            language.append(expected)
-        return torch.stack(fused), torch.stack(language)
+    def join(self, sight: Sight, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
+        return {"fused": self.alignment(language, sight.feature)}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import torch
 from torch import Tensor, nn
 
@@ -11,13 +9,10 @@ from kdltr_core.charset import Charset, Charset36
 from kdltr_core.recognizers.abinet import (
     MAP_SIZE,
     AbinetSize,
-    AbinetVision,
-    LanguageModel,
     Sight,
+    VisionAndLanguage,
     predicted_lengths,
 )
-from kdltr_core.recognizers.finished_lesson import FinishedLesson
-from kdltr_core.recognizers.output import RecognizerOutput
 from kdltr_core.recognizers.position_attention import PositionAttention
 from kdltr_core.recognizers.postnorm import Encoder, SinusoidalPositions
 
@@ -82,15 +77,8 @@ def masked_positions(attention: Tensor, lengths: Tensor) -> Tensor:
     return torch.zeros_like(attention[:, 0], dtype=torch.bool).scatter(1, looked, hidden)
 
 
-class Matrn(FinishedLesson):
-    """Vision and language as in ABINet, then the multi-modal enhancement, several times over.
-
-    Args:
-        image_size, size, charset, max_label_length: as for ``AbinetVision``.
-        num_iterations: how often the reading is corrected.
-    """
-
-    teacher_only = tuple(f"vision.{key}" for key in AbinetVision.teacher_only)
+class Matrn(VisionAndLanguage):
+    """Vision and language as in ABINet, each enhanced by the other. Arguments as ``VisionAndLanguage``."""
 
     def __init__(
         self,
@@ -100,37 +88,10 @@ class Matrn(FinishedLesson):
         max_label_length: int = 25,
         num_iterations: int = 3,
     ) -> None:
-        super().__init__()
         size = size or AbinetSize()
-        self.vision = AbinetVision(image_size, size, charset, max_label_length)
-        self.language = LanguageModel(size, charset.num_classes, max_label_length + 1)
+        super().__init__(image_size, size, charset, max_label_length, num_iterations)
         self.semantic_visual = SemanticVisual(size, charset.num_classes, max_label_length + 1)
-        self.num_iterations = num_iterations
-        self.image_size, self.size, self.charset = image_size, size, charset
-        self.fixed_num_steps = self.vision.fixed_num_steps
-        self.semantic_width, self.visual_shape = self.vision.semantic_width, self.vision.visual_shape
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, images: Tensor) -> RecognizerOutput:
-        sight = self.vision.see(images)
-        fused = self._correct(sight)["fused"]
-        return RecognizerOutput(fused[-1], sight.middle, sight.feature, sight.attention)
-
-    def forward_training(self, images: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
-        sight = self.vision.see(images)
-        heads = {"vision": sight.logits[None], **self._correct(sight)}
-        return RecognizerOutput(heads["fused"][-1:], sight.middle, sight.feature[None], sight.attention, heads)
-
-    def _correct(self, sight: Sight) -> dict[str, Tensor]:
-        """Logits of the language, visual, semantic and fused heads, each (iterations, N, T, classes)."""
-        heads: dict[str, list[Tensor]] = defaultdict(list)
-        logits = sight.logits
-        for _ in range(self.num_iterations):
-            feature, expected = self.language(logits.softmax(dim=-1), predicted_lengths(logits))
-            enhanced = self.semantic_visual(
-                feature, sight.tokens, sight.attention.detach(), predicted_lengths(expected)
-            )
-            for name, values in {"language": expected, **enhanced}.items():
-                heads[name].append(values)
-            logits = enhanced["fused"]
-        return {name: torch.stack(values) for name, values in heads.items()}
+    def join(self, sight: Sight, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
+        return self.semantic_visual(language, sight.tokens, sight.attention.detach(), predicted_lengths(expected))
