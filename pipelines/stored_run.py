@@ -49,7 +49,6 @@ class StoredRun(RunFolder):
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        self._mirror.check_reachable()
         with self._mirror.claim():
             self._mirror.remove(*((JOURNAL, TRACKING_FILE) if self._changes() else ()), FINISHED_FILE, REFUSAL_FILE)
             with super().claim():

@@ -18,6 +18,7 @@ from kdltr_core.build import teacher_file
 from kdltr_core.config import RunConfig
 from kdltr_core.data.render import render_pairs
 from kdltr_core.object_store import CHUNK_BYTES
+from pipelines.checks import check_files
 from pipelines.run_folder import RunFolder
 from pipelines.stored_run import StoredRun, open_run
 from tests.object_store import Bucket
@@ -113,6 +114,26 @@ def test_what_the_driver_keeps_is_there_and_what_cannot_be_kept_is_a_warning(buc
     (lost.path / "errors.txt").touch()
     with pytest.warns(UserWarning, match=r"there is no bucket .*; errors\.txt is not kept"):
         lost.keep("errors.txt")
+
+
+@pytest.mark.parametrize(
+    "option", ["data.train_roots", "data.benchmark_roots", "recognizer.teacher_weights", "recognizer.student_weights"]
+)
+def test_what_is_not_in_the_store_is_found_out_before_anything_is_prepared(
+    bucket: Bucket, tmp_path: Path, option: str
+) -> None:
+    bucket.put("sets/data.mdb", b"")
+    bucket.put("teacher.safetensors", b"")
+    there = {
+        "data.train_roots": (f"{bucket.uri}/sets",),
+        "recognizer.teacher_weights": f"{bucket.uri}/teacher.safetensors",
+        "data.cache_folder": str(tmp_path),
+    }
+    check_files(config(bucket, **there))
+    nowhere = f"{bucket.uri}/nowhere"
+    with pytest.raises(ValueError, match=f"there is nothing at {nowhere}"):
+        check_files(config(bucket, **there | {option: (nowhere,) if option.endswith("roots") else nowhere}))
+    assert bucket.num_reads("sets/data.mdb") == 0
 
 
 def test_a_run_that_is_all_in_a_bucket_outlives_its_driver_and_the_copies_on_disk(
