@@ -40,7 +40,7 @@ class ScalingOptions:
     share: int = 16
     """pairs of every worker"""
     workers: tuple[int, ...] = (1, 2)
-    """numbers of workers measured here, on the CPU's cores, over gloo"""
+    """numbers of workers measured here, over gloo; each has as many cores as there are for the largest number"""
     repeats: int = 5
     """timed steps after one to warm up; the median counts"""
     step_seconds: float = 0.0
@@ -86,7 +86,7 @@ def main() -> int:
 
 
 def _measure(rank: int, num_workers: int, options: ScalingOptions, scratch: str) -> None:
-    torch.set_num_threads(max(1, torch.get_num_threads() // num_workers))
+    torch.set_num_threads(max(1, torch.get_num_threads() // max(options.workers)))
     dist.init_process_group("gloo", init_method=f"file://{scratch}/rendezvous", rank=rank, world_size=num_workers)
     world, config = World(rank, num_workers), ObjectiveConfig()
     teacher = build_teacher(options.recognizer).eval().requires_grad_(False)
