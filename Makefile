@@ -6,11 +6,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo test cluster-test check ui clean
+.PHONY: help demo test test-long cluster-test check ui clean
 
 help:
 	@echo "make demo          install, distil PARSeq-tiny on rendered words, show the table (a few minutes)"
-	@echo "make test          install with development tools, run the whole test suite"
+	@echo "make test          install with development tools, run the test suite"
+	@echo "make test-long     whole commands over minutes: sweeps, runs in an object store, every family"
 	@echo "make cluster-test  a run on two hosts made of namespaces, from ray up to ray down (Linux, root)"
 	@echo "make check         ruff and mypy"
 	@echo "make ui            browse the recorded runs (MLflow)"
@@ -21,6 +22,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+test-long: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m long
 
 # What is missing is installed where this is Debian and root. Its sshd is not used, but Debian starts it.
 cluster-test: $(VENV)/.installed-dev

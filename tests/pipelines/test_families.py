@@ -85,6 +85,7 @@ def tracked(folder: Path, name: str) -> tuple[MlflowClient, Run]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_is_trained_read_and_tracked_as_parseqs_are(
     recipe: Callable[[], object], folder: Path, monkeypatch: pytest.MonkeyPatch

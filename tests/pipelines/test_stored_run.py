@@ -136,6 +136,7 @@ def test_what_is_not_in_the_store_is_found_out_before_anything_is_prepared(
     assert bucket.num_reads("sets/data.mdb") == 0
 
 
+@pytest.mark.long
 def test_a_run_that_is_all_in_a_bucket_outlives_its_driver_and_the_copies_on_disk(
     bucket: Bucket, tmp_path: Path
 ) -> None:

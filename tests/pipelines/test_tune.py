@@ -37,6 +37,7 @@ POINTS = [
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_that_is_interrupted_goes_on_to_its_report_and_every_trial_is_told_as_it_ended(tmp_path: Path) -> None:
     """Ctrl-C in the first trial ends with a report; the same command finishes it and the others, and none twice."""
     sweep = tmp_path / "runs" / "demo-space"
