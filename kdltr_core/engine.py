@@ -114,6 +114,7 @@ def fit(
     record: Record,
     world: World | None = None,
     run_id: str = "",
+    on_start: Callable[[int], None] | None = None,
     on_checkpoint: Callable[[int, Mapping[str, float]], None] | None = None,
     on_written: Callable[[Path], None] | None = None,
     save_now: Callable[[], bool] | None = None,
@@ -130,6 +131,7 @@ def fit(
         record: called on the first worker with a step and named values.
         world: this worker.
         run_id: of the tracking run, kept in the checkpoints.
+        on_start: called on every worker with the step that training begins at or goes on from.
         on_checkpoint: called on every worker after each validation, with the step and its values.
         on_written: called on the first worker with the folder of every checkpoint and student it wrote.
         save_now: asked on every worker, at the same steps, every few seconds: whether this machine is about to go and
@@ -140,7 +142,10 @@ def fit(
     """
     world = world or World()
     hooks = (on_checkpoint, on_written or (lambda folder: None), save_now)
-    return _Run(config, words, run_folder, record, world, run_id, *hooks).to_the_end()
+    run = _Run(config, words, run_folder, record, world, run_id, *hooks)
+    if on_start:
+        on_start(run.step)
+    return run.to_the_end()
 
 
 class _Run:

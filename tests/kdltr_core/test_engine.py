@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,16 @@ def test_an_interrupted_run_ends_with_bitwise_the_same_state(cut_at: int, roots:
         assert same, place
     for step, values in resumed_records.values.items():
         assert values.get("train/loss") == whole_records.values[step].get("train/loss"), step
+
+
+def test_the_step_that_training_goes_on_from_is_told(roots: Path, tmp_path: Path) -> None:
+    told: list[int] = []
+    config = config_of(roots)
+    words = open_words(config.data, Charset94)
+    for cut_at in (3, None):
+        with suppress(Interrupted):
+            fit(config, words, run_folder=tmp_path, record=Records(cut_at), on_start=told.append)
+    assert told == [0, 2]
 
 
 def test_another_seed_ends_elsewhere(roots: Path, tmp_path: Path) -> None:
