@@ -18,11 +18,15 @@ from ray.train.torch import TorchTrainer
 from kdltr_core.config import RunConfig
 from pipelines import nodes
 from pipelines.command_line import RunStopped
+from pipelines.progress import say
 from pipelines.run_folder import REFUSAL_FILE, RunFolder
+from pipelines.watch import failure_sentence, watched
 
 # Only small things pass through Ray's object store: batches are read from memory-mapped packs by the workers.
 OBJECT_STORE_BYTES = 128 * 2**20
 ERRORS_FILE = "errors.txt"
+# Every widening costs the steps since the last checkpoint, and the start of a group.
+SECONDS_BETWEEN_WIDENINGS = 60.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class Cluster:
         """
         cluster, fewest = self, config.min_workers or config.workers
         if not self.is_own and self.room < config.workers and config.wait_minutes:
+            there = f"{self.room} of {config.workers} {self.kind}s are there"
+            say(f"{there}; waiting up to {config.wait_minutes:g} minutes for the others")
             nodes.wait_for(self.kind, config.workers, config.wait_minutes, progress)
             cluster = _measure(is_own=False)
         cluster.check(fewest)
@@ -83,6 +89,8 @@ def connect() -> Cluster:
     for name, value in {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+        # Ray counts a lost machine for up to 20 s more, and so may try in vain to start a worker there for so long.
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     }.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
@@ -98,7 +106,8 @@ def connect() -> Cluster:
             is_own = False
         except ConnectionError as error:
             raise ValueError(
-                f"no Ray cluster answers at RAY_ADDRESS {os.environ.get('RAY_ADDRESS')} ({error})"
+                f"no Ray cluster answers at RAY_ADDRESS {os.environ.get('RAY_ADDRESS')} ({error}); where it has a "
+                "token, RAY_AUTH_MODE=token has to be set and ~/.ray/auth_token be the cluster's"
             ) from error
     token = Path.home() / ".ray" / "auth_token"
     if token.is_file() and token.stat().st_uid == os.getuid() and token.stat().st_mode & 0o077:
@@ -124,18 +133,25 @@ def train_on(
     Raises: RunStopped with what a worker wrote into refused.txt in the run's folder, or if the group was lost more
         than ``config.max_failures`` times; KeyboardInterrupt.
     """
-    trainer = TorchTrainer(
-        function,
-        train_loop_config=settings,
-        scaling_config=ScalingConfig(num_workers=_width(config), use_gpu=cluster.offers_gpus),
-        run_config=RayRunConfig(
-            name="ray", storage_path=run_folder.place, failure_config=FailureConfig(max_failures=config.max_failures)
-        ),
-    )
     failure: TrainingFailedError | None = None
     result: Any = None
     try:
-        result = trainer.fit()
+        with watched(cluster.kind, config.min_workers or config.workers, config.workers, say) as callback:
+            result = TorchTrainer(
+                function,
+                train_loop_config=settings,
+                scaling_config=ScalingConfig(
+                    num_workers=_width(config),
+                    use_gpu=cluster.offers_gpus,
+                    elastic_resize_monitor_interval_s=SECONDS_BETWEEN_WIDENINGS,  # type: ignore[call-arg]
+                ),
+                run_config=RayRunConfig(
+                    name="ray",
+                    storage_path=run_folder.place,
+                    failure_config=FailureConfig(max_failures=config.max_failures),
+                    callbacks=[callback],  # type: ignore[list-item]
+                ),
+            ).fit()
     except TrainingFailedError as error:
         failure = error
     except SystemExit:  # how Ray leaves after Ctrl-C
@@ -163,6 +179,4 @@ def _cause(error: TrainingFailedError) -> str:
     """One line for a person: which worker, and what it said last."""
     if not isinstance(error, WorkerGroupError) or not error.worker_failures:
         return str(error).strip().splitlines()[-1]
-    rank, failure = next(iter(sorted(error.worker_failures.items())))
-    cause = getattr(failure, "cause", None) or failure
-    return f"worker {rank} failed with {type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
+    return failure_sentence(error.worker_failures)

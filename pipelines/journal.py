@@ -21,6 +21,10 @@ class Record:
     note: str = ""
 
 
+class AnotherWriter(RuntimeError):
+    """Someone else has written since: this process was taken for dead and has a successor."""
+
+
 class Journal:
     """Appends to the journal of a run; one writer at a time (rank 0).
 
@@ -36,10 +40,12 @@ class Journal:
         self._waiting = b""
         records, self._size = read_records(path)
         for record in records:
+            self._step = max(self._step, record.step)
             self._last.update(dict.fromkeys(record.metrics, record.step))
         self._cut_to_whole_lines()
 
     def record(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Raises: AnotherWriter."""
         self._step = step
         fresh = {name: float(value) for name, value in metrics.items() if step > self._last.get(name, -1)}
         if fresh:
@@ -53,6 +59,8 @@ class Journal:
         self._waiting += json.dumps(line).encode() + b"\n"
         try:
             with self._path.open("ab") as file:
+                if file.tell() != self._size:
+                    raise AnotherWriter(f"another process writes {self._path}; this one leaves it alone")
                 file.write(self._waiting)
         except OSError:
             self._cut_to_whole_lines()

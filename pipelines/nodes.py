@@ -72,20 +72,25 @@ def check_nodes(config: RunConfig, run_folder: str) -> None:
     weights = (recognizer.teacher_weights, recognizer.start_weights, recognizer.student_weights)
     places = [*config.data.train_roots, *config.data.benchmark_roots, *weights, recognizer.language_weights]
     places = [place for place in places if place not in ("", "bundled")]
-    names = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+    addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
     try:
-        answers = {
-            names[node]: _look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
+        answers = [
+            _look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
                 run_folder, marker, token, places
             )
-            for node in names
-        }
-        for address, answer in answers.items():
+            for node in addresses
+        ]
+        for address, answer in zip(addresses.values(), answers, strict=True):
             try:
                 wrong = ray.get(answer, timeout=SECONDS_TO_ANSWER)
             except ray.exceptions.GetTimeoutError:
                 raise ValueError(
                     f"the machine {address} does not answer within {SECONDS_TO_ANSWER:.0f} s; look at `ray status`"
+                ) from None
+            except ray.exceptions.RayError as error:
+                raise ValueError(
+                    f"the machine {address} was lost while it was asked for the run's files "
+                    f"({str(error).strip().splitlines()[0]}); start again when `ray status` shows it, or without it"
                 ) from None
             if wrong:
                 raise ValueError(f"the machine {address} {wrong}")

@@ -66,11 +66,19 @@ def _train(config: RunConfig, place: RunPlace, run_id: str) -> None:
         journal.record(step, metrics)
         place.recorded()
 
-    if journal is not None and world.size < config.workers:
-        journal.note(
-            f"training on {world.size} of {config.workers} workers: each computes up to "
-            f"{-(-config.workers // world.size)} shares of every batch, the result is the same"
-        )
+    def tell_start(step: int) -> None:
+        if journal is not None and (sentence := start_sentence(step, world.size, config.workers)):
+            journal.note(sentence)
+
+    notice = False
+
+    def is_going() -> bool:
+        nonlocal notice
+        earlier, notice = notice, ray.train.get_preemption_info() is not None
+        if journal is not None and notice and not earlier:
+            journal.note("a machine of this run is about to be taken away; a checkpoint is written every few seconds")
+        return notice
+
     words = open_words(config.data, charset_of(config))
     result = fit(
         config,
@@ -79,9 +87,10 @@ def _train(config: RunConfig, place: RunPlace, run_id: str) -> None:
         record=record,
         world=world,
         run_id=run_id,
+        on_start=tell_start,
         on_checkpoint=lambda step, values: ray.train.report({"step": step, **values}),
         on_written=place.written,
-        save_now=lambda: ray.train.get_preemption_info() is not None,
+        save_now=is_going,
     )
     place.trained(world)
     note = journal.note if journal else lambda _: None
@@ -99,6 +108,16 @@ def _train(config: RunConfig, place: RunPlace, run_id: str) -> None:
         write_evaluation(evaluation, table, words.benchmarks)
         draw_curves(evaluation / "curves.png", place.path / "metrics.jsonl", config.recognizer.trained_column)
     place.finished(world)
+
+
+def start_sentence(step: int, size: int, workers: int) -> str:
+    """What a person is told when a group of workers begins; '' where all is as it was asked for."""
+    if size < workers:
+        return (
+            f"{f'going on from step {step}' if step else 'beginning'} on {size} of {workers} workers: each computes up "
+            f"to {-(-workers // size)} shares of every batch, the result is the same"
+        )
+    return f"going on from step {step}" if step else ""
 
 
 def table_metrics(table: BenchmarkTable, trained: Trained = "student") -> dict[str, float]:

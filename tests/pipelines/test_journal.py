@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.journal import Journal, Record, read_records
+from pipelines.journal import AnotherWriter, Journal, Record, read_records
 
 
 def points(path: Path, name: str) -> list[tuple[int, float]]:
@@ -77,3 +77,22 @@ def test_a_note_is_no_point_on_a_curve(tmp_path: Path) -> None:
     journal.note("reading the benchmarks")
     last = read_records(path)[0][-1]
     assert last == Record(4, last.time, {}, "reading the benchmarks")
+
+
+def test_a_writer_that_was_taken_for_dead_leaves_the_journal_to_its_successor(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first = Journal(path)
+    first.record(1, {"train/loss": 1.0})
+    second = Journal(path)
+    second.record(2, {"train/loss": 2.0})
+    with pytest.raises(AnotherWriter, match="another process writes"):
+        first.record(2, {"train/loss": 2.0})
+    second.record(3, {"train/loss": 3.0})
+    assert points(path, "train/loss") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+def test_a_note_before_the_first_step_of_a_resumed_run_stands_where_the_run_was(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    Journal(path).record(7, {"train/loss": 1.0})
+    Journal(path).note("going on from step 6")
+    assert read_records(path)[0][-1].step == 7
