@@ -6,13 +6,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo test test-long cluster-test check ui clean
+.PHONY: help demo test test-long cluster-test drills check ui clean
 
 help:
 	@echo "make demo          install, distil PARSeq-tiny on rendered words, show the table (a few minutes)"
 	@echo "make test          install with development tools, run the test suite"
 	@echo "make test-long     whole commands over minutes: sweeps, runs in an object store, every family"
 	@echo "make cluster-test  a run on two hosts made of namespaces, from ray up to ray down (Linux, root)"
+	@echo "make drills        a run whose workers, driver, server and machines are killed, with a table of what it costs"
 	@echo "make check         ruff and mypy"
 	@echo "make ui            browse the recorded runs (MLflow)"
 	@echo "make clean         remove $(VENV) and caches; runs/ and mlflow.db stay"
@@ -32,6 +33,9 @@ cluster-test: $(VENV)/.installed-dev
 		|| { command -v sshd && command -v rsync && command -v ip; } > /dev/null \
 		|| { apt-get update && apt-get install -y --no-install-recommends openssh-server rsync iproute2; }
 	$(BIN)/python -m pytest -s -m cluster tests/cluster
+
+drills: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m faults tests/faults
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
