@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
+import shutil
 import subprocess
+import threading
+import time
 import tomllib
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import boto3
 import jsonschema
+import psutil
 import pytest
 import yaml
 from ray.autoscaler._private.commands import _bootstrap_config, _get_node_provider
@@ -129,6 +136,60 @@ def test_a_login_shell_finds_the_python_of_the_project_first(file: str, tmp_path
     assert shell.stdout.split() == ["kdltr-env", "token"]
 
 
+class Metadata(BaseHTTPRequestHandler):
+    """The service that tells a machine of EC2 about itself: only who fetched a key is answered, at first with no."""
+
+    asked = 0
+
+    def do_PUT(self) -> None:
+        self.answer(200, "key" if self.path == "/latest/api/token" else "")
+
+    def do_GET(self) -> None:
+        assert self.path == "/latest/meta-data/spot/instance-action"
+        knows = self.headers["X-aws-ec2-metadata-token"] == "key"
+        type(self).asked += knows
+        self.answer(200 if knows and self.asked > 2 else 404, '{"action": "terminate"}')
+
+    def answer(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the images of EC2 have curl, this machine has not")
+def test_ray_is_told_when_a_spot_machine_is_about_to_be_taken_back(tmp_path: Path) -> None:
+    """Once, and not before; a second start leaves one watcher."""
+    (command,) = (command for command in read(CLOUD)["worker_start_ray_commands"] if "spot" in command)
+    fast = 'ray() { echo "$@" >> ~/told; }; sleep() { command sleep 0.1; }; export -f ray sleep;'
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "RAY_HEAD_IP": "10.0.0.1"}
+        environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = "http://127.0.0.1:9"  # where nobody answers
+        subprocess.run(["bash", "-c", fast + command], env=environment, check=True)
+        wait_until(lambda: (tmp_path / "notice.pid").exists() and (tmp_path / "notice.pid").read_text())
+        first = int((tmp_path / "notice.pid").read_text())
+        environment["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = f"http://127.0.0.1:{service.server_port}"
+        subprocess.run(["bash", "-c", fast + command], env=environment, check=True)
+        wait_until(lambda: (tmp_path / "told").exists())
+        service.shutdown()
+    wait_until(lambda: not psutil.pid_exists(first))
+    assert Metadata.asked == 3
+    assert (tmp_path / "told").read_text() == (
+        "drain-node --address=10.0.0.1:6379 --reason=DRAIN_NODE_REASON_PREEMPTION --reason-message=spot "
+        "--deadline-remaining-seconds=110\n"
+    )
+
+
 def test_workers_of_the_cloud_are_spot_and_as_many_as_the_cluster_takes() -> None:
     config = prepared(CLOUD)
     head, worker = (config["available_node_types"][name] for name in ("head", "gpu_worker"))
@@ -148,8 +209,9 @@ def test_all_machines_that_are_there_become_workers() -> None:
 
 def test_the_two_files_differ_where_they_have_to() -> None:
     cloud, local = read(CLOUD), read(LOCAL)
-    for name in ("file_mounts", "rsync_exclude", "worker_start_ray_commands"):
+    for name in ("file_mounts", "rsync_exclude"):
         assert cloud[name] == local[name]
+    assert cloud["worker_start_ray_commands"][:-1] == local["worker_start_ray_commands"]
     assert cloud["setup_commands"][-2:] == local["setup_commands"][-2:]
 
 
