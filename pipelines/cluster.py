@@ -25,6 +25,8 @@ from pipelines.watch import failure_sentence, watched
 # Only small things pass through Ray's object store: batches are read from memory-mapped packs by the workers.
 OBJECT_STORE_BYTES = 128 * 2**20
 ERRORS_FILE = "errors.txt"
+# Times that machines are counted and asked anew because one was lost meanwhile.
+NUM_COUNTS = 5
 # Every widening costs the steps since the last checkpoint, and the start of a group.
 SECONDS_BETWEEN_WIDENINGS = 60.0
 
@@ -72,16 +74,18 @@ class Cluster:
 
         Raises: ValueError if there is too little room in the end, or a machine lacks something.
         """
-        cluster, fewest = self, config.min_workers or config.workers
-        if not self.is_own and self.room < config.workers and config.wait_minutes:
-            there = f"{self.room} of {config.workers} {self.kind}s are there"
-            say(f"{there}; waiting up to {config.wait_minutes:g} minutes for the others")
-            nodes.wait_for(self.kind, config.workers, config.wait_minutes, progress)
+        cluster = self
+        for _ in range(NUM_COUNTS):
+            if not cluster.is_own and cluster.room < config.workers and config.wait_minutes:
+                there = f"{cluster.room} of {config.workers} {cluster.kind}s are there"
+                say(f"{there}; waiting up to {config.wait_minutes:g} minutes for the others")
+                nodes.wait_for(cluster.kind, config.workers, config.wait_minutes, progress)
+                cluster = _measure(is_own=False)
+            cluster.check(config.min_workers or config.workers)
+            if cluster.num_nodes == 1 or nodes.check_nodes(config, str(run_folder)):
+                return cluster
             cluster = _measure(is_own=False)
-        cluster.check(fewest)
-        if cluster.num_nodes > 1:
-            nodes.check_nodes(config, str(run_folder))
-        return cluster
+        raise ValueError("machines of the cluster go while they are asked for the run's files; look at `ray status`")
 
 
 def connect() -> Cluster:

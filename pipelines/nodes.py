@@ -58,9 +58,10 @@ def wait_for(kind: str, needed: int, minutes: float, progress: Callable[[int, in
     return there
 
 
-def check_nodes(config: RunConfig, run_folder: str) -> None:
+def check_nodes(config: RunConfig, run_folder: str) -> bool:
     """Every machine is asked for the run folder, a path or a URI, and for data and weights.
 
+    Returns: whether all answered; one that was lost meanwhile is no longer among those that are up.
     Raises: ValueError with what is missing where, and the way out.
     """
     token = secrets.token_hex(8)
@@ -72,6 +73,7 @@ def check_nodes(config: RunConfig, run_folder: str) -> None:
     weights = (recognizer.teacher_weights, recognizer.start_weights, recognizer.student_weights)
     places = [*config.data.train_roots, *config.data.benchmark_roots, *weights, recognizer.language_weights]
     places = [place for place in places if place not in ("", "bundled")]
+    all_answered = True
     addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
     try:
         answers = [
@@ -87,13 +89,18 @@ def check_nodes(config: RunConfig, run_folder: str) -> None:
                 raise ValueError(
                     f"the machine {address} does not answer within {SECONDS_TO_ANSWER:.0f} s; look at `ray status`"
                 ) from None
-            except ray.exceptions.RayError as error:
+            except ray.exceptions.RayTaskError as error:
+                cause = str(error.cause or error).strip().splitlines()[-1]
                 raise ValueError(
-                    f"the machine {address} was lost while it was asked for the run's files "
-                    f"({str(error).strip().splitlines()[0]}); start again when `ray status` shows it, or without it"
+                    f"the machine {address} cannot look for the run's files ({cause}); this project has to be "
+                    "installed there, in the same version"
                 ) from None
+            except ray.exceptions.RayError:
+                all_answered = False
+                continue
             if wrong:
                 raise ValueError(f"the machine {address} {wrong}")
+        return all_answered
     finally:
         if marker:
             marker.unlink(missing_ok=True)

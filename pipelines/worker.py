@@ -111,13 +111,14 @@ def _train(config: RunConfig, place: RunPlace, run_id: str) -> None:
 
 
 def start_sentence(step: int, size: int, workers: int) -> str:
-    """What a person is told when a group of workers begins; '' where all is as it was asked for."""
+    """What a person is told when a group of workers begins; '' where nothing has to be said."""
+    begins = f"going on from step {step}" if step else "beginning"
     if size < workers:
-        return (
-            f"{f'going on from step {step}' if step else 'beginning'} on {size} of {workers} workers: each computes up "
-            f"to {-(-workers // size)} shares of every batch, the result is the same"
-        )
-    return f"going on from step {step}" if step else ""
+        shares = f"up to {-(-workers // size)} shares of every batch"
+        return f"{begins} on {size} of {workers} workers: each computes {shares}, the result is the same"
+    if workers > 1:
+        return f"{begins} on {workers} workers"
+    return begins if step else ""
 
 
 def table_metrics(table: BenchmarkTable, trained: Trained = "student") -> dict[str, float]:

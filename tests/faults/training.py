@@ -79,9 +79,6 @@ class Training:
     def said(self) -> str:
         return self._log.read_text()
 
-    def notes(self) -> list[str]:
-        return [record.note for record in self.records if record.note]
-
     @property
     def records(self) -> list[Record]:
         return read_records(self.folder / "metrics.jsonl")[0]
@@ -119,6 +116,11 @@ class Training:
                 found.append((int(record.note.removeprefix("going on from step ").split()[0].rstrip(":")), reached))
             reached = max(reached, record.step if record.metrics else 0)
         return found
+
+    def widths(self) -> list[str]:
+        """How many workers there are in every group that went on, such as "2" or "1 of 2"."""
+        notes = [record.note for record in self.records if record.note.startswith("going on from step ")]
+        return [note.partition(" workers")[0].rpartition(" on ")[2] for note in notes]
 
     def pause_after(self, fault: int, until: int | None = None) -> float:
         """The longest time, in seconds, in which no step was trained for the first time.
