@@ -6,12 +6,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help demo test test-long cluster-test drills check ui clean
+.PHONY: help demo test test-long browser-test cluster-test drills check ui clean
 
 help:
 	@echo "make demo          install, distil PARSeq-tiny on rendered words, show the table (a few minutes)"
 	@echo "make test          install with development tools, run the test suite"
 	@echo "make test-long     whole commands over minutes: sweeps, runs in an object store, every family"
+	@echo "make browser-test  pages, as a headless Chromium shows them"
 	@echo "make cluster-test  a run on two hosts made of namespaces, from ray up to ray down (Linux, root)"
 	@echo "make drills        a run whose workers, driver, server and machines are killed, with a table of what it costs"
 	@echo "make check         ruff and mypy"
@@ -26,6 +27,11 @@ test: $(VENV)/.installed-dev
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m long
+
+browser-test: $(VENV)/.installed-dev
+	@command -v chromium > /dev/null || test "$$(id -u)" != 0 || ! command -v apt-get > /dev/null \
+		|| { apt-get update && apt-get install -y --no-install-recommends chromium; }
+	$(BIN)/python -m pytest -m browser
 
 # What is missing is installed where this is Debian and root. Its sshd is not used, but Debian starts it.
 cluster-test: $(VENV)/.installed-dev

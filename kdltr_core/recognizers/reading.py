@@ -1,12 +1,42 @@
-"""From logits to text."""
+"""From logits to text, and how sure a recognizer is of it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from kdltr_core.charset import Charset
 
 
+@dataclass(frozen=True)
+class ReadWord:
+    """A word as it was read.
+
+    Attributes:
+        text: up to the end class.
+        confidence: probability of the whole reading, in [0, 1]: the product over its characters and its end.
+        character_confidences: probability of each character of ``text``, in [0, 1].
+    """
+
+    text: str
+    confidence: float
+    character_confidences: tuple[float, ...]
+
+
 def decode_readings(logits: Tensor, charset: Charset) -> list[str]:
     """The most likely class of every step, up to the first end. logits: (N, T, classes)."""
     return [charset.decode(row) for row in logits.argmax(-1).tolist()]
+
+
+def decode_with_confidence(logits: Tensor, charset: Charset) -> list[ReadWord]:
+    """As ``decode_readings``, with the probabilities of what was read. logits: (N, T, classes)."""
+    probabilities, classes = logits.float().softmax(-1).max(-1)
+    words = []
+    for ids, shares in zip(classes.tolist(), probabilities.tolist(), strict=True):
+        text = charset.decode(ids)
+        confidence = 1.0
+        for share in shares[: len(text) + 1]:
+            confidence *= share
+        words.append(ReadWord(text, confidence, tuple(shares[: len(text)])))
+    return words
