@@ -19,19 +19,19 @@ from kdltr_core.build import build_pair
 from kdltr_core.checkpoint import CheckpointStore, NotWritten
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch, encode_targets
-from kdltr_core.data.loader import evaluation_batches, training_batches
+from kdltr_core.data.loader import training_batches
 from kdltr_core.data.sampler import EpochSampler
 from kdltr_core.data.words import WordData
-from kdltr_core.distiller import Distiller, as_float, autocast, enlarge, teach
+from kdltr_core.distiller import Distiller, autocast, teach
 from kdltr_core.idle import idle_parameters
 from kdltr_core.lessons import Lessons, open_lessons
 from kdltr_core.losses.objective import LossTerms
 from kdltr_core.meters import Meters
 from kdltr_core.metrics import word_accuracy
 from kdltr_core.optim import MovingAverage, build_optimiser, rate_factor, set_rates
+from kdltr_core.readers import read_with_recognizer
 from kdltr_core.recognizers import Recognizer, RecognizerOutput
 from kdltr_core.recognizers.permutations import sample_permutations
-from kdltr_core.recognizers.reading import decode_readings
 from kdltr_core.seeding import generator, seed_everything
 from kdltr_core.student import export_recognizer
 from kdltr_core.world import World
@@ -62,7 +62,6 @@ def total_steps(config: RunConfig, num_pairs: int) -> int:
     return math.ceil(config.num_epochs * num_pairs / config.optim.batch_size)
 
 
-@torch.inference_mode()
 def read_words(
     module: Recognizer,
     pack: Any,
@@ -73,37 +72,11 @@ def read_words(
     precision: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
-    """Readings of every image of a pack, in its order, on every worker; each image is read by exactly one.
-
-    All read with the running statistics of the first worker, whose recognizer is the one that is kept.
-
-    Args:
-        module: teacher or student; read in evaluation mode.
-        pack: a ``Pack`` or ``TrainingPairs``.
-        column: what is read: "high_res", "low_res", or "enlarged" (low_res, bicubic, for a teacher).
-        batch_size: of each worker.
-        progress: called with (images read by this worker, images it has to read).
-
-    Raises: ValueError for an unknown column.
-    """
-    if column not in ("high_res", "low_res", "enlarged"):
-        raise ValueError(f"unknown column {column!r}; expected 'high_res', 'low_res' or 'enlarged'")
-    world = world or World()
-    world.share_buffers(module)
-    was_training = module.training
-    module.eval()
-    mine: dict[int, str] = {}
-    share = len(range(world.rank, len(pack), world.size))
-    for indices, high_res, low_res in evaluation_batches(pack, batch_size, world.rank, world.size):
-        images = as_float((high_res if column == "high_res" else low_res).to(world.device))
-        with autocast(world.device, precision):
-            logits = module(enlarge(images) if column == "enlarged" else images).logits
-        mine.update(zip(indices.tolist(), decode_readings(logits, module.charset), strict=True))
-        if progress:
-            progress(len(mine), share)
-    module.train(was_training)
-    readings = {index: text for part in world.gather(mine) for index, text in part.items()}
-    return [readings[index] for index in range(len(pack))]
+    """As ``readers.read_with_recognizer``, the text alone."""
+    words = read_with_recognizer(
+        module, pack, column, batch_size=batch_size, world=world, precision=precision, progress=progress
+    )
+    return [word.text for word in words]
 
 
 def fit(
