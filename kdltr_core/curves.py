@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 INK, GREY, RULE = "#1f2933", "#6b7785", "#dfe3e8"
 COLOURS = ("#1f2933", "#0b6bcb", "#c2570c", "#1a7f37", "#7b3fa0", "#b8860b")
+DASHES = ("-", "--", ":", "-.")
 _LOSS_TERMS = ("train/loss", "train/visual_focus", "train/semantic_contrast", "train/soft_logits")
 
 
@@ -62,13 +63,26 @@ def draw_curves(path: str | Path, journal: str | Path, column: str = "student_lo
     figure.savefig(path, dpi=130)
 
 
+def draw_shares(
+    axes: Axes, number: int, places: Sequence[float], shares: Sequence[float], errors: Sequence[float]
+) -> None:
+    """A line of shares in [0, 1], in per cent, with a band of one standard error; ``number`` chooses colour and dash.
+
+    A share that is nan leaves a gap.
+    """
+    colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
+    values, halves = 100 * np.array(shares), 100 * np.array(errors)
+    axes.plot(places, values, dash, color=colour, linewidth=2, marker="o", markersize=4)
+    axes.fill_between(places, values - halves, values + halves, color=colour, alpha=0.15, linewidth=0)
+
+
 def style_axes(axes: Axes) -> None:
     """The look of all our curves; a legend where there is something to name."""
     axes.grid(color=RULE, linewidth=0.8)
     axes.tick_params(colors=GREY)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(RULE)
-    if axes.has_data():
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=9)
 
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from kdltr_core.build import load_teacher, teacher_file
+from kdltr_core.build import load_teacher, teacher_file, teacher_name
 from kdltr_core.charset import Protocol
 from kdltr_core.config import HIGH_RES_SIZE, DataConfig, RunConfig
-from kdltr_core.data.pack import Pack, Pairs
-from kdltr_core.engine import read_words
+from kdltr_core.data.pack import Pack
 from kdltr_core.fetch import fetch
 from kdltr_core.object_store import ObjectStore
 from kdltr_core.pictures import draw_examples
+from kdltr_core.readers import BatchReader, KeyedPairs, read_set, read_with_recognizer
 from kdltr_core.readings import Column
 from kdltr_core.recognizers import Recognizer
+from kdltr_core.recognizers.reading import ReadWord
+from kdltr_core.recognizers.weights import read_metadata
 from kdltr_core.report import BenchmarkTable
 from kdltr_core.student import FILES, find_recognizer, load_recognizer
 from kdltr_core.uri import is_uri, local_path, under
@@ -26,11 +30,19 @@ from kdltr_core.world import World
 _CACHE_FOLDER = DataConfig().cache_folder
 
 
-class KeyedPairs(Pairs, typing.Protocol):
-    """A set whose words have names in their source, such as a pack."""
+@dataclass(frozen=True)
+class OpenedReader:
+    """A teacher or student that stands in a column.
 
-    @property
-    def keys(self) -> list[str]: ...
+    Attributes:
+        recognizer: its name, as in the registry.
+        method: how it was trained, as far as its file says: "teacher", or the objective of a student's config.
+    """
+
+    column: Column
+    module: Recognizer
+    recognizer: str
+    method: str
 
 
 def open_readers(
@@ -54,6 +66,19 @@ def open_readers(
     Returns: by column, teachers first; each teacher stands in two.
     Raises: ValueError for what no run made, one given twice, or a teacher's file that does not fit; as ``fetch``.
     """
+    opened = open_described(checkpoints, device, with_teacher=with_teacher, note=note, cache_folder=cache_folder)
+    return {reader.column: reader.module for reader in opened}
+
+
+def open_described(
+    checkpoints: Sequence[str | Path],
+    device: torch.device,
+    *,
+    with_teacher: bool = True,
+    note: Callable[[str], None] = lambda sentence: None,
+    cache_folder: str | Path = _CACHE_FOLDER,
+) -> list[OpenedReader]:
+    """As ``open_readers``, with what the files say of each."""
     files = [find_recognizer(_fetched(str(path), cache_folder)).resolve() for path in checkpoints]
     for file in files:
         if files.count(file) > 1:
@@ -68,17 +93,20 @@ def open_readers(
             named.setdefault(teacher_file(config).resolve(), config)
         except ValueError as error:
             note(f"without the teacher of {file}: {error}")
+    names = {file: read_metadata(file)["recognizer"] for file in files}
+    names |= {path: teacher_name(config) for path, config in named.items()}
     teachers |= {path: load_teacher(config, device) for path, config in named.items() if path not in teachers}
-    readers: dict[Column, Recognizer] = {}
-    for name, teacher in zip(_short_names(list(teachers)), teachers.values(), strict=True):
-        readers |= {Column("teacher_high_res", name): teacher, Column("teacher_enlarged", name): teacher}
-    for name, student in zip(_short_names(list(students)), students.values(), strict=True):
-        readers[Column("student_low_res", name)] = student
-    return readers
+    opened: list[OpenedReader] = []
+    for name, (file, teacher) in zip(_short_names(list(teachers)), teachers.items(), strict=True):
+        for role in ("teacher_high_res", "teacher_enlarged"):
+            opened.append(OpenedReader(Column(role, name), teacher, names[file], "teacher"))
+    for name, (file, student) in zip(_short_names(list(students)), students.items(), strict=True):
+        opened.append(OpenedReader(Column("student_low_res", name), student, names[file], _method_of(file)))
+    return opened
 
 
 def read_benchmarks(
-    readers: Mapping[Column, Recognizer],
+    readers: Mapping[Column, Recognizer | BatchReader],
     packs: Mapping[str, KeyedPairs],
     *,
     batch_size: int,
@@ -90,7 +118,7 @@ def read_benchmarks(
     """Every reader on every set, each image read by one worker; the same table on every worker.
 
     Args:
-        readers: by column, in printing order; a teacher may stand in two.
+        readers: by column, in printing order; a teacher may stand in two. What is no recognizer reads what it likes.
         packs: by the name of their set.
         batch_size: of each worker.
         precision: as for ``distiller.autocast``; float32 by default, so that a figure does not depend on the machine.
@@ -110,22 +138,32 @@ def read_benchmarks(
             progress(finished + done, total)
         finished += of if done == of else 0
 
-    predictions: dict[str, dict[Column, list[str]]] = {}
+    words: dict[str, dict[Column, list[ReadWord]]] = {}
     for name, pack in packs.items():
-        predictions[name] = {
-            column: read_words(
-                reader,
-                pack,
-                column.image,
-                batch_size=batch_size,
-                world=world,
-                precision=precision,
-                progress=advance,
-            )
-            for column, reader in readers.items()
-        }
-    labels, keys = {n: p.labels for n, p in packs.items()}, {n: p.keys for n, p in packs.items()}
-    return BenchmarkTable.build(labels, predictions, keys=keys, protocol=protocol)
+        words[name] = {}
+        for column, reader in readers.items():
+            if isinstance(reader, nn.Module):
+                words[name][column] = read_with_recognizer(
+                    typing.cast(Recognizer, reader),
+                    pack,
+                    column.image,
+                    batch_size=batch_size,
+                    world=world,
+                    precision=precision,
+                    progress=advance,
+                )
+            else:
+                words[name][column] = read_set(reader, pack, batch_size=batch_size, world=world, progress=advance)
+    return BenchmarkTable.build(
+        {n: p.labels for n, p in packs.items()},
+        {n: {c: [word.text for word in read] for c, read in by_column.items()} for n, by_column in words.items()},
+        keys={n: p.keys for n, p in packs.items()},
+        confidences={
+            n: {c: [word.confidence for word in read] for c, read in by_column.items()}
+            for n, by_column in words.items()
+        },
+        protocol=protocol,
+    )
 
 
 def write_evaluation(folder: str | Path, table: BenchmarkTable, packs: Mapping[str, Pack]) -> None:
@@ -151,6 +189,13 @@ def _config_of(student: Path) -> RunConfig:
     if not path.is_file():
         raise ValueError("there is no config.yaml beside it, which would name its teacher")
     return RunConfig.from_yaml(path)
+
+
+def _method_of(student: Path) -> str:
+    try:
+        return _config_of(student).objective.name
+    except ValueError:
+        return "not recorded"
 
 
 def _short_names(files: Sequence[Path]) -> list[str]:

@@ -25,6 +25,8 @@ def word_accuracy(predictions: Sequence[str], truths: Sequence[str], protocol: P
 
 def edit_distance(first: str, second: str) -> int:
     """Levenshtein distance: fewest insertions, deletions and substitutions of one character."""
+    if first == second:
+        return 0
     previous = list(range(len(second) + 1))
     for i, a in enumerate(first, start=1):
         current = [i]

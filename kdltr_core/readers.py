@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kdltr_core.data.loader import evaluation_batches
+from kdltr_core.data.pack import Pairs
 from kdltr_core.distiller import as_float, autocast, enlarge
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.reading import ReadWord, decode_with_confidence
 from kdltr_core.world import World
 
 IMAGES = ("high_res", "low_res", "enlarged")
+
+
+class KeyedPairs(Pairs, Protocol):
+    """A set whose words have names in their source, such as a pack."""
+
+    @property
+    def keys(self) -> list[str]: ...
 
 
 @dataclass(frozen=True)

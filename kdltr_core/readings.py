@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 from kdltr_core.charset import Protocol
 from kdltr_core.metrics import is_correct
 
-Role = Literal["teacher_high_res", "teacher_enlarged", "student_low_res"]
+Role = Literal["teacher_high_res", "teacher_enlarged", "student_low_res", "two_stage"]
 ImageKind = Literal["high_res", "enlarged", "low_res"]
 
 _IMAGES: dict[Role, ImageKind] = {
     "teacher_high_res": "high_res",
     "teacher_enlarged": "enlarged",
     "student_low_res": "low_res",
+    "two_stage": "low_res",
 }
 
 
@@ -37,13 +38,14 @@ class Column:
 
     @property
     def title(self) -> str:
-        """As tables have it: ``teacher, enlarged low_res`` or ``student (name), low_res``."""
-        who = self.role.partition("_")[0] + (f" ({self.name})" if self.name else "")
+        """As tables have it: ``teacher, enlarged low_res``, ``student (name), low_res`` or ``two-stage, low_res``."""
+        who = "two-stage" if self.role == "two_stage" else self.role.partition("_")[0]
+        who += f" ({self.name})" if self.name else ""
         return f"{who}, enlarged low_res" if self.image == "enlarged" else f"{who}, {self.image}"
 
     @property
     def image(self) -> ImageKind:
-        """Which images the reader is shown, in ``engine.read_words``'s words."""
+        """Which images the reader is shown, in ``readers.recognizer_reader``'s words."""
         return _IMAGES[self.role]
 
     @classmethod
@@ -63,20 +65,24 @@ STUDENT_LOW_RES = Column("student_low_res")
 
 @dataclass(frozen=True)
 class Reading:
-    """One word of a benchmark: ``row`` counts from 0 in its set, ``key`` is its name in the source."""
+    """One word of a benchmark: ``row`` counts from 0 in its set, ``key`` is its name in the source.
+
+    ``confidences``, in [0, 1], are those of the readings; empty where they are not known.
+    """
 
     set_name: str
     row: int
     key: str
     label: str
     by_column: Mapping[Column, str]
+    confidences: Mapping[Column, float] = field(default_factory=dict)
 
     def is_correct(self, column: Column, protocol: Protocol = "36") -> bool:
         return is_correct(self.by_column[column], self.label, protocol)
 
 
 def write_readings(path: str | Path, readings: Sequence[Reading], protocol: Protocol = "36") -> None:
-    """Parquet, one row a word: set, key, label, then each reader's reading and whether it is right.
+    """Parquet, one row a word: set, key, label, then each reader's reading, whether it is right, and its confidence.
 
     Raises: ValueError if there are no readings.
     """
@@ -90,4 +96,6 @@ def write_readings(path: str | Path, readings: Sequence[Reading], protocol: Prot
     for column in readings[0].by_column:
         arrays[column.key] = pa.array([r.by_column[column] for r in readings])
         arrays[f"{column.key}_correct"] = pa.array([r.is_correct(column, protocol) for r in readings])
+        if column in readings[0].confidences:
+            arrays[f"{column.key}_confidence"] = pa.array([r.confidences[column] for r in readings], pa.float32())
     pq.write_table(pa.table(arrays).replace_schema_metadata({"protocol": protocol}), path)

@@ -72,7 +72,7 @@ class BenchmarkTable:
         columns: the readers, in printing order.
         cells: by set name, then reader.
         character_error_rates: of each reader, over all words.
-        comparisons: paired tests of each student against the enlarged teacher, and of the students in pairs.
+        comparisons: paired tests of each student against what enlarges low_res, and of the students in pairs.
         readings: every word; empty where the table was read back from JSON.
     """
 
@@ -90,6 +90,7 @@ class BenchmarkTable:
         predictions: Mapping[str, Mapping[Column, Sequence[str]]],
         *,
         keys: Mapping[str, Sequence[str]] | None = None,
+        confidences: Mapping[str, Mapping[Column, Sequence[float]]] | None = None,
         protocol: Protocol = "36",
     ) -> BenchmarkTable:
         """Score the readings of every set.
@@ -98,6 +99,7 @@ class BenchmarkTable:
             labels: by set, one string a word.
             predictions: by set, then reader: one reading a word, in the labels' order. The same readers in every set.
             keys: by set, the words' names in their source; their 1-based numbers by default.
+            confidences: of the readings, as these are ordered; of the readers that have them.
 
         Raises: ValueError for no sets, an empty set, or sets that differ in readers or length.
         """
@@ -114,7 +116,8 @@ class BenchmarkTable:
             cells[name] = {c: _score(predictions[name][c], truths, protocol) for c in columns}
             names = keys[name] if keys else [str(row + 1) for row in range(len(truths))]
             for row, (key, truth) in enumerate(zip(names, truths, strict=True)):
-                readings.append(Reading(name, row, key, truth, {c: predictions[name][c][row] for c in columns}))
+                sure = {c: values[row] for c, values in confidences[name].items()} if confidences else {}
+                readings.append(Reading(name, row, key, truth, {c: predictions[name][c][row] for c in columns}, sure))
 
         truths = [r.label for r in readings]
         rates = {c: character_error_rate([r.by_column[c] for r in readings], truths, protocol) for c in columns}
@@ -237,7 +240,7 @@ class BenchmarkTable:
 
 def _pairs(columns: Sequence[Column]) -> list[tuple[Column, Column]]:
     students = [c for c in columns if c.role == "student_low_res"]
-    enlarged = [c for c in columns if c.role == "teacher_enlarged"]
+    enlarged = [c for c in columns if c.role in ("teacher_enlarged", "two_stage")]
     return [(s, t) for s in students for t in enlarged] + list(combinations(students, 2))
 
 

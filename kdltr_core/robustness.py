@@ -1,4 +1,4 @@
-"""How word accuracy falls as low_res gets worse: Gaussian blur and noise of growing strength."""
+"""How word accuracy falls as low_res gets worse, disturbance by disturbance and level by level."""
 
 from __future__ import annotations
 
@@ -6,147 +6,179 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import cast
 
-import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import nn
 
 from kdltr_core.charset import Protocol
-from kdltr_core.curves import COLOURS, GREY, INK, style_axes
-from kdltr_core.data.degrade import gaussian_blur, gaussian_noise
-from kdltr_core.data.pack import Pack
-from kdltr_core.evaluation import KeyedPairs, read_benchmarks
+from kdltr_core.curves import GREY, INK, draw_shares, style_axes
+from kdltr_core.data.native_images import NativeImages
+from kdltr_core.disturbances import LEVELS, NATIVE, UNDISTURBED, Disturbance, DisturbedPairs
+from kdltr_core.evaluation import read_benchmarks
 from kdltr_core.metrics import standard_error
+from kdltr_core.readers import BatchReader, KeyedPairs, recognizer_reader
 from kdltr_core.readings import Column
 from kdltr_core.recognizers import Recognizer
+from kdltr_core.report import BenchmarkTable
 
-Disturbance = Literal["gaussian_blur", "gaussian_noise"]
-
-STRENGTHS: dict[Disturbance, tuple[float, ...]] = {
-    "gaussian_blur": (0.0, 0.5, 1.0, 1.5, 2.0, 2.5),
-    "gaussian_noise": (0.0, 5.0, 10.0, 15.0, 20.0),
-}
-_AXES: dict[Disturbance, str] = {
+AXES: dict[Disturbance, str] = {
     "gaussian_blur": "Gaussian blur σ, low_res pixels",
     "gaussian_noise": "Gaussian noise σ, grey levels",
+    "jpeg_quality": "JPEG quality",
+    "motion_blur": "motion blur, low_res pixels",
+    "resolution": "resolution of the picture",
 }
+Readers = Mapping[Column, Recognizer | BatchReader]
 
 
-@dataclass(frozen=True)
-class DisturbedPairs:
-    """A pack whose low_res is disturbed when it is gathered: noise by a seed that is the row, blur by nothing."""
-
-    pairs: Pack
-    disturbance: Disturbance
-    sigma: float
-
-    @property
-    def name(self) -> str:
-        return self.pairs.name
-
-    @property
-    def labels(self) -> list[str]:
-        return self.pairs.labels
-
-    @property
-    def keys(self) -> list[str]:
-        return self.pairs.keys
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def gather(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
-        """As ``Pack.gather``."""
-        high_res, low_res = self.pairs.gather(indices)
-        pixels = low_res.numpy()
-        for place, row in enumerate(indices):
-            image = pixels[place].transpose(1, 2, 0)
-            if self.disturbance == "gaussian_blur":
-                disturbed = gaussian_blur(np.ascontiguousarray(image), self.sigma)
-            else:
-                disturbed = gaussian_noise(image, self.sigma, int(row))
-            pixels[place] = disturbed.transpose(2, 0, 1)
-        return high_res, torch.from_numpy(pixels)
+def level_label(disturbance: Disturbance, level: float) -> str:
+    """As an axis has it: ``0.5``, ``16×64``, ``native``."""
+    if disturbance != "resolution":
+        return f"{level:g}"
+    return "native" if level == NATIVE else f"{level:g}×{4 * level:g}"
 
 
 @dataclass(frozen=True)
 class RobustnessCurves:
-    """Accuracy over all words, in [0, 1], by disturbance, reader, and strength as in ``STRENGTHS``."""
+    """Accuracy in [0, 1] by disturbance, reader, and level as in ``LEVELS``.
+
+    Attributes:
+        num_words: read at every level.
+        num_words_in_all: of the sets, of which those are a sample unless they are all.
+    """
 
     protocol: Protocol
     num_words: int
+    num_words_in_all: int
     accuracies: Mapping[Disturbance, Mapping[Column, tuple[float, ...]]]
 
-    def to_json(self) -> str:
-        tree = {
+    @property
+    def caption(self) -> str:
+        """Which words were read."""
+        if self.num_words == self.num_words_in_all:
+            return f"all {self.num_words} words"
+        return f"a seeded sample of {self.num_words} of the {self.num_words_in_all} words"
+
+    def errors(self, shares: tuple[float, ...]) -> list[float]:
+        """One standard error of each."""
+        return [standard_error(share, self.num_words) for share in shares]
+
+    def to_tree(self) -> dict[str, object]:
+        return {
             "protocol": self.protocol,
             "num_words": self.num_words,
+            "num_words_in_all": self.num_words_in_all,
             "curves": {
-                name: {"sigma": STRENGTHS[name], "accuracy": {c.key: values for c, values in by_column.items()}}
+                name: {
+                    "levels": [level_label(name, level) for level in LEVELS[name]],
+                    "accuracy": {c.key: values for c, values in by_column.items()},
+                    "standard_error": {c.key: self.errors(values) for c, values in by_column.items()},
+                }
                 for name, by_column in self.accuracies.items()
             },
         }
-        return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
 
-    def draw(self, path: str | Path) -> None:
-        """A PNG of one panel a disturbance, with bands of one standard error."""
-        figure = Figure(figsize=(11, 4.2), facecolor="white", layout="constrained")
-        FigureCanvasAgg(figure)
-        panels = figure.subplots(1, len(self.accuracies), sharey=True, squeeze=False)[0]
-        for axes, (name, by_column) in zip(panels, self.accuracies.items(), strict=True):
-            for i, (column, shares) in enumerate(by_column.items()):
-                colour = COLOURS[i % len(COLOURS)]
-                values = 100 * np.array(shares)
-                errors = 100 * np.array([standard_error(share, self.num_words) for share in shares])
-                axes.plot(STRENGTHS[name], values, "o-", color=colour, linewidth=2, markersize=4, label=column.title)
-                axes.fill_between(
-                    STRENGTHS[name], values - errors, values + errors, color=colour, alpha=0.15, linewidth=0
-                )
-            axes.set(ylim=(0, 100), xticks=STRENGTHS[name])
-            style_axes(axes)
-            axes.set_xlabel(_AXES[name], color=GREY)
-        panels[0].set_title(f"word accuracy, % of {self.num_words} words", loc="left", fontsize=11, color=INK)
-        figure.savefig(path, dpi=130)
+    def draw_panel(self, axes: Axes, disturbance: Disturbance) -> None:
+        """One disturbance, with bands of one standard error."""
+        by_column, levels = self.accuracies[disturbance], LEVELS[disturbance]
+        for number, shares in enumerate(by_column.values()):
+            draw_shares(axes, number, range(len(levels)), shares, self.errors(shares))
+        axes.set(ylim=(0, 100), xticks=range(len(levels)))
+        axes.set_xticklabels([level_label(disturbance, level) for level in levels])
+        style_axes(axes)
+        axes.set_xlabel(AXES[disturbance], color=GREY)
 
     def write(self, folder: str | Path) -> None:
         """``curves.json`` and ``curves.png`` in a folder that is there."""
-        (Path(folder) / "curves.json").write_text(self.to_json(), encoding="utf-8")
-        self.draw(Path(folder) / "curves.png")
+        text = json.dumps(self.to_tree(), indent=2, ensure_ascii=False) + "\n"
+        (Path(folder) / "curves.json").write_text(text, encoding="utf-8")
+        figure = Figure(figsize=(13, 7.4), facecolor="white", layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = list(figure.subplots(2, 3, sharey=True).flat)
+        for axes, name in zip(panels, self.accuracies, strict=False):
+            self.draw_panel(axes, name)
+        for axes in panels[len(self.accuracies) :]:
+            axes.axis("off")
+        figure.legend(
+            panels[0].get_lines(),
+            [c.title for c in self.columns],
+            loc="lower right",
+            frameon=False,
+            bbox_to_anchor=(0.98, 0.1),
+        )  # fmt: skip
+        panels[0].set_title(f"word accuracy, % of {self.caption}", loc="left", fontsize=11, color=INK)
+        figure.savefig(Path(folder) / "curves.png", dpi=110)
+
+    @property
+    def columns(self) -> list[Column]:
+        return list(next(iter(self.accuracies.values())))
 
 
 def measure_robustness(
-    readers: Mapping[Column, Recognizer],
-    packs: Mapping[str, Pack],
+    readers: Readers,
+    packs: Mapping[str, KeyedPairs],
     *,
     batch_size: int,
+    num_words_in_all: int | None = None,
+    native: NativeImages | None = None,
     protocol: Protocol = "36",
     precision: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> RobustnessCurves:
-    """Read every set with every strength of every disturbance, by the readers of low_res (students, enlarged teacher).
+    """Read every set at every level of every disturbance, by the readers of low_res (students, enlarged teacher).
 
-    The disturbance comes on top of what low_res is already; for curves that start at clean images give packs of
-    degradation "none".
+    A disturbance comes on top of what low_res is already; for curves that start at clean images give packs of
+    degradation "none". Resolution alone starts from the source: it is brought to the level's height and four times
+    as many columns, and then to the size that the reader takes, which for a teacher is 32×128.
+
+    Args:
+        packs: by set name; see ``sample_words``.
+        num_words_in_all: of which the packs are a sample; None: they are all.
+        native: the sources; None leaves the resolution out.
 
     Raises: ValueError if nobody reads low_res.
     """
     readers = {column: reader for column, reader in readers.items() if column.image != "high_res"}
-    rounds = [(name, sigma) for name, strengths in STRENGTHS.items() for sigma in strengths]
-    accuracies: dict[Disturbance, dict[Column, list[float]]] = {n: {c: [] for c in readers} for n in STRENGTHS}
-    for done, (name, sigma) in enumerate(rounds):
-        disturbed: dict[str, KeyedPairs] = {set_name: DisturbedPairs(p, name, sigma) for set_name, p in packs.items()}
+    names: list[Disturbance] = [name for name in LEVELS if name != "resolution" or native is not None]
+    rounds = [(name, level) for name in names for level in LEVELS[name]]
+    accuracies: dict[Disturbance, dict[Column, list[float]]] = {n: {c: [] for c in readers} for n in names}
+    undisturbed: BenchmarkTable | None = None
+    for done, (name, level) in enumerate(rounds):
 
         def advance(part: int, whole: int, done: int = done) -> None:
             if progress is not None:
                 progress(done * whole + part, len(rounds) * whole)
 
-        table = read_benchmarks(
-            readers, disturbed, batch_size=batch_size, protocol=protocol, precision=precision, progress=advance
-        )
+        changes_nothing = UNDISTURBED.get(name) == level
+        if undisturbed is None or not changes_nothing:
+            table = read_benchmarks(
+                _of_both_sizes(readers, precision) if name == "resolution" else readers,
+                {set_name: DisturbedPairs(p, name, level, set_name, native) for set_name, p in packs.items()},
+                batch_size=batch_size,
+                protocol=protocol,
+                precision=precision,
+                progress=advance,
+            )
+        else:
+            table = undisturbed
+        undisturbed = table if changes_nothing else undisturbed
         for column in readers:
             accuracies[name][column].append(table.weighted(column)[0])
+    num_words = sum(map(len, packs.values()))
     frozen = {name: {c: tuple(v) for c, v in by_column.items()} for name, by_column in accuracies.items()}
-    return RobustnessCurves(protocol, sum(map(len, packs.values())), frozen)
+    return RobustnessCurves(protocol, num_words, num_words_in_all or num_words, frozen)
+
+
+def _of_both_sizes(readers: Readers, precision: str) -> dict[Column, Recognizer | BatchReader]:
+    """Teachers read the picture at the size they take, not one enlarged from 16×64."""
+    changed: dict[Column, Recognizer | BatchReader] = {}
+    for column, reader in readers.items():
+        changed[column] = reader
+        if column.image == "enlarged" and isinstance(reader, nn.Module):
+            device = next((p.device for p in reader.parameters()), torch.device("cpu"))
+            changed[column] = recognizer_reader(cast(Recognizer, reader.eval()), "high_res", device, precision)
+    return changed

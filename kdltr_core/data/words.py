@@ -165,14 +165,20 @@ def open_benchmarks(config: DataConfig, progress: Progress | None = None) -> dic
 
     Raises: ValueError for a root that cannot be used, or two sets of one name; as ``fetch``.
     """
-    benchmarks: dict[str, Pack] = {}
+    folders = benchmark_folders(config, progress)
+    return {name: _build(config, root, config.benchmark_degradation, progress) for name, root in folders.items()}
+
+
+def benchmark_folders(config: DataConfig, progress: Progress | None = None) -> dict[str, Path]:
+    """The LMDB of each benchmark set, by the name that ``open_benchmarks`` gives the set. Raises: as that does."""
+    folders: dict[str, Path] = {}
     for root in _benchmark_roots(config, progress):
-        pack = _build(config, root, config.benchmark_degradation, progress)
-        name = pack.name if pack.name not in benchmarks else f"{root.resolve().parent.name}-{pack.name}"
-        if name in benchmarks:
+        name = root.resolve().name
+        name = name if name not in folders else f"{root.resolve().parent.name}-{name}"
+        if name in folders:
             raise ValueError(f"two benchmarks are called {name!r}; rename the folder of one: {root}")
-        benchmarks[name] = pack
-    return benchmarks
+        folders[name] = root
+    return folders
 
 
 def held_out_rows(image_hashes: np.ndarray, share: float) -> np.ndarray:

@@ -11,9 +11,10 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from kdltr_core.charset import Charset36
+from kdltr_core.disturbances import DisturbedPairs
 from kdltr_core.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
 from kdltr_core.recognizers.output import RecognizerOutput
-from kdltr_core.robustness import DisturbedPairs, measure_robustness
+from kdltr_core.robustness import measure_robustness
 
 
 class Sharpness(nn.Module):
@@ -74,24 +75,48 @@ def test_noise_has_the_strength_asked_for_and_depends_on_the_row_alone(pack):
     assert abs(noise.mean().item()) < 0.5
 
 
-def test_accuracy_is_measured_at_every_strength_by_the_readers_of_low_res(pack, tmp_path):
+def test_accuracy_is_measured_at_every_level_by_the_readers_of_low_res(pack, tmp_path):
     reader = Sharpness()
     readers = {TEACHER_HIGH_RES: reader, TEACHER_ENLARGED: reader, STUDENT_LOW_RES: reader}
     seen = []
-    curves = measure_robustness(readers, {"s": pack}, batch_size=3, progress=lambda d, t: seen.append((d, t)))
+    curves = measure_robustness(
+        readers, {"s": pack}, batch_size=3, num_words_in_all=9, progress=lambda d, t: seen.append((d, t))
+    )
     # Stripes of one pixel have standard deviation 0.5; blur of σ ≥ 0.5 pixels takes it under 0.45, noise does not.
     assert curves.accuracies["gaussian_blur"][STUDENT_LOW_RES] == (1.0, 0.25, 0.25, 0.25, 0.25, 0.25)
     assert curves.accuracies["gaussian_noise"][STUDENT_LOW_RES] == (1.0, 1.0, 1.0, 1.0, 1.0)
+    assert curves.accuracies["motion_blur"][STUDENT_LOW_RES][0] == 1.0
     assert list(curves.accuracies["gaussian_blur"]) == [TEACHER_ENLARGED, STUDENT_LOW_RES]
+    assert "resolution" not in curves.accuracies  # which takes the sources
     assert seen == sorted(seen)
-    assert seen[-1] == (11 * 2 * 4, 11 * 2 * 4)
+    assert seen[-1] == (22 * 2 * 4, 22 * 2 * 4)
 
     curves.write(tmp_path)
     tree = json.loads((tmp_path / "curves.json").read_text())
-    assert tree["num_words"] == 4
-    assert tree["curves"]["gaussian_noise"]["sigma"] == [0, 5, 10, 15, 20]
+    assert (tree["num_words"], tree["num_words_in_all"]) == (4, 9)
+    assert curves.caption == "a seeded sample of 4 of the 9 words"
+    assert tree["curves"]["gaussian_noise"]["levels"] == ["0", "5", "10", "15", "20"]
     assert tree["curves"]["gaussian_blur"]["accuracy"]["student_low_res"][:2] == [1.0, 0.25]
-    assert Image.open(tmp_path / "curves.png").size == (1430, 546)
+    # sqrt(p (1 - p) / n) of a quarter of four words.
+    assert tree["curves"]["gaussian_blur"]["standard_error"]["student_low_res"][1] == pytest.approx((3 / 64) ** 0.5)
+    assert Image.open(tmp_path / "curves.png").size == (1430, 814)
+
+
+class Source:
+    """Stripes of one pixel at 32 x 128, of which 16 x 64 and less keep nothing."""
+
+    def pixels(self, set_name, key):
+        image = np.zeros((32, 128, 3), np.uint8)
+        image[:, ::2] = 255
+        return image
+
+
+def test_at_every_resolution_the_teacher_reads_the_picture_at_its_own_size(pack):
+    readers = {TEACHER_ENLARGED: Sharpness(), STUDENT_LOW_RES: Sharpness()}
+    curves = measure_robustness(readers, {"s": pack}, batch_size=4, native=Source())
+    # The labels are a, a, a, b: three of four are right where the stripes are seen, one where they are not.
+    assert curves.accuracies["resolution"][TEACHER_ENLARGED] == (0.25, 0.25, 0.25, 0.25, 0.75)
+    assert curves.accuracies["resolution"][STUDENT_LOW_RES] == (0.25,) * 5
 
 
 def test_without_a_reader_of_low_res_there_are_no_curves(pack):
