@@ -64,7 +64,7 @@ class SweepFolder(RunFolder):
 
     @property
     def best(self) -> Path:
-        """The best point found, as a config for train.py."""
+        """The point to use, as a config for train.py."""
         return self.path / "best.yaml"
 
     @property

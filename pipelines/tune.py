@@ -92,7 +92,7 @@ def sweep(options: SweepOptions, config: RunConfig, space: Space, folder: SweepF
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print(f"\n{folder.table.read_text(encoding='utf-8')}\nPictures and page: {folder.report}")
         if folder.best.exists():
-            print(f"The best point found, ready to be trained: python pipelines/train.py {folder.best}")
+            print(f"The point to use, ready to be trained: python pipelines/train.py {folder.best}")
         if tracker.parent.where:
             print(f"Trials with their curves: {tracker.parent.where}")
 

@@ -11,7 +11,7 @@ from kdltr_core.verdict import Gain, Verdict
 from pipelines.command_line import parse_run
 from pipelines.journal import Journal
 from pipelines.run_folder import RunFolder
-from pipelines.sweep_end import summary_metrics, write_report
+from pipelines.sweep_end import choose, summary_metrics, write_report
 from pipelines.sweep_folder import SweepFolder
 from pipelines.sweep_ledger import plain
 from pipelines.sweep_options import SweepOptions
@@ -38,8 +38,8 @@ def try_points(folder: SweepFolder, *accuracies: float) -> None:
         folder.trials.end(entry.number, "FINISHED")
 
 
-def verdict(*gains: Gain) -> Verdict:
-    return Verdict("the published point", {"the published point": (70.0, 71.0)}, gains, 500, 0.95, False)
+def verdict(*gains: Gain, is_better: bool | None = False) -> Verdict:
+    return Verdict("the published point", {"the published point": (70.0, 71.0)}, gains, 500, 0.95, is_better)
 
 
 def test_the_best_point_is_a_config_that_train_takes_as_it_is(config: RunConfig) -> None:
@@ -52,20 +52,56 @@ def test_the_best_point_is_a_config_that_train_takes_as_it_is(config: RunConfig)
     assert changed <= {"name", "objective.soft_logits", "data.cache_folder", "tracking_uri"}  # two are made absolute
     assert (best.objective.soft_logits, best.num_steps) == (30.0, 300)
     assert not RunFolder(best).has_begun
-    assert "Not confirmed" in folder.best.read_text().splitlines()[1]
+    said = "The point in best.yaml is that of trial 1, 72.00 % of the validation words, not confirmed"
+    assert said in folder.best.read_text().splitlines()[0]
+    assert said in folder.table.read_text()
     assert {path.name for path in folder.report.iterdir()} == PICTURES | {"sweep.md"}
     assert "72.00" in folder.table.read_text()
 
 
-def test_after_a_confirmation_its_winner_is_the_best_and_the_verdict_stands_first(config: RunConfig) -> None:
+@pytest.mark.parametrize(
+    ("is_better", "soft_logits", "why"),
+    [
+        (True, 30.0, "that of trial 1, which was confirmed."),
+        (False, 20.0, "the published one: trial 1 was not shown to be better."),
+        (None, 20.0, "the published one: trial 1 was not shown to be better."),  # one seed leaves it open
+    ],
+)
+def test_after_a_confirmation_another_point_is_used_only_if_it_is_better_than_chance(
+    config: RunConfig, is_better: bool | None, soft_logits: float, why: str
+) -> None:
+    """Whatever the validation split said: trial 2 was the best on it."""
     folder = sweep(config)
-    found = verdict(Gain("trial 1", 0.1, -1.0, 1.2), Gain("trial 2", 0.4, -0.7, 1.5))
+    try_points(folder, 70.0, 71.0, 72.0)
+    found = verdict(Gain("trial 1", 2.1, 0.4, 3.2), Gain("trial 2", 0.4, -0.7, 1.5), is_better=is_better)
+    choice = choose([entry.to_trial() for entry in folder.trials.ended], folder.trials.published, found)
+    assert choice is not None
+    assert choice.params["objective.soft_logits"] == soft_logits
+    assert choice.sentence == f"The point in best.yaml is {why}"
+
+
+def test_page_and_best_point_have_the_verdict_and_what_follows_from_it(config: RunConfig) -> None:
+    folder = sweep(config)
+    found = verdict(Gain("trial 1", 0.4, -0.7, 1.5))
     with folder.claim():
-        try_points(folder, 70.0, 72.0, 71.0)
+        try_points(folder, 70.0, 72.0)
         write_report(folder, config, 400, found)
-    assert RunConfig.from_yaml(folder.best).objective.soft_logits == 40.0
+    assert RunConfig.from_yaml(folder.best).objective.soft_logits == 20.0
     assert found.sentence in folder.table.read_text().splitlines()[2]
-    assert found.sentence in folder.best.read_text()
+    for file in (folder.best, folder.table):
+        assert found.sentence in file.read_text()
+        assert "The point in best.yaml is the published one" in file.read_text()
+
+
+def test_a_published_point_that_was_not_tried_to_its_end_is_kept_all_the_same(config: RunConfig) -> None:
+    """A sweep may stop it early, and the confirmation trains it anew."""
+    folder = sweep(config)
+    entry = folder.trials.begin({**folder.trials.published, "objective.soft_logits": 50.0})
+    Journal(entry.folder / "metrics.jsonl").record(0, {"validation/word_accuracy": 70.0})
+    trials = [folder.trials.end(entry.number, "FINISHED").to_trial()]
+    choice = choose(trials, folder.trials.published, verdict(Gain("trial 0", 0.1, -1, 1)))
+    assert choice is not None
+    assert choice.params == folder.trials.published
 
 
 def test_a_sweep_without_a_trial_has_a_page_all_the_same(config: RunConfig) -> None:
