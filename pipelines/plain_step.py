@@ -77,7 +77,9 @@ def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tens
 
 def _contrast(distiller: Distiller, student: RecognizerOutput, teacher: RecognizerOutput, lengths: Tensor) -> Tensor:
     config, projector = distiller.config, distiller.projector
-    assert projector is not None and student.semantic is not None and teacher.semantic is not None
+    assert projector is not None
+    assert student.semantic is not None
+    assert teacher.semantic is not None
     mine, theirs = projector(student.semantic)[0], projector(teacher.semantic)[0]
     losses = []
     for start in range(0, len(lengths), config.contrast_group):

@@ -26,6 +26,24 @@ class Projector(nn.Module):
         return self.linear(self.rnn(steps)[0]).unflatten(0, semantic.shape[:-2])
 
 
+def contrast_rows(lengths: Tensor, num_steps: int, group: int = 64, multiple: int = 1) -> Tensor:
+    """Which steps are contrasted, group by group, so that the padding behind short words costs nothing.
+
+    Args:
+        lengths: (N,) on the CPU, valid steps of each word: who waits for no device can know how many there are.
+        num_steps: T.
+        group: images contrasted with one another.
+        multiple: M is made one of this.
+
+    Returns: (groups, M) int64, indices into (N · T); −1 behind the valid steps of a group that has fewer than M.
+    """
+    valid = torch.arange(num_steps) < lengths[:, None]
+    steps = torch.arange(len(lengths) * num_steps).view(valid.shape)
+    groups = [rows[inside] for rows, inside in zip(steps.split(group), valid.split(group), strict=True)]
+    width = multiple * math.ceil(max(map(len, groups)) / multiple)
+    return torch.stack([F.pad(rows, (0, width - len(rows)), value=-1) for rows in groups])
+
+
 def semantic_contrast(
     student: Tensor,
     teacher: Tensor,
@@ -33,13 +51,14 @@ def semantic_contrast(
     projector: nn.Module,
     temperature: float = 0.1,
     group: int = 64,
+    rows: Tensor | None = None,
 ) -> Tensor:
     """Contrast of projected semantic vectors (Guo et al. 2023, semantic contrastive loss).
 
     Within a group of images, the valid steps give M unit vectors a side. For each of the 2M, its twin on the other
     side is the positive and every other vector but itself a negative; the loss is the mean of −log softmax of the
-    positive. Averaged over groups, then permutations. Memory grows with the square of a group's steps (valid or
-    not), and linearly with the number of groups and permutations.
+    positive. Averaged over groups, then permutations. Memory grows with M², and linearly with the number of groups
+    and permutations.
 
     Args:
         student: (P, N, T, D), any float type; the cosines are float32, also under autocast.
@@ -48,26 +67,32 @@ def semantic_contrast(
         projector: (..., T, D) → (..., T, width).
         temperature: the cosines are divided by this.
         group: images contrasted with one another; the last group may be smaller.
+        rows: ``contrast_rows`` of these lengths; None: every step has its row, M is group · T.
 
     Returns: scalar, in nats.
     """
-    _, num_images, num_steps, _ = student.shape
+    num_steps = student.shape[2]
+    rows = _all_rows(lengths, num_steps, group) if rows is None else rows
+    valid = (rows >= 0).repeat(1, 2)  # (groups, 2M)
     # The projector runs in the precision of its surroundings, as the recognizers do; what is compared is float32.
-    both = projector(torch.stack([student.float(), teacher.detach().float()], dim=1)).float()
+    both = projector(torch.stack([student.float(), teacher.detach().float()], dim=1))
     with torch.autocast(student.device.type, enabled=False):
-        vectors = F.normalize(both, dim=-1)  # (P, 2, N, T, width)
-
-        size = min(group, num_images)
-        num_groups = math.ceil(num_images / size)
-        missing = num_groups * size - num_images
-        vectors = F.pad(vectors, (0, 0, 0, 0, 0, missing)).unflatten(2, (num_groups, size))
-        vectors = vectors.permute(0, 2, 1, 3, 4, 5).flatten(2, 4)  # (P, groups, 2M, width)
-        valid = torch.arange(num_steps, device=lengths.device) < F.pad(lengths, (0, missing))[:, None]
-        valid = valid.view(num_groups, size * num_steps).repeat(1, 2)
+        picked = both.flatten(2, 3).index_select(2, rows.clamp(min=0).flatten()).float()
+        vectors = F.normalize(picked, dim=-1).unflatten(2, rows.shape)  # (P, 2, groups, M, width)
+        vectors = vectors.transpose(1, 2).flatten(2, 3)  # (P, groups, 2M, width)
 
         cosines = vectors @ vectors.transpose(2, 3) / temperature
-        positives = torch.linalg.diagonal(cosines, offset=size * num_steps).repeat(1, 1, 2)
+        positives = torch.linalg.diagonal(cosines, offset=rows.shape[1]).repeat(1, 1, 2)
         itself = torch.eye(cosines.shape[-1], dtype=torch.bool, device=cosines.device)
         others = cosines.masked_fill(itself | ~valid[:, None, :], -math.inf)
         losses = others.logsumexp(dim=-1) - positives
         return ((losses * valid).sum(dim=-1) / valid.sum(dim=-1)).mean()
+
+
+def _all_rows(lengths: Tensor, num_steps: int, group: int) -> Tensor:
+    """As ``contrast_rows``, of lengths that only the device knows: the steps that do not count are there, as −1."""
+    size = min(group, len(lengths))
+    missing = -len(lengths) % size
+    valid = torch.arange(num_steps, device=lengths.device) < lengths[:, None]
+    steps = torch.arange(valid.numel(), device=lengths.device).view(valid.shape)
+    return F.pad(steps.masked_fill(~valid, -1), (0, 0, 0, missing), value=-1).view(-1, size * num_steps)
