@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 RecognizerName = Literal["abinet_vision", "abinet", "matrn", "parseq", "parseq_tiny"]
+ObjectiveName = Literal["distillation", "supervised", "dfd", "a_skd", "unified", "dld"]
 DegradationName = Literal["published", "interlaced", "none"]
 Trained = Literal["student", "teacher"]
 TrainedColumn = Literal["student_low_res", "teacher_high_res"]
@@ -38,6 +39,17 @@ class DataConfig(_Section):
     )
     train_degradation: DegradationName = Field(
         "published", description="what makes low_res of single training images worse, anew in every epoch"
+    )
+    train_degradation_strength: float = Field(
+        1.0,
+        ge=0,
+        le=4,
+        description="of the published degradation of training images: every operation's probability is 0.25 times this",
+    )
+    train_augmentation: Literal["none", "light"] = Field(
+        "none",
+        description="light: training images are turned, shifted, stretched and lit a little otherwise in every epoch, "
+        "high_res and low_res alike",
     )
     benchmark_degradation: DegradationName = Field(
         "published", description="what makes low_res of single benchmark images worse, fixed for each image"
@@ -121,14 +133,36 @@ class RecognizerConfig(_Section):
 class ObjectiveConfig(_Section):
     """The terms of the loss and their weights; a term of weight 0 is not computed."""
 
-    name: Literal["distillation", "supervised"] = Field(
-        "distillation", description="distillation: all four terms; supervised: cross entropy only, no teacher"
+    name: ObjectiveName = Field(
+        "distillation",
+        description="distillation: all four terms; supervised: cross entropy only, no teacher; dfd, a_skd, unified, "
+        "dld: published baselines, each cross entropy and its own terms",
     )
     visual_focus: float = Field(4.0, ge=0, description="weight")
     semantic_contrast: float = Field(2.0, ge=0, description="weight")
     soft_logits: float = Field(20.0, ge=0, description="weight")
     cross_entropy: float = Field(0.025, ge=0, description="weight")
+    guidance: float = Field(
+        1.0, ge=0, description="weight of every term that dfd, a_skd, unified and dld add to cross entropy"
+    )
     soft_temperature: float = Field(4.0, gt=0, description="temperature of the soft logits")
+    soft_form: Literal["sequence", "decoupled"] = Field(
+        "sequence",
+        description="sequence: soft logits with sequence-level distributions; decoupled: step by step, the label's "
+        "class and the others with weights of their own (Zhao et al. 2022)",
+    )
+    decoupled_target: float = Field(1.0, ge=0, description="weight of the label's class in the decoupled form")
+    decoupled_others: float = Field(2.0, ge=0, description="weight of the other classes in the decoupled form")
+    logit_standardisation: Literal["off", "on"] = Field(
+        "off",
+        description="on: logits of both sides have mean 0 and deviation 1 at every step before the temperature, which "
+        "then wants to be lower (Sun et al. 2024)",
+    )
+    visual_projection: Literal["none", "orthogonal"] = Field(
+        "none",
+        description="orthogonal: the student's visual features pass a trained rotation before they are compared "
+        "(Miles et al. 2024)",
+    )
     contrast_temperature: float = Field(0.1, gt=0, description="temperature of the semantic contrast")
     contrast_group: int = Field(64, ge=1, description="images contrasted with one another")
     sequence_mix: float = Field(
@@ -270,6 +304,15 @@ class RunConfig(_Section):
             raise ValueError(
                 f"recognizer.num_iterations is {recognizer.num_iterations} and {recognizer.name} corrects no readings; "
                 f"leave it 0, or give recognizer.name {' or '.join(WITH_LANGUAGE)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _kept_lessons_are_of_the_images_seen(self) -> RunConfig:
+        if self.data.teacher_cache == "on" and self.data.train_augmentation != "none":
+            raise ValueError(
+                f"data.teacher_cache on keeps what the teacher says of images that never change, which "
+                f"data.train_augmentation {self.data.train_augmentation} changes; give one of the two"
             )
         return self
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import orthogonal
 
 from kdltr_core.config import ObjectiveConfig
-from kdltr_core.losses.objective import LossTerms, compute_terms
+from kdltr_core.losses.objective import SEMANTIC_TERMS, VISUAL_TERMS, LossTerms, compute_terms, term_weights
 from kdltr_core.losses.semantic_contrast import Projector
 from kdltr_core.recognizers import Recognizer, RecognizerOutput
 
@@ -25,6 +26,20 @@ def enlarge(images: Tensor) -> Tensor:
     return F.interpolate(images, scale_factor=2, mode="bicubic", align_corners=True)
 
 
+class Rotation(nn.Module):
+    """A trained map of features (N, C, L) whose matrix stays orthogonal, at first the identity (Miles et al. 2024)."""
+
+    def __init__(self, num_channels: int, num_wanted: int) -> None:
+        super().__init__()
+        self.linear = orthogonal(nn.Linear(num_channels, num_wanted, bias=False))
+        self.linear.weight = torch.eye(num_wanted, num_channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, L) → (N, wanted, L), in float32: a matrix rounded to bfloat16 is orthogonal no more."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.linear(features.float().transpose(1, 2)).transpose(1, 2)
+
+
 class Distiller(nn.Module):
     """What data-parallel training wraps: every trainable weight of a run, and the loss.
 
@@ -36,7 +51,8 @@ class Distiller(nn.Module):
 
     Attributes:
         projector: of semantic contrast; None without that term.
-        visual_projection, semantic_projection: linear maps to the teacher's widths, where those differ; else None.
+        visual_projection, semantic_projection: linear maps to the teacher's widths, where those differ, or the
+            rotation that the config asks for; else None.
     """
 
     def __init__(self, student: Recognizer, config: ObjectiveConfig, teacher: Recognizer | None = None) -> None:
@@ -44,13 +60,19 @@ class Distiller(nn.Module):
         self.student = student
         self.config = config
         model = teacher or student
-        focuses = config.name == "distillation" and config.visual_focus > 0
-        contrasts = config.name == "distillation" and config.semantic_contrast > 0
+        terms = term_weights(config).keys()
+        contrasts = "semantic_contrast" in terms
         self.projector = Projector(model.semantic_width, config.projector_width) if contrasts else None
-        channels, wanted = student.visual_shape[0], model.visual_shape[0]
-        self.visual_projection = nn.Conv1d(channels, wanted, 1) if focuses and channels != wanted else None
+        self.visual_projection: nn.Module | None = None
+        if terms & VISUAL_TERMS:
+            channels, wanted = student.visual_shape[0], model.visual_shape[0]
+            if config.visual_projection == "orthogonal":
+                self.visual_projection = Rotation(channels, wanted)
+            elif channels != wanted:
+                self.visual_projection = nn.Conv1d(channels, wanted, 1)
         width, wanted = student.semantic_width, model.semantic_width
-        self.semantic_projection = nn.Linear(width, wanted) if contrasts and width != wanted else None
+        compares = terms & SEMANTIC_TERMS and width != wanted
+        self.semantic_projection = nn.Linear(width, wanted) if compares else None
 
     def forward(
         self,
@@ -60,6 +82,7 @@ class Distiller(nn.Module):
         permutations: Tensor,
         teacher: RecognizerOutput | None,
         num_valid_steps: Tensor | None = None,
+        rows: Tensor | None = None,
     ) -> LossTerms:
         """The terms of the loss for one batch.
 
@@ -69,13 +92,14 @@ class Distiller(nn.Module):
             permutations: (P, T + 1).
             teacher: the teacher's forward pass on the same words and permutations; None where it is not needed.
             num_valid_steps: scalar; see ``losses.recognition``.
+            rows: see ``losses.semantic_contrast``.
         """
         output = self.student.forward_training(as_float(images), targets, permutations)
         if self.visual_projection is not None:
             output = replace(output, visual=self.visual_projection(output.visual))
         if self.semantic_projection is not None and output.semantic is not None:
             output = replace(output, semantic=self.semantic_projection(output.semantic))
-        return compute_terms(self.config, output, teacher, self.projector, targets, lengths, num_valid_steps)
+        return compute_terms(self.config, output, teacher, self.projector, targets, lengths, num_valid_steps, rows)
 
 
 @torch.no_grad()
@@ -106,7 +130,7 @@ def check_pair(student: Recognizer, teacher: Recognizer, config: ObjectiveConfig
 
 def needs_teacher(config: ObjectiveConfig) -> bool:
     """Whether any term of the loss looks at the teacher."""
-    return config.name == "distillation" and (config.visual_focus + config.semantic_contrast + config.soft_logits) > 0
+    return any(not name.startswith("cross_entropy") for name in term_weights(config))
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:

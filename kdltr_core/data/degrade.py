@@ -22,7 +22,7 @@ NOISE_LIMIT = 0.05 * 255
 cv2.setNumThreads(1)
 
 
-def degrade(image: np.ndarray, seed: int, name: DegradationName = "published") -> np.ndarray:
+def degrade(image: np.ndarray, seed: int, name: DegradationName = "published", strength: float = 1.0) -> np.ndarray:
     """One random draw of the named degradation.
 
     ``published`` (Guo et al. 2023, supplement F): each of eight operations with probability 0.25, in random order:
@@ -35,6 +35,7 @@ def degrade(image: np.ndarray, seed: int, name: DegradationName = "published") -
     Args:
         image: (H, W, 3) uint8, RGB. It is not changed.
         seed: not negative.
+        strength: of ``published``: each operation comes with probability 0.25 times this, at most 1.
 
     Returns: (H, W, 3) uint8.
     Raises: ValueError for another name, type or shape.
@@ -48,7 +49,7 @@ def degrade(image: np.ndarray, seed: int, name: DegradationName = "published") -
         return _interlaced(image, rng)
     if name != "published":
         raise ValueError(f"unknown degradation {name!r}; expected 'published', 'interlaced' or 'none'")
-    chosen = rng.random(len(_PUBLISHED)) < PROBABILITY
+    chosen = rng.random(len(_PUBLISHED)) < PROBABILITY * strength
     image = image.copy()
     for i in rng.permutation(len(_PUBLISHED)):
         if chosen[i]:

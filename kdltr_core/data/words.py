@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kdltr_core.charset import Charset
 from kdltr_core.config import DataConfig, DegradationName
+from kdltr_core.data.augment import augment_pair
 from kdltr_core.data.degrade import degrade
 from kdltr_core.data.drops import DropReport
 from kdltr_core.data.lmdb_store import LmdbStore
@@ -37,10 +38,21 @@ class TrainingPairs:
         rows: (N,) which rows of the joined packs belong to this set.
         degradation: of low_res of single sets.
         name: for reports.
+        strength: of the degradation, see ``degrade``.
+        augments: whether pairs that are gathered with seeds are augmented by them, before any degradation.
     """
 
-    def __init__(self, packs: Sequence[Pack], rows: np.ndarray, degradation: DegradationName, name: str) -> None:
-        self.name = name
+    def __init__(
+        self,
+        packs: Sequence[Pack],
+        rows: np.ndarray,
+        degradation: DegradationName,
+        name: str,
+        *,
+        strength: float = 1.0,
+        augments: bool = False,
+    ) -> None:
+        self.name, self.strength, self.augments = name, strength, augments
         self.packs = tuple(packs)
         self.degradation: DegradationName = degradation
         self._rows = rows
@@ -58,8 +70,8 @@ class TrainingPairs:
 
         Args:
             indices: in [0, len).
-            seeds: (N,) not negative, of each pair's degradation; by default the hash of its image, so that the set
-                is the same whenever it is read.
+            seeds: (N,) not negative, of each pair's degradation and augmentation; by default the hash of its image,
+                so that the set is the same whenever it is read, and not augmented.
 
         Returns: high_res (N, 3, 32, 128) uint8 and low_res (N, 3, 16, 64) uint8.
         """
@@ -67,14 +79,24 @@ class TrainingPairs:
             high_res, low_res = self.packs[0].gather(self._rows[indices])
         else:
             high_res, low_res = self._gather_joined(indices)
+        if self.augments and seeds is not None:
+            self._augment(high_res.numpy(), low_res.numpy(), seeds)
         if self.degradation != "none":
             pixels = low_res.numpy()
             seeds = self.image_hashes[indices] if seeds is None else seeds
             for place, pack in enumerate(self._pack_of[indices]):
                 if self.packs[pack].kind == "single":
-                    degraded = degrade(pixels[place].transpose(1, 2, 0), int(seeds[place]), self.degradation)
+                    degraded = degrade(
+                        pixels[place].transpose(1, 2, 0), int(seeds[place]), self.degradation, self.strength
+                    )
                     pixels[place] = degraded.transpose(2, 0, 1)
         return high_res, low_res
+
+    def _augment(self, high_res: np.ndarray, low_res: np.ndarray, seeds: np.ndarray) -> None:
+        for place, seed in enumerate(seeds):
+            pair = high_res[place].transpose(1, 2, 0), low_res[place].transpose(1, 2, 0)
+            high, low = augment_pair(*pair, int(seed))
+            high_res[place], low_res[place] = high.transpose(2, 0, 1), low.transpose(2, 0, 1)
 
     def _gather_joined(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         rows, owners = self._rows[indices], self._pack_of[indices]
@@ -153,7 +175,14 @@ def open_words(config: DataConfig, charset: Charset, progress: Progress | None =
         )
     held_out = np.concatenate([held_out, np.zeros(num_beside, bool)])
     return WordData(
-        train=TrainingPairs(train_packs, rows[~held_out], config.train_degradation, "train"),
+        train=TrainingPairs(
+            train_packs,
+            rows[~held_out],
+            config.train_degradation,
+            "train",
+            strength=config.train_degradation_strength,
+            augments=config.train_augmentation == "light",
+        ),
         validation=TrainingPairs(train_packs, rows[held_out], config.benchmark_degradation, "validation"),
         benchmarks=benchmarks,
         dropped=dropped,

@@ -8,11 +8,25 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from kdltr_core.config import ObjectiveConfig
+from kdltr_core.losses.attention import attention_divergence, attention_maps, attention_similarity
+from kdltr_core.losses.character_vectors import affinity, character_hint
+from kdltr_core.losses.feature_distance import feature_distance
 from kdltr_core.losses.recognition import recognition
 from kdltr_core.losses.semantic_contrast import semantic_contrast
 from kdltr_core.losses.soft_logits import soft_logits
+from kdltr_core.losses.step_logits import decoupled_logits, standardise, step_logits
 from kdltr_core.losses.visual_focus import focus_mask, visual_focus
 from kdltr_core.recognizers.output import RecognizerOutput
+
+# What each published baseline adds to cross entropy. DLD's choice of a resolution has no part here: there is one.
+BASELINES = {
+    "dfd": ("feature_distance",),
+    "a_skd": ("attention_similarity",),
+    "unified": ("step_logits", "character_hint", "attention_divergence", "affinity"),
+    "dld": ("step_logits", "feature_distance"),
+}
+VISUAL_TERMS = frozenset({"visual_focus", "feature_distance"})
+SEMANTIC_TERMS = frozenset({"semantic_contrast", "character_hint"})
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,9 @@ def term_weights(config: ObjectiveConfig, heads: Sequence[str] = ()) -> dict[str
     if config.name == "supervised":
         auxiliary = {f"cross_entropy_{name}": config.auxiliary_heads for name in heads[:-1]}
         return {"cross_entropy": 1.0, **{name: weight for name, weight in auxiliary.items() if weight > 0}}
+    if config.name in BASELINES:
+        added = BASELINES[config.name] if config.guidance > 0 else ()
+        return {**dict.fromkeys(added, config.guidance), "cross_entropy": 1.0}
     names = ("visual_focus", "semantic_contrast", "soft_logits", "cross_entropy")
     weights = {name: weight for name in names if (weight := getattr(config, name)) > 0}
     if not weights:
@@ -55,6 +72,7 @@ def compute_terms(
     targets: Tensor,
     lengths: Tensor,
     num_valid_steps: Tensor | None = None,
+    rows: Tensor | None = None,
 ) -> LossTerms:
     """The terms of one batch, each in float32 whatever the type of the outputs.
 
@@ -66,6 +84,7 @@ def compute_terms(
         targets: (N, T + 1) class ids, the begin class first.
         lengths: (N,), valid steps of each word, the end included.
         num_valid_steps: see ``recognition``.
+        rows: see ``semantic_contrast``.
 
     Raises: ValueError if every weight is 0, or a term lacks the teacher, projector or semantic vectors it needs.
     """
@@ -81,30 +100,59 @@ def compute_terms(
             continue
         if teacher is None:
             raise ValueError(f"{name} needs a teacher and there is none; give one, or set objective.name to supervised")
-        if name == "visual_focus":
-            mask = None if teacher.attention is None else focus_mask(teacher.attention, lengths)
-            terms[name] = visual_focus(student.visual, teacher.visual, mask)
-        elif name == "semantic_contrast":
-            if projector is None or student.semantic is None or teacher.semantic is None:
-                raise ValueError("semantic_contrast needs a projector and the semantic vectors of both sides")
-            terms[name] = semantic_contrast(
-                student.semantic,
-                teacher.semantic,
-                lengths,
-                projector,
-                config.contrast_temperature,
-                config.contrast_group,
-            )
-        elif name == "soft_logits":
-            terms[name] = soft_logits(
-                student.logits,
-                teacher.logits,
-                config.soft_temperature,
-                config.sequence_mix,
-                config.sequence_threshold,
-                config.num_paths,
-                config.branching,
-                config.log_prob_floor,
-            )
+        terms[name] = _taught(name, config, student, teacher, projector, targets, lengths, rows)
     first, *rest = [weight * terms[name] for name, weight in weights.items()]
     return LossTerms(terms, sum(rest, start=first))
+
+
+def _taught(
+    name: str,
+    config: ObjectiveConfig,
+    student: RecognizerOutput,
+    teacher: RecognizerOutput,
+    projector: nn.Module | None,
+    targets: Tensor,
+    lengths: Tensor,
+    rows: Tensor | None,
+) -> Tensor:
+    if name == "visual_focus":
+        mask = None if teacher.attention is None else focus_mask(teacher.attention, lengths)
+        return visual_focus(student.visual, teacher.visual, mask)
+    if name == "feature_distance":
+        return feature_distance(student.visual, teacher.visual)
+    if name in ("attention_similarity", "attention_divergence"):
+        maps, valid = attention_maps(student, lengths)
+        measure = attention_similarity if name == "attention_similarity" else attention_divergence
+        return measure(maps, attention_maps(teacher, lengths)[0], valid)
+    if name == "step_logits":
+        return step_logits(student.logits, teacher.logits, lengths, config.soft_temperature)
+    if name == "soft_logits":
+        return _soft_logits(config, student.logits, teacher.logits, targets, lengths)
+    if student.semantic is None or teacher.semantic is None:
+        raise ValueError(f"{name} needs the semantic vectors of both sides")
+    if name == "character_hint":
+        return character_hint(student.semantic, teacher.semantic, lengths)
+    if name == "affinity":
+        return affinity(student.semantic, teacher.semantic, lengths)
+    if projector is None:
+        raise ValueError("semantic_contrast needs a projector")
+    temperature, group = config.contrast_temperature, config.contrast_group
+    return semantic_contrast(student.semantic, teacher.semantic, lengths, projector, temperature, group, rows)
+
+
+def _soft_logits(config: ObjectiveConfig, student: Tensor, teacher: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    if config.logit_standardisation == "on":
+        student, teacher = standardise(student), standardise(teacher)
+    if config.soft_form == "decoupled":
+        weights = config.decoupled_target, config.decoupled_others
+        return decoupled_logits(student, teacher, targets, lengths, config.soft_temperature, *weights)
+    return soft_logits(
+        student,
+        teacher,
+        config.soft_temperature,
+        config.sequence_mix,
+        config.sequence_threshold,
+        config.num_paths,
+        config.branching,
+        config.log_prob_floor,
+    )

@@ -60,3 +60,12 @@ def test_float32_is_float32_whatever_the_machine() -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
     with autocast(torch.device("cpu"), "bfloat16"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("name", "has_teacher"), [("dfd", True), ("a_skd", True), ("unified", True), ("dld", True), ("supervised", False)]
+)
+def test_a_baseline_needs_its_teacher_and_no_projector(name: str, has_teacher: bool) -> None:
+    config = ObjectiveConfig.model_validate({"name": name})
+    assert needs_teacher(config) == has_teacher
+    assert Distiller(Parseq((16, 64), (2, 4), SIZE), config).projector is None

@@ -1,0 +1,145 @@
+"""The terms of the published baselines, each against its formula written out, and what it must not depend on."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdltr_core.charset import Charset94
+from kdltr_core.config import ObjectiveConfig
+from kdltr_core.data.batch import encode_targets
+from kdltr_core.losses import compute_terms
+from kdltr_core.losses.attention import attention_divergence, attention_maps, attention_similarity
+from kdltr_core.losses.character_vectors import affinity, character_hint
+from kdltr_core.losses.feature_distance import feature_distance
+from kdltr_core.losses.objective import BASELINES
+from kdltr_core.losses.step_logits import decoupled_logits, standardise, step_logits
+from kdltr_core.recognizers.output import RecognizerOutput
+
+LENGTHS = torch.tensor([2, 4])
+
+
+def normal(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def output(seed: int, with_attention: bool = False) -> RecognizerOutput:
+    attention = normal(seed + 3, 2, 4, 6).softmax(-1) if with_attention else None
+    return RecognizerOutput(
+        normal(seed, 2, 2, 4, 95), normal(seed + 1, 2, 5, 6), normal(seed + 2, 2, 2, 4, 8), attention
+    )
+
+
+def test_feature_distance_is_the_mean_squared_difference():
+    student, teacher = normal(0, 2, 5, 6), normal(1, 2, 5, 6)
+    torch.testing.assert_close(feature_distance(student, teacher), F.mse_loss(student, teacher))
+
+
+def test_attention_similarity_averages_an_images_valid_maps_and_then_images():
+    student, teacher = normal(0, 2, 4, 6).softmax(-1), normal(1, 2, 4, 6).softmax(-1)
+    valid = torch.arange(4) < LENGTHS[:, None]
+    per_image = [
+        sum(1 - float(F.cosine_similarity(student[i, t], teacher[i, t], dim=0)) for t in range(int(n))) / int(n)
+        for i, n in enumerate(LENGTHS)
+    ]
+    assert float(attention_similarity(student, teacher, valid)) == pytest.approx(sum(per_image) / 2, rel=1e-5)
+
+
+def test_attention_divergence_is_torchs_kl():
+    student, teacher = normal(0, 2, 4, 6).softmax(-1), normal(1, 2, 4, 6).softmax(-1)
+    every = torch.ones(2, 4, dtype=torch.bool)
+    expected = F.kl_div(student.log(), teacher, reduction="sum") / 8
+    torch.testing.assert_close(attention_divergence(student, teacher, every), expected)
+
+
+def test_a_family_without_attention_is_compared_by_where_its_features_are_strong():
+    visual = torch.zeros(1, 2, 4)
+    visual[0, :, 1], visual[0, 0, 3] = 2.0, 2.0
+    maps, valid = attention_maps(RecognizerOutput(torch.zeros(1, 1, 3, 95), visual), torch.tensor([3]))
+    torch.testing.assert_close(maps, torch.tensor([[[0.0, 2 / 3, 0.0, 1 / 3]]]))
+    assert valid.tolist() == [[True]]
+
+
+def test_character_hint_and_affinity_written_out_word_by_word():
+    student, teacher = normal(0, 2, 2, 4, 8), normal(1, 2, 2, 4, 8)
+    hints, affinities = [], []
+    for p in range(2):
+        for i, n in enumerate(LENGTHS.tolist()):
+            mine, theirs = student[p, i, :n], teacher[p, i, :n]
+            hints.append(F.mse_loss(mine, theirs))
+            own, wanted = (F.cosine_similarity(v[:, None], v[None], dim=-1) for v in (mine, theirs))
+            affinities.append(F.mse_loss(own, wanted))
+    torch.testing.assert_close(character_hint(student, teacher, LENGTHS), torch.stack(hints).mean())
+    torch.testing.assert_close(affinity(student, teacher, LENGTHS), torch.stack(affinities).mean())
+
+
+def test_affinity_takes_two_widths():
+    wide = torch.cat([normal(0, 1, 2, 4, 8), torch.zeros(1, 2, 4, 3)], dim=-1)
+    assert float(affinity(normal(0, 1, 2, 4, 8), wide, LENGTHS)) < 1e-10
+
+
+def test_step_logits_is_hintons_loss_over_valid_steps():
+    student, teacher, tau = normal(0, 2, 2, 4, 95), normal(1, 2, 2, 4, 95), 3.0
+    words = []
+    for p in range(2):
+        for i, n in enumerate(LENGTHS.tolist()):
+            log_p, q = (student[p, i, :n] / tau).log_softmax(-1), (teacher[p, i, :n] / tau).softmax(-1)
+            words.append(tau**2 * F.kl_div(log_p, q, reduction="sum") / n)
+    torch.testing.assert_close(step_logits(student, teacher, LENGTHS, tau), torch.stack(words).mean())
+
+
+def test_the_decoupled_parts_with_the_coupled_weights_are_the_coupled_loss():
+    """KL = KL(target or not) + (1 − q_target) · KL(among the others); with one step the weight is a number."""
+    student, teacher = normal(0, 1, 1, 1, 95), normal(1, 1, 1, 1, 95)
+    targets, one = torch.tensor([[95, 7]]), torch.tensor([1])
+    share = 1 - float((teacher / 2.0).softmax(-1)[0, 0, 0, 7])
+    decoupled = decoupled_logits(student, teacher, targets, one, 2.0, 1.0, share)
+    torch.testing.assert_close(decoupled, step_logits(student, teacher, one, 2.0))
+
+
+def test_the_part_of_the_others_does_not_see_the_labels_class():
+    student, teacher = normal(0, 1, 1, 1, 95), normal(1, 1, 1, 1, 95)
+    targets, one = torch.tensor([[95, 7]]), torch.tensor([1])
+    before = decoupled_logits(student, teacher, targets, one, 2.0, 0.0, 1.0)
+    student[..., 7], teacher[..., 7] = 30.0, -3.0
+    torch.testing.assert_close(decoupled_logits(student, teacher, targets, one, 2.0, 0.0, 1.0), before)
+
+
+def test_standardised_logits_have_mean_0_and_deviation_1_whatever_their_scale():
+    logits = normal(0, 3, 95)
+    for scale, offset in ((1.0, 0.0), (7.0, -3.0)):
+        z = standardise(scale * logits + offset)
+        torch.testing.assert_close(z.mean(-1), torch.zeros(3), atol=1e-5, rtol=0)
+        torch.testing.assert_close(z.std(-1, correction=0), torch.ones(3))
+    assert standardise(torch.full((2, 5), 3.0)).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("with_attention", [False, True])
+def test_a_baseline_is_cross_entropy_and_its_own_terms_and_teaches_only_the_student(name: str, with_attention: bool):
+    student, teacher = output(0, with_attention), output(10, with_attention)
+    for side in (student, teacher):
+        for part in (side.logits, side.visual, side.semantic, side.attention):
+            if part is not None:
+                part.requires_grad_()
+    targets, lengths = encode_targets(["x", "abc"], Charset94)
+    loss = compute_terms(ObjectiveConfig(name=name, guidance=0.5), student, teacher, None, targets, lengths)
+    assert set(loss.terms) == {*BASELINES[name], "cross_entropy"}
+    guided = sum(loss.terms[term] for term in BASELINES[name])
+    torch.testing.assert_close(loss.total, 0.5 * guided + loss.terms["cross_entropy"])
+    loss.total.backward()
+    assert student.logits.grad.abs().max() > 0
+    assert all(part.grad is None for part in (teacher.logits, teacher.visual, teacher.semantic))
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(name: str):
+    targets, lengths = encode_targets(["x", "abc"], Charset94)
+    same = output(0, with_attention=True)
+    loss = compute_terms(ObjectiveConfig(name=name), same, same, None, targets, lengths)
+    for term in BASELINES[name]:
+        assert math.isclose(float(loss.terms[term]), 0.0, abs_tol=1e-5), term
