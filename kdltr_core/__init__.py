@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdltr_core.student import load_student
+    from kdltr_core.reader import Reader, ReadWord, UnreadableImage, load_student
 
-__all__ = ["load_student"]
+__all__ = ["ReadWord", "Reader", "UnreadableImage", "load_student"]
 
 
 def __getattr__(name: str) -> Any:
     # Late, so that what needs only the config does not wait for torch.
-    if name == "load_student":
-        from kdltr_core.student import load_student
+    if name in __all__:
+        from kdltr_core import reader
 
-        return load_student
+        return getattr(reader, name)
     raise AttributeError(f"module 'kdltr_core' has no attribute {name!r}")

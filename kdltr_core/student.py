@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
-import torch
-from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
 from kdltr_core.checkpoint import NotWritten
 from kdltr_core.config import HIGH_RES_SIZE, RunConfig, Trained
-from kdltr_core.distiller import as_float
+from kdltr_core.fetch import fetch
+from kdltr_core.object_store import ObjectStore
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
-from kdltr_core.recognizers.reading import decode_readings
 from kdltr_core.recognizers.weights import describe, load_weights, read_metadata, save_student
+from kdltr_core.uri import is_uri, local_path, under
 
 FILES: dict[Trained, str] = {trained: f"{trained}.safetensors" for trained in get_args(Trained)}
 
@@ -86,33 +84,18 @@ def load_recognizer(path: str | Path) -> Recognizer:
     return recognizer.eval()
 
 
-def load_student(path: str | Path) -> Callable[[Sequence[Image.Image | np.ndarray | str | Path]], list[str]]:
-    """A reader of images; of a run that made a teacher, the teacher reads them.
+def fetch_recognizer(place: str | Path, cache_folder: str | Path) -> Path:
+    """What a run made, as a path of this machine: of a URI that and nothing else of the run is fetched, a path stands
+    for itself.
 
-    Args:
-        path: a run's folder, the student's folder in it, or ``student.safetensors``.
-
-    Returns: a function from images (PIL, (H, W, 3) uint8 arrays, or file paths; any size) to their readings.
+    Raises: as ``fetch``; ValueError if nothing that a run made is there.
     """
-    student = load_recognizer(path)
-
-    @torch.inference_mode()
-    def read(images: Sequence[Image.Image | np.ndarray | str | Path]) -> list[str]:
-        if not images:
-            return []
-        pixels = np.stack([_pixels(image, student.image_size) for image in images])
-        logits = student(as_float(torch.from_numpy(pixels).permute(0, 3, 1, 2))).logits
-        return decode_readings(logits, student.charset)
-
-    return read
-
-
-def _pixels(image: Image.Image | np.ndarray | str | Path, size: tuple[int, int]) -> np.ndarray:
-    if isinstance(image, str | Path):
-        try:
-            image = Image.open(image)
-        except OSError as error:
-            raise ValueError(f"{image} cannot be read as an image: {error}") from error
-    elif isinstance(image, np.ndarray):
-        image = Image.fromarray(image)
-    return np.asarray(image.convert("RGB").resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    place = str(place)
+    if is_uri(place) and local_path(place) is None:
+        store = ObjectStore(place)
+        for trained, file in FILES.items():
+            if store.file(f"{trained}/{file}"):
+                return fetch(under(place, trained), cache_folder)
+        if not store.name.endswith(".safetensors") and not any(store.file(file) for file in FILES.values()):
+            raise ValueError(f"{place} is not a student or teacher that a run made, nor the folder of a finished run")
+    return fetch(place, cache_folder)

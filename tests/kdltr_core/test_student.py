@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from kdltr_core import load_student
@@ -41,19 +39,6 @@ def test_the_export_says_what_it_is(run_folder: Path) -> None:
         "recognizer": "parseq_tiny", "charset": "94", "image_size": "[16, 64]", "format": "kdltr-1", "step": "12",
     }  # fmt: skip
     assert RunConfig.from_yaml(run_folder / "student/config.yaml").seed == 7
-
-
-def test_images_may_be_pictures_arrays_or_files(run_folder: Path, tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (20, 70, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "word.png")
-    read = load_student(run_folder)
-    readings = read([Image.fromarray(pixels), pixels, tmp_path / "word.png", str(tmp_path / "word.png")])
-    assert len(readings) == 4
-    assert len(set(readings)) == 1
-    assert read([]) == []
-    (tmp_path / "no.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"no\.png cannot be read as an image"):
-        read([tmp_path / "no.png"])
 
 
 @pytest.mark.parametrize(

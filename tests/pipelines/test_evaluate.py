@@ -69,7 +69,7 @@ def test_a_run_folder_gives_the_table_and_its_files(places, evaluate, tmp_path):
     low_res = []
     for i in range(1, NUM_WORDS + 1):
         (tmp_path / f"{i}.png").write_bytes(store.low_res(i))
-        low_res.append(read([tmp_path / f"{i}.png"])[0])
+        low_res.append(read([tmp_path / f"{i}.png"])[0].text)
     written = pq.read_table(output / "predictions.parquet").to_pydict()
     assert written["student_low_res"] == low_res
     assert written["label"] == [store.label(i) for i in range(1, NUM_WORDS + 1)]
