@@ -1,0 +1,78 @@
+"""What is compared: objectives by name, and the few fields of a run in which each differs from its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kdltr_core.config import RunConfig, nearest
+
+CONTENDERS: Mapping[str, Mapping[str, Any]] = {
+    "supervised": {"objective.name": "supervised"},
+    "dfd": {"objective.name": "dfd"},
+    "a_skd": {"objective.name": "a_skd"},
+    "unified": {"objective.name": "unified"},
+    "dld": {"objective.name": "dld"},
+    "distillation": {"objective.name": "distillation"},
+    # PARSeq's published student has a patch embedding of its own; the other families start as published in any case.
+    "distillation_published": {"objective.name": "distillation", "recognizer.student_start": "random_patch"},
+}
+# What else may be changed after a +: how a student learns, not what it is or which words it learns from.
+CHANGEABLE = ("objective.", "optim.", "data.train_degradation", "data.train_augmentation", "recognizer.student_start")
+# What is learnt in so many steps would be another amount.
+NOT_CHANGEABLE = frozenset({"optim.batch_size"})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of one contender; ``fields`` are what its config has otherwise than the others', its seed too."""
+
+    contender: str
+    seed: int
+    fields: Mapping[str, Any]
+
+
+def contender(text: str, config: RunConfig) -> dict[str, Any]:
+    """The fields that ``text`` stands for: a name, then changes: ``distillation+objective.cross_entropy=0.5``.
+
+    Args:
+        config: that every contender changes.
+
+    Raises: ValueError for an unknown name, field or value, a field that is not the contenders' to change, or a
+        contender that this run cannot be.
+    """
+    name, *changes = text.split("+")
+    if name not in CONTENDERS:
+        raise ValueError(f"--objectives names {name!r}; there are {', '.join(CONTENDERS)}{nearest(name, CONTENDERS)}")
+    fields = dict(CONTENDERS[name])
+    for change in changes:
+        field, equals, value = change.partition("=")
+        field = field.replace("-", "_")
+        if not equals:
+            raise ValueError(f"--objectives has {text!r}; after a name, changes are +field=value")
+        if not field.startswith(CHANGEABLE) or field in NOT_CHANGEABLE:
+            raise ValueError(
+                f"--objectives has {text!r}, and then runs could not be compared; "
+                f"give {field} once for all, as --{field.replace('_', '-')}"
+            )
+        fields[field] = value
+    try:
+        flat = config.override(fields).flatten()
+    except ValueError as error:
+        raise ValueError(f"{text} cannot be compared here: {error}") from None
+    return {field: flat[field] for field in fields}
+
+
+def runs(texts: Sequence[str], seeds: Sequence[int], config: RunConfig) -> list[Run]:
+    """All contenders with the first seed, then with the next, so that a part is of use too.
+
+    Raises: ValueError as ``contender``, and for two that are the same.
+    """
+    fields = {text: contender(text, config) for text in texts}
+    configs = [config.override(fields[text]) for text in texts]
+    for place, text in enumerate(texts):
+        for other in range(place):
+            if configs[other] == configs[place]:
+                raise ValueError(f"--objectives has {texts[other]} and {text}, which are the same; name each once")
+    return [Run(text, seed, {**fields[text], "seed": seed}) for seed in seeds for text in texts]
