@@ -11,6 +11,7 @@ from kdltr_core.config import ObjectiveConfig
 from kdltr_core.losses.attention import attention_divergence, attention_maps, attention_similarity
 from kdltr_core.losses.character_vectors import affinity, character_hint
 from kdltr_core.losses.feature_distance import feature_distance
+from kdltr_core.losses.path_likelihood import path_likelihood
 from kdltr_core.losses.recognition import recognition
 from kdltr_core.losses.semantic_contrast import semantic_contrast
 from kdltr_core.losses.soft_logits import soft_logits
@@ -18,12 +19,15 @@ from kdltr_core.losses.step_logits import decoupled_logits, standardise, step_lo
 from kdltr_core.losses.visual_focus import focus_mask, visual_focus
 from kdltr_core.recognizers.output import RecognizerOutput
 
-# What each published baseline adds to cross entropy. DLD's choice of a resolution has no part here: there is one.
+# What each published baseline adds to cross entropy, and with which weight. A-SKD's 5 and DLD's 1 are those of their
+# public code; for the others 1 is ours. DLD's choice of a resolution has no part here: there is one. Its features of a
+# region are the visual features here, and those of its context the semantic vectors. Unified's balance between two
+# teachers has no part either: there is one.
 BASELINES = {
-    "dfd": ("feature_distance",),
-    "a_skd": ("attention_similarity",),
-    "unified": ("step_logits", "character_hint", "attention_divergence", "affinity"),
-    "dld": ("step_logits", "feature_distance"),
+    "dfd": {"feature_distance": 1.0},
+    "a_skd": {"attention_similarity": 5.0},
+    "unified": {"step_logits": 1.0, "character_hint": 1.0, "attention_divergence": 1.0, "affinity": 1.0},
+    "dld": {"path_likelihood": 1.0, "feature_distance": 1.0, "character_hint": 1.0},
 }
 VISUAL_TERMS = frozenset({"visual_focus", "feature_distance"})
 SEMANTIC_TERMS = frozenset({"semantic_contrast", "character_hint"})
@@ -55,8 +59,8 @@ def term_weights(config: ObjectiveConfig, heads: Sequence[str] = ()) -> dict[str
         auxiliary = {f"cross_entropy_{name}": config.auxiliary_heads for name in heads[:-1]}
         return {"cross_entropy": 1.0, **{name: weight for name, weight in auxiliary.items() if weight > 0}}
     if config.name in BASELINES:
-        added = BASELINES[config.name] if config.guidance > 0 else ()
-        return {**dict.fromkeys(added, config.guidance), "cross_entropy": 1.0}
+        guided = {name: config.guidance * weight for name, weight in BASELINES[config.name].items()}
+        return {**(guided if config.guidance > 0 else {}), "cross_entropy": 1.0}
     names = ("visual_focus", "semantic_contrast", "soft_logits", "cross_entropy")
     weights = {name: weight for name in names if (weight := getattr(config, name)) > 0}
     if not weights:
@@ -126,6 +130,8 @@ def _taught(
         return measure(maps, attention_maps(teacher, lengths)[0], valid)
     if name == "step_logits":
         return step_logits(student.logits, teacher.logits, lengths, config.soft_temperature)
+    if name == "path_likelihood":
+        return path_likelihood(student.logits, teacher.logits, config.num_paths, config.branching)
     if name == "soft_logits":
         return _soft_logits(config, student.logits, teacher.logits, targets, lengths)
     if student.semantic is None or teacher.semantic is None:
@@ -141,9 +147,10 @@ def _taught(
 
 
 def _soft_logits(config: ObjectiveConfig, student: Tensor, teacher: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-    if config.logit_standardisation == "on":
-        student, teacher = standardise(student), standardise(teacher)
+    standardises = config.logit_standardisation == "on"
     if config.soft_form == "decoupled":
+        if standardises:
+            student, teacher = standardise(student), standardise(teacher)
         weights = config.decoupled_target, config.decoupled_others
         return decoupled_logits(student, teacher, targets, lengths, config.soft_temperature, *weights)
     return soft_logits(
@@ -155,4 +162,5 @@ def _soft_logits(config: ObjectiveConfig, student: Tensor, teacher: Tensor, targ
         config.num_paths,
         config.branching,
         config.log_prob_floor,
+        standardises,
     )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kdltr_core.losses.sequence_targets import sequence_targets
+from kdltr_core.losses.step_logits import standardise
 
 
 def soft_logits(
@@ -17,6 +18,7 @@ def soft_logits(
     num_paths: int = 6,
     branching: int = 3,
     log_prob_floor: float = -10.0,
+    standardises: bool = False,
 ) -> Tensor:
     """KL divergence of the student from the teacher's softened and sequence-corrected distributions.
 
@@ -32,13 +34,19 @@ def soft_logits(
         num_paths: paths that make P̃.
         branching: classes tried at every step of a path.
         log_prob_floor: the student's log-probabilities are clamped at this.
+        standardises: whether both sides' logits are standardised before the temperature (Sun et al. 2024). The paths
+            are those of the teacher's own logits in any case: standardised ones say too little of how sure it is.
 
     Returns: scalar, in nats: the mean over the steps up to the end of the teacher's best path, then over words and
         permutations.
     """
-    log_p = (student_logits.float() / temperature).log_softmax(dim=-1).clamp(min=log_prob_floor).flatten(0, 1)
-    q = (teacher_logits.detach().float() / temperature).softmax(dim=-1).flatten(0, 1)
+    student_logits, teacher_logits = student_logits.float(), teacher_logits.detach().float()
+    q = (teacher_logits / temperature).softmax(dim=-1).flatten(0, 1)
     sequence = sequence_targets(q, num_paths, branching)
+    if standardises:
+        student_logits = standardise(student_logits)
+        q = (standardise(teacher_logits) / temperature).softmax(dim=-1).flatten(0, 1)
+    log_p = (student_logits / temperature).log_softmax(dim=-1).clamp(min=log_prob_floor).flatten(0, 1)
     share = mix * (sequence.best_probability >= threshold)
     q = torch.lerp(q, sequence.distribution, share[:, None, None])
 

@@ -17,6 +17,9 @@ from kdltr_core.losses.attention import attention_divergence, attention_maps, at
 from kdltr_core.losses.character_vectors import affinity, character_hint
 from kdltr_core.losses.feature_distance import feature_distance
 from kdltr_core.losses.objective import BASELINES
+from kdltr_core.losses.path_likelihood import path_likelihood
+from kdltr_core.losses.sequence_targets import sequence_targets
+from kdltr_core.losses.soft_logits import soft_logits
 from kdltr_core.losses.step_logits import decoupled_logits, standardise, step_logits
 from kdltr_core.recognizers.output import RecognizerOutput
 
@@ -129,7 +132,7 @@ def test_a_baseline_is_cross_entropy_and_its_own_terms_and_teaches_only_the_stud
     targets, lengths = encode_targets(["x", "abc"], Charset94)
     loss = compute_terms(ObjectiveConfig(name=name, guidance=0.5), student, teacher, None, targets, lengths)
     assert set(loss.terms) == {*BASELINES[name], "cross_entropy"}
-    guided = sum(loss.terms[term] for term in BASELINES[name])
+    guided = sum(weight * loss.terms[term] for term, weight in BASELINES[name].items())
     torch.testing.assert_close(loss.total, 0.5 * guided + loss.terms["cross_entropy"])
     loss.total.backward()
     assert student.logits.grad.abs().max() > 0
@@ -141,5 +144,42 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(name: str):
     targets, lengths = encode_targets(["x", "abc"], Charset94)
     same = output(0, with_attention=True)
     loss = compute_terms(ObjectiveConfig(name=name), same, same, None, targets, lengths)
-    for term in BASELINES[name]:
+    for term in BASELINES[name].keys() - {"path_likelihood"}:  # that has the teacher's own doubt for its least
         assert math.isclose(float(loss.terms[term]), 0.0, abs_tol=1e-5), term
+
+
+def test_path_likelihood_is_minus_the_log_probability_of_a_certain_teachers_word():
+    """The teacher reads b, a, end without a doubt: the loss is −log p(b) − log p(a) − log p(end) and nothing after."""
+    student, teacher = normal(0, 1, 1, 5, 4), torch.full((1, 1, 5, 4), -50.0)
+    teacher[0, 0, range(5), [2, 1, 0, 3, 3]] = 50.0
+    p = student[0, 0].double().softmax(-1)
+    expected = -math.log(p[0, 2]) - math.log(p[1, 1]) - math.log(p[2, 0])
+    student.requires_grad_()
+    loss = path_likelihood(student, teacher)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert (student.grad[0, 0].abs().sum(-1) > 0).tolist() == [True, True, True, False, False]
+
+
+def test_path_likelihood_weighs_paths_by_the_teachers_belief_in_them():
+    """Two readings of one length, 0.8 and 0.2: −0.8 log p(first) − 0.2 log p(second), here path by path."""
+    teacher = torch.full((1, 1, 2, 4), -50.0)
+    teacher[0, 0, 0, 2], teacher[0, 0, 0, 3], teacher[0, 0, 1, 0] = math.log(0.8), math.log(0.2), 0.0
+    log_p = normal(1, 1, 1, 2, 4).log_softmax(-1)
+    first, second = log_p[0, 0, 0, 2] + log_p[0, 0, 1, 0], log_p[0, 0, 0, 3] + log_p[0, 0, 1, 0]
+    torch.testing.assert_close(path_likelihood(log_p, teacher), -0.8 * first - 0.2 * second)
+
+
+def test_standardised_soft_logits_keep_the_paths_of_the_teachers_own_logits():
+    """As written out: paths and their lengths from the teacher as it is, both distributions from standard scores."""
+    student, teacher, tau = normal(0, 2, 3, 4, 20), 6 * normal(1, 2, 3, 4, 20), 2.0
+    words = []
+    for mine, theirs in zip(student.flatten(0, 1), teacher.flatten(0, 1), strict=True):
+        z = [(v - v.mean(-1, keepdim=True)) / v.std(-1, keepdim=True, correction=0) for v in (mine, theirs)]
+        sequence = sequence_targets((theirs / tau).softmax(-1)[None])
+        q = 0.2 * sequence.distribution[0] + 0.8 * (z[1] / tau).softmax(-1)
+        n = int(sequence.length)
+        words.append(F.kl_div((z[0] / tau).log_softmax(-1)[:n], q[:n], reduction="sum") / n)
+    actual = soft_logits(student, teacher, tau, threshold=0.0, standardises=True)
+    torch.testing.assert_close(actual, torch.stack(words).mean())
+    assert not torch.allclose(actual, soft_logits(student, teacher, tau, threshold=0.0))
