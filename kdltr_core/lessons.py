@@ -71,9 +71,8 @@ def open_lessons(
 
     Raises: OSError if they cannot be kept.
     """
-    key = _key(teacher, pairs, precision)
-    home = Path(cache_folder).expanduser() / "lessons"
-    folder = home / key
+    folder = _folder(teacher, pairs, cache_folder, precision)
+    home, key = folder.parent, folder.name
     try:
         home.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(home / f"{key}.lock"):
@@ -93,19 +92,41 @@ def open_lessons(
     return Lessons(folder)
 
 
-def _key(teacher: Recognizer, pairs: TrainingPairs, precision: str) -> str:
+def lessons_size(
+    teacher: Recognizer, pairs: TrainingPairs, *, cache_folder: str | Path, device: torch.device, precision: str
+) -> int:
+    """Bytes that ``open_lessons`` would write; 0 if they are there. Arguments as for that."""
+    if (_folder(teacher, pairs, cache_folder, precision) / _INDEX).is_file() or not len(pairs):
+        return 0
+    lesson = _encode(teacher, pairs.gather(np.arange(1))[0], device, precision)
+    return len(pairs) * sum(values.nbytes for values in lesson.values())
+
+
+def _folder(teacher: Recognizer, pairs: TrainingPairs, cache_folder: str | Path, precision: str) -> Path:
     digest = hashlib.blake2b(digest_size=12)
-    digest.update(json.dumps([FORMAT_VERSION, type(teacher).__name__, precision, len(pairs)]).encode())
+    # What a teacher computes is its weights and how often it corrects itself.
+    what = [FORMAT_VERSION, type(teacher).__name__, teacher.num_iterations, precision, len(pairs)]
+    digest.update(json.dumps(what).encode())
     for name, value in sorted(teacher.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     for pack in pairs.packs:
         digest.update(pack.fingerprint.encode())
     digest.update(pairs.image_hashes.tobytes())
-    return digest.hexdigest()
+    return Path(cache_folder).expanduser() / "lessons" / digest.hexdigest()
 
 
 @torch.inference_mode()
+def _encode(teacher: Recognizer, high_res: Tensor, device: torch.device, precision: str) -> dict[str, np.ndarray]:
+    """As it is stored, bfloat16 by its bits."""
+    with autocast(device, precision):
+        lesson = teacher.encode_lesson(as_float(high_res.to(device)))
+    return {
+        name: (values.float() if name in _WHOLE else values.to(torch.bfloat16).view(torch.int16)).cpu().numpy()
+        for name, values in lesson.items()
+    }
+
+
 def _write(
     folder: Path,
     teacher: Recognizer,
@@ -119,15 +140,11 @@ def _write(
     columns: dict[str, np.memmap] = {}
     for start in range(0, len(pairs), batch_size):
         rows = np.arange(start, min(start + batch_size, len(pairs)))
-        high_res, _ = pairs.gather(rows)
-        with autocast(device, precision):
-            lesson = teacher.encode_lesson(as_float(high_res.to(device)))
-        for name, values in lesson.items():
-            stored = values.float() if name in _WHOLE else values.to(torch.bfloat16).view(torch.int16)
+        for name, values in _encode(teacher, pairs.gather(rows)[0], device, precision).items():
             if name not in columns:
-                shape, kind = (len(pairs), *values.shape[1:]), np.float32 if name in _WHOLE else np.int16
-                columns[name] = np.memmap(folder / f"{name}.bin", kind, "w+", shape=shape)
-            columns[name][rows] = stored.cpu().numpy()
+                shape = (len(pairs), *values.shape[1:])
+                columns[name] = np.memmap(folder / f"{name}.bin", values.dtype, "w+", shape=shape)
+            columns[name][rows] = values
         if progress is not None:
             progress(int(rows[-1]) + 1, len(pairs))
     for column in columns.values():

@@ -18,7 +18,7 @@ def sweep_markdown(
     *,
     num_words: int,
     verdict: Verdict | None = None,
-    kept: str = "",
+    notes: Sequence[str] = (),
     num_shown: int = 10,
 ) -> str:
     """The page of a sweep.
@@ -30,7 +30,7 @@ def sweep_markdown(
         importances: none where there were too few trials to tell.
         num_words: of the validation split.
         verdict: of the confirmation, where there was one.
-        kept: a sentence on the point that the sweep leaves to be used.
+        notes: sentences for the head of the page, a paragraph each.
         num_shown: rows of the table of best trials; the published point has its row in any case.
     """
     states = Counter(t.state for t in trials)
@@ -39,8 +39,8 @@ def sweep_markdown(
     if verdict is not None:
         lines += [f"**{verdict.sentence}**", ""]
     lines += [f"{_counted(len(trials), 'trial')}{': ' if counts else ''}{counts}. {noise_note(trials, num_words)}", ""]
-    if kept:
-        lines += [kept, ""]
+    for sentence in notes:
+        lines += [sentence, ""]
     if verdict is not None:
         lines += ["## Confirmation", "", *_verdict_lines(verdict), ""]
     lines += ["## Best trials", "", *_trial_lines(trials, space, num_shown), ""]

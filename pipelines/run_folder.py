@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import filelock
 import yaml
@@ -30,6 +31,8 @@ class RunFolder:
 
     Raises: ValueError if the name is no folder name, or if the folder holds a run that another config began.
     """
+
+    free_fields: ClassVar[frozenset[str]] = FREE_FIELDS
 
     def __init__(self, config: RunConfig) -> None:
         if config.name in (".", "..") or not config.name.strip() or {"/", "\\", "\n"} & set(config.name):
@@ -131,7 +134,7 @@ class RunFolder:
         return [
             f"{name} {earlier[name]!r}, now {value!r}"
             for name, value in self.config.flatten().items()
-            if name not in FREE_FIELDS and name in earlier and earlier[name] != value
+            if name not in self.free_fields and name in earlier and earlier[name] != value
         ]
 
     def _earlier(self) -> dict[str, object] | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdltr_core.config import RunConfig
+from kdltr_core.step_times import StepTimes
 from kdltr_core.sweep import Trial, finished
 from kdltr_core.sweep_pictures import draw_sweep
 from kdltr_core.sweep_report import sweep_markdown
@@ -26,9 +27,10 @@ def write_report(folder: SweepFolder, config: RunConfig, num_words: int, verdict
     trials = [entry.to_trial() for entry in folder.trials.ended]
     found = importances(trials, folder.space)
     choice = choose(trials, folder.trials.published, verdict)
-    kept = choice.sentence if choice else ""
+    times = StepTimes.read(folder.step_times)
+    notes = [found.sentence for found in (choice, times) if found is not None]
     folder.report.mkdir(exist_ok=True)
-    page = sweep_markdown(config.name, trials, folder.space, found, num_words=num_words, verdict=verdict, kept=kept)
+    page = sweep_markdown(config.name, trials, folder.space, found, num_words=num_words, verdict=verdict, notes=notes)
     folder.table.write_text(page, encoding="utf-8")
     if trials:
         draw_sweep(folder.report, trials, folder.space, found, num_words=num_words)

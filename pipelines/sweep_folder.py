@@ -10,7 +10,7 @@ from typing import Any
 
 from kdltr_core.config import RunConfig
 from kdltr_core.sweep import Parameter
-from pipelines.run_folder import RunFolder
+from pipelines.run_folder import FREE_FIELDS, RunFolder
 from pipelines.sweep_ledger import Ledger
 from pipelines.sweep_options import SweepOptions
 from tune_spaces.space import Space
@@ -41,6 +41,9 @@ class SweepFolder(RunFolder):
         if (self.path / "checkpoints").exists():
             raise ValueError(f"{self.path} holds a training run; give the sweep another --name")
 
+    # Each trial says for itself whether the teacher's outputs were kept; what is learnt is the same.
+    free_fields = FREE_FIELDS | {"data.teacher_cache"}
+
     @property
     def has_begun(self) -> bool:
         return any((self.path / "trials").glob("[0-9]*"))
@@ -66,6 +69,11 @@ class SweepFolder(RunFolder):
     def best(self) -> Path:
         """The point to use, as a config for train.py."""
         return self.path / "best.yaml"
+
+    @property
+    def step_times(self) -> Path:
+        """What a step takes with the teacher's outputs kept, and without."""
+        return self.path / "step_times.json"
 
     @property
     def artifacts(self) -> list[Path]:

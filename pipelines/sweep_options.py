@@ -61,7 +61,8 @@ class SweepOptions(BaseModel):
 def parse_sweep(arguments: Sequence[str], script: str, about: str) -> tuple[SweepOptions, RunConfig]:
     """``[RECIPE|config.yaml] [--sweep-option value …] [--dotted.field value …]``; ``--help`` prints all and exits.
 
-    Without ``--name`` the sweep has the run's name and the space's.
+    Without ``--name`` the sweep has the run's name and the space's. Without ``--data.teacher-cache`` it is on where
+    there is a teacher whose images do not change.
 
     Raises: ValueError for what ``parse_run`` refuses, an unknown option (naming the nearest) or value.
     """
@@ -71,11 +72,22 @@ def parse_sweep(arguments: Sequence[str], script: str, about: str) -> tuple[Swee
     except ValidationError as error:
         raise ValueError("; ".join(_explain(e) for e in error.errors())) from None
     config = parse_run(others, script, about + _listing())
+    if not _is_given("data.teacher_cache", others) and _keeps_lessons(config):
+        config = config.override({"data.teacher_cache": "on"})
     if options.space not in SPACES and Path(options.space).suffix:
         options = options.model_copy(update={"space": os.path.abspath(os.path.expanduser(options.space))})
-    if not any(word == "--name" or word.startswith("--name=") for word in others):
+    if not _is_given("name", others):
         config = config.override({"name": f"{config.name}-{Path(options.space).stem}"})
     return options, config
+
+
+def _is_given(field: str, words: Sequence[str]) -> bool:
+    options = (word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--"))
+    return field in options
+
+
+def _keeps_lessons(config: RunConfig) -> bool:
+    return config.objective.name != "supervised" and config.data.train_augmentation == "none"
 
 
 def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -115,7 +127,7 @@ def _explain(error: Any) -> str:
 
 
 def _listing() -> str:
-    lines = ["", "", "Options of the sweep:"]
+    lines = ["", "", "Options of the sweep (in which --data.teacher-cache is on, unless it is given):"]
     for name, field in SweepOptions.model_fields.items():
         default = "" if field.default is None else f" (default {field.default})"
         lines.append(f"  --{name.replace('_', '-')}: {field.description}{default}")

@@ -97,10 +97,11 @@ class SweepTracker:
             "sweep.trial": str(entry.number),
             "mlflow.note.content": f"{role} {entry.number} of the sweep {self._config.name}{what}",
         }
+        shared = {n: value for n, value in self._description.parameters.items() if not n.startswith("sweep.")}
         return replace(
             self._description,
             name=f"{self._config.name} {role} {entry.number}",
-            parameters=self._config.flatten() | dict(entry.params),
+            parameters=shared | dict(entry.params),
             tags=dict(self._description.tags) | tags,
         )
 

@@ -57,6 +57,7 @@ def sweep(options: SweepOptions, config: RunConfig, space: Space, folder: SweepF
     from pipelines.cluster import connect
     from pipelines.progress import progress_bar, say
     from pipelines.room import room_for
+    from pipelines.shared_lessons import share_lessons
     from pipelines.sweep_end import write_report
     from pipelines.sweep_phases import confirm, given_points, try_points
     from pipelines.worker import charset_of
@@ -68,6 +69,7 @@ def sweep(options: SweepOptions, config: RunConfig, space: Space, folder: SweepF
     check_words(config, words)
     for sentence in summary(words):
         say(sentence)
+    config = share_lessons(config, space, words, room, folder)
     tracker.begin(described(options, describe(config, words)))
     tracker.follow("trial", folder.trials)
     tracker.follow("confirmation", folder.confirmation)

@@ -16,7 +16,7 @@ from kdltr_core.data.batch import encode_targets
 from kdltr_core.data.words import TrainingPairs, WordData, open_words
 from kdltr_core.distiller import as_float
 from kdltr_core.engine import fit
-from kdltr_core.lessons import Lessons, open_lessons
+from kdltr_core.lessons import Lessons, lessons_size, open_lessons
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.abinet import Abinet, AbinetSize, AbinetVision
 from kdltr_core.recognizers.matrn import Matrn
@@ -123,6 +123,28 @@ def test_lessons_are_computed_once_for_one_teacher_and_one_set(
         other.head.bias[0] += 1
     lessons_of(other, pairs, tmp_path)
     assert sum(calls) == 2 * len(pairs)
+
+
+def test_a_teacher_that_corrects_itself_more_often_says_something_else(pairs: TrainingPairs, tmp_path: Path) -> None:
+    """The weights are the same."""
+    teacher = teacher_of("abinet")
+    once = lessons_of(teacher, pairs, tmp_path).gather(np.arange(4), torch.device("cpu"))["logits"]
+    teacher.num_iterations = 3
+    thrice = lessons_of(teacher, pairs, tmp_path).gather(np.arange(4), torch.device("cpu"))["logits"]
+    assert not torch.equal(once, thrice)
+
+
+@pytest.mark.parametrize("family", TEACHERS)
+def test_the_size_of_what_would_be_kept_is_known_before(family: str, pairs: TrainingPairs, tmp_path: Path) -> None:
+    teacher = teacher_of(family)
+
+    def size() -> int:
+        return lessons_size(teacher, pairs, cache_folder=tmp_path, device=torch.device("cpu"), precision="float32")
+
+    before = size()
+    assert lessons_of(teacher, pairs, tmp_path).num_bytes == before
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*.bin")) == before
+    assert size() == 0
 
 
 def test_a_run_with_kept_lessons_has_the_losses_of_one_without(tmp_path: Path) -> None:

@@ -42,13 +42,29 @@ def test_all_other_options_change_the_run_that_all_trials_vary(tmp_path: Path) -
     words = "demo --space temperatures --num-steps 7 --optim.batch-size=16 --num-trials 3 --data.train-roots a b"
     options, config = parse_sweep(words.split(), "tune.py", "")
     roots = tuple(str(tmp_path / name) for name in "ab")
-    changes = {"num_steps": 7, "optim.batch_size": 16, "data.train_roots": roots}
+    changes = {"data.teacher_cache": "on", "num_steps": 7, "optim.batch_size": 16, "data.train_roots": roots}
     assert options.num_trials == 3
     assert {name: config.flatten()[name] for name in ("num_steps", "optim.batch_size")} == {
         "num_steps": 7,
         "optim.batch_size": 16,
     }
     assert config.data == demo().override({**changes, "data.cache_folder": config.data.cache_folder}).data
+
+
+@pytest.mark.parametrize(
+    ("words", "cache"),
+    [
+        ("", "on"),
+        ("abinet_vision_ltr --recognizer.teacher-weights t.pt", "on"),
+        ("--data.teacher-cache off", "off"),
+        ("--data.teacher_cache=off", "off"),
+        ("--data.train-augmentation light", "off"),
+        ("parseq_tiny_supervised", "off"),
+        ("parseq_tiny_supervised --data.teacher-cache on", "on"),
+    ],
+)
+def test_the_teacher_s_outputs_are_kept_where_it_sees_the_same_images_in_every_trial(words: str, cache: str) -> None:
+    assert parse_sweep(words.split(), "tune.py", "")[1].data.teacher_cache == cache
 
 
 @pytest.mark.parametrize(
