@@ -86,7 +86,8 @@ class Comparison:
 
     def metrics(self) -> dict[str, float]:
         """In figures, by ``comparison/<name>/…``; what is not known is absent."""
-        verdict, values = self.verdict, {}
+        verdict = self.verdict
+        values: dict[str, float] = {}
         for c in self.contenders:
             values |= {
                 f"comparison/{c.name}/word_accuracy": c.accuracy,

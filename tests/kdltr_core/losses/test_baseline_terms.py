@@ -183,3 +183,9 @@ def test_standardised_soft_logits_keep_the_paths_of_the_teachers_own_logits():
     actual = soft_logits(student, teacher, tau, threshold=0.0, standardises=True)
     torch.testing.assert_close(actual, torch.stack(words).mean())
     assert not torch.allclose(actual, soft_logits(student, teacher, tau, threshold=0.0))
+
+
+def test_a_skd_weighs_its_term_as_its_public_code_does():
+    targets, lengths = encode_targets(["x", "abc"], Charset94)
+    loss = compute_terms(ObjectiveConfig(name="a_skd"), output(0), output(10), None, targets, lengths)
+    torch.testing.assert_close(loss.total, 5 * loss.terms["attention_similarity"] + loss.terms["cross_entropy"])
