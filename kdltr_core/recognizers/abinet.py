@@ -165,7 +165,7 @@ class LanguageModel(nn.Module):
         steps = torch.arange(memory.shape[1], device=memory.device)
         others = steps[:, None] != steps[None, :]
         mask = others & (steps < lengths[:, None])[:, None, None]
-        queries = self.pos_encoder().expand(len(memory), -1, -1)
+        queries = self.pos_encoder().expand(memory.shape[0], -1, -1)
         feature = self.model(queries, memory, mask)
         return feature, self.cls(feature)
 
