@@ -219,6 +219,11 @@ class OptimConfig(_Section):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="autocast type; auto: bfloat16 on a GPU or a CPU that multiplies it natively, else float32"
     )
+    compile: Literal["off", "on"] = Field(
+        "off",
+        description="on: torch.compile makes the step's kernels in the first minutes, for a few widths that every "
+        "batch's text is padded to",
+    )
 
 
 class RunConfig(_Section):

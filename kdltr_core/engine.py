@@ -9,31 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 from kdltr_core.agreement import Agreement
-from kdltr_core.batch_norm import RunningStatistics, synchronise_batch_norm
 from kdltr_core.build import build_pair
 from kdltr_core.checkpoint import CheckpointStore, NotWritten
 from kdltr_core.config import RunConfig
-from kdltr_core.data.batch import Batch, encode_targets
-from kdltr_core.data.loader import training_batches
+from kdltr_core.data.batch import Batch
+from kdltr_core.data.loader import on_device, training_batches
 from kdltr_core.data.sampler import EpochSampler
 from kdltr_core.data.words import WordData
-from kdltr_core.distiller import Distiller, autocast, teach
-from kdltr_core.idle import idle_parameters
-from kdltr_core.lessons import Lessons, open_lessons
-from kdltr_core.losses.objective import LossTerms
-from kdltr_core.meters import Meters
 from kdltr_core.metrics import word_accuracy
-from kdltr_core.optim import MovingAverage, build_optimiser, rate_factor, set_rates
+from kdltr_core.optim import rate_factor
 from kdltr_core.readers import read_with_recognizer
-from kdltr_core.recognizers import Recognizer, RecognizerOutput
-from kdltr_core.recognizers.permutations import sample_permutations
-from kdltr_core.seeding import generator, seed_everything
+from kdltr_core.recognizers import Recognizer
 from kdltr_core.student import export_recognizer
+from kdltr_core.training_step import TrainingStep
 from kdltr_core.world import World
 
 Record = Callable[[int, Mapping[str, float]], None]
@@ -143,27 +134,17 @@ class _Run:
         if not self.shares:
             raise ValueError(f"there are {world.size} workers and --workers {config.workers} shares of the batch")
         self.store = CheckpointStore(run_folder / "checkpoints", config.keep_last)
-        seed_everything(config.seed, "start")
-        student, self.teacher = build_pair(config, words.train, world.device)
-        self.distiller = Distiller(student, config.objective, self.teacher).to(world.device).train()
-        if config.optim.batch_norm == "synchronised" and world.size > 1:
-            synchronise_batch_norm(self.distiller, world.device)
-        self.lessons = self._open_lessons() if config.data.teacher_cache == "on" and self.teacher else None
-        self.statistics = RunningStatistics(self.distiller)
-        self.statistics_of_first_share = RunningStatistics(self.distiller)
-        self._leave_out_idle_weights()
-        self.optimiser = build_optimiser(self.distiller, config.optim)
-        self.average = MovingAverage(student, config.optim.ema_decay) if config.optim.ema_decay else None
+        self.training = TrainingStep(config, words.train, world, self.shares)
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
         self.num_steps = total_steps(config, len(words.train))
         self.step = 0
         self.best_step, self.best_accuracy = 0, -1.0
         self.latest: dict[str, float] = {}
-        self.meters = Meters(world, config.workers)
+        self.meters = self.training.meters
         asks = SECONDS_BETWEEN_QUESTIONS if save_now else 0.0
         self.agreement = Agreement(world, {"ask": asks, "save": 60 * config.checkpoint_minutes})
         self._resume()
-        self.model = world.wrap(self.distiller, in_bfloat16=config.optim.gradient_exchange == "bfloat16")
+        self.training.begin()
 
     def to_the_end(self) -> FitResult:
         config = self.config
@@ -185,66 +166,30 @@ class _Run:
                 self._benchmark()
         return FitResult(self.step, self.best_step, self.best_accuracy, self.meters.num_skipped)
 
-    def _open_lessons(self) -> Lessons:
-        assert self.teacher is not None
-        return open_lessons(
-            self.teacher,
-            self.words.train,
-            cache_folder=self.config.data.cache_folder,
-            device=self.world.device,
-            precision=self.config.optim.precision,
-            batch_size=self.config.evaluation_batch_size,
-        )
-
     def _batches(self, share: int) -> Iterator[tuple[int, Batch]]:
-        return training_batches(
+        config, student = self.config, self.training.distiller.student
+        batches = training_batches(
             self.words.train,
             self.sampler,
-            self.distiller.student.charset,
-            seed=self.config.seed,
+            student.charset,
+            seed=config.seed,
             rank=share,
-            world_size=self.config.workers,
+            world_size=config.workers,
             start_step=self.step,
             num_steps=self.num_steps,
-            num_output_steps=self.distiller.student.fixed_num_steps,
-            num_threads=self.config.data.num_loader_threads,
+            num_output_steps=student.fixed_num_steps,
+            contrast_group=config.objective.contrast_group,
+            static_shapes=config.optim.compile == "on",
+            num_threads=config.data.num_loader_threads,
         )
+        return on_device(batches, self.world.device)
 
     def _train_step(self, step: int, batches: Sequence[Batch]) -> frozenset[str]:
         """Train on this worker's shares of a batch; returns the timers that rang."""
-        config, device, num_shares = self.config, self.world.device, self.config.workers
-        permutations = sample_permutations(
-            batches[0].targets.shape[1] - 2,
-            config.objective.num_permutations,
-            generator(config.seed, "permutations", step),
-        ).to(device, non_blocking=True)
-        batches = [batch.to(device) for batch in batches]
+        num_shares = self.config.workers
         total, rings = self.agreement.exchange(torch.stack([batch.lengths.sum() for batch in batches]).sum())
-        num_valid = total / num_shares if num_shares > 1 else None
-        set_rates(self.optimiser, rate_factor(config.optim, step, self.num_steps, self.sampler.steps_per_epoch))
-        self.optimiser.zero_grad(set_to_none=True)
-        self.statistics.remember()
-        for share, batch in zip(self.shares, batches, strict=True):
-            # Before anything is drawn: a resumed run draws what an uninterrupted one would have drawn.
-            seed_everything(config.seed, "step", step, share)
-            if share != self.shares[0]:
-                self.statistics_of_first_share.remember()
-            with self.world.hold_back(self.model, share != self.shares[-1]):
-                loss = self._loss(self.model, batch, permutations, num_valid)
-                # Averaged over workers, of which there may be fewer than shares.
-                (loss.total * (self.world.size / num_shares)).backward()
-            if share != self.shares[0]:
-                self.statistics_of_first_share.restore_where(True)
-            self.meters.add_share({**loss.terms, "loss": loss.total})
-        norm = nn.utils.clip_grad_norm_(self.distiller.parameters(), config.optim.clip_norm)
-        # The fused optimiser leaves weights and state alone where this is 1; nobody waits for the device to know.
-        spoilt = ~torch.isfinite(norm)
-        self.optimiser.found_inf = spoilt.float()  # type: ignore[attr-defined]
-        self.statistics.restore_where(spoilt)
-        self.optimiser.step()
-        if self.average:
-            self.average.update(self.distiller.student)
-        self.meters.end_step(norm, num_shares * len(batches[0].labels))
+        rate = rate_factor(self.config.optim, step, self.num_steps, self.sampler.steps_per_epoch)
+        self.training.run(step, batches, rate, total / num_shares if num_shares > 1 else None)
         return rings
 
     def _must_save(self) -> bool:
@@ -252,39 +197,9 @@ class _Run:
         assert self.save_now is not None
         return any(self.world.gather(self.save_now()))
 
-    def _loss(self, model: nn.Module, batch: Batch, permutations: Tensor, num_valid: Tensor | None) -> LossTerms:
-        with autocast(self.world.device, self.config.optim.precision):
-            lesson = self._lesson(batch, permutations) if self.teacher else None
-            images = batch.high_res if self.config.recognizer.trained == "teacher" else batch.low_res
-            terms: LossTerms = model(images, batch.targets, batch.lengths, permutations, lesson, num_valid)
-        return terms
-
-    @torch.no_grad()
-    def _lesson(self, batch: Batch, permutations: Tensor) -> RecognizerOutput:
-        assert self.teacher is not None
-        if self.lessons is None:
-            return teach(self.teacher, batch.high_res, batch.targets, permutations)
-        kept = self.lessons.gather(batch.indices, self.world.device)
-        return self.teacher.decode_lesson(kept, batch.targets, permutations)
-
-    def _leave_out_idle_weights(self) -> None:
-        """Weights that have no part in the loss ask for no gradient; a forward pass of two words shows which."""
-        train, student = self.words.train, self.distiller.student
-        rows = np.arange(min(2, len(train)))
-        labels = tuple(train.labels[row] for row in rows)
-        targets, lengths = encode_targets(labels, student.charset, student.fixed_num_steps)
-        batch = Batch(*train.gather(rows), labels, targets, lengths, rows).to(self.world.device)
-        permutations = sample_permutations(targets.shape[1] - 2, 1, generator(0)).to(self.world.device)
-        self.statistics.remember()
-        loss = self._loss(self.distiller, batch, permutations, None)
-        self.statistics.restore_where(True)
-        idle = idle_parameters(self.distiller, loss.total)
-        for name in idle:
-            self.distiller.get_parameter(name).requires_grad_(False)
-
     def _log(self) -> None:
         values, bad_in_row = self.meters.take()
-        values["learning_rate"] = self.optimiser.param_groups[0]["lr"]
+        values["learning_rate"] = self.training.optimiser.param_groups[0]["lr"]
         values["epoch"] = self.step / self.sampler.steps_per_epoch
         self._record({f"train/{name}": value for name, value in values.items()})
         if bad_in_row >= self.config.optim.max_nonfinite:
@@ -302,10 +217,10 @@ class _Run:
 
     def _reader(self) -> Recognizer:
         """The student as it is read and exported: its average, where there is one."""
-        if not self.average:
-            return self.distiller.student
+        if not self.training.average:
+            return self.training.distiller.student
         reader = build_pair(self.config, None, self.world.device)[0]
-        reader.load_state_dict(self.average.state)
+        reader.load_state_dict(self.training.average.state)
         return reader
 
     def _validate(self) -> None:
@@ -345,12 +260,9 @@ class _Run:
         if self.world.is_main:
             state = {
                 "step": self.step,
-                "distiller": self.distiller.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "average": self.average.state if self.average else None,
+                **self.training.state(),
                 "best": {"step": self.best_step, "accuracy": self.best_accuracy},
                 "metrics": self.latest,
-                "num_skipped": self.meters.num_skipped,
                 "config": self.config.model_dump(mode="json"),
                 "run_id": self.run_id,
             }
@@ -366,11 +278,7 @@ class _Run:
         state = self.store.newest()
         if state is None:
             return
-        self.distiller.load_state_dict(state["distiller"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.average and state["average"]:
-            self.average.load(state["average"])
+        self.training.load(state)
         self.step = state["step"]
         self.best_step, self.best_accuracy = state["best"]["step"], state["best"]["accuracy"]
         self.latest = state["metrics"]
-        self.meters.num_skipped = state["num_skipped"]

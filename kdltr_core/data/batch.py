@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kdltr_core.charset import Charset
@@ -23,6 +26,7 @@ class Batch:
         targets: (N, T + 1) class ids: begin, characters, end, then pad.
         lengths: (N,) how many of the T output steps count: the encoded characters and the end.
         indices: (N,) int64, which pairs of the training set these are.
+        rows: ``valid_rows`` of the lengths, where they are asked for.
     """
 
     high_res: Tensor
@@ -31,12 +35,26 @@ class Batch:
     targets: Tensor
     lengths: Tensor
     indices: np.ndarray
+    rows: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
-        moved = {
-            k: getattr(self, k).to(device, non_blocking=True) for k in ("high_res", "low_res", "targets", "lengths")
-        }
-        return replace(self, **moved)
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """In memory from which a GPU copies while the processor goes on."""
+        return self._with(Tensor.pin_memory)
+
+    def belongs_to(self, stream: torch.cuda.Stream) -> None:
+        """The GPU's memory of this batch is not used again before this stream is done with it."""
+        for tensor in self._tensors().values():
+            tensor.record_stream(stream)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), Tensor)}
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self._tensors().items()}
+        return replace(self, **changed)
 
 
 def encode_targets(labels: Sequence[str], charset: Charset, num_steps: int | None = None) -> tuple[Tensor, Tensor]:
@@ -62,3 +80,21 @@ def encode_targets(labels: Sequence[str], charset: Charset, num_steps: int | Non
         targets[row, 1 : len(ids) + 1] = torch.tensor(ids)
         targets[row, len(ids) + 1] = charset.end_id
     return targets, torch.tensor([len(ids) + 1 for ids in encoded])
+
+
+def valid_rows(lengths: Tensor, num_steps: int, group: int = 64, multiple: int = 1) -> Tensor:
+    """Where the valid steps are, group by group, so that the padding behind short words need not cost anything.
+
+    Args:
+        lengths: (N,) on the CPU, valid steps of each word: who waits for no device can know how many there are.
+        num_steps: T.
+        group: images contrasted with one another.
+        multiple: M is made one of this.
+
+    Returns: (groups, M) int64, indices into (N · T); −1 behind the valid steps of a group that has fewer than M.
+    """
+    valid = torch.arange(num_steps) < lengths[:, None]
+    steps = torch.arange(len(lengths) * num_steps).view(valid.shape)
+    groups = [rows[inside] for rows, inside in zip(steps.split(group), valid.split(group), strict=True)]
+    width = multiple * math.ceil(max(map(len, groups)) / multiple)
+    return torch.stack([F.pad(rows, (0, width - len(rows)), value=-1) for rows in groups])

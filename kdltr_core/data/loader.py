@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from kdltr_core.charset import Charset
-from kdltr_core.data.batch import Batch, encode_targets
+from kdltr_core.data.batch import Batch, encode_targets, valid_rows
 from kdltr_core.data.pack import Pairs
 from kdltr_core.data.sampler import EpochSampler
 from kdltr_core.data.words import TrainingPairs
+
+WIDTHS = (9, 13, 18, 26)
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -31,6 +35,8 @@ def training_batches(
     start_step: int = 0,
     num_steps: int,
     num_output_steps: int | None = None,
+    contrast_group: int = 64,
+    static_shapes: bool = False,
     num_threads: int = 1,
 ) -> Iterator[tuple[int, Batch]]:
     """This worker's share of every step's batch, in order: rows rank, rank + world_size, … of the global batch.
@@ -47,6 +53,9 @@ def training_batches(
         start_step: the first step, counted from 0.
         num_steps: the step to stop before.
         num_output_steps: T of the targets; None: what the longest label of the global batch needs.
+        contrast_group: images contrasted with one another.
+        static_shapes: the text is as wide as one of ``WIDTHS``, and the rows of the contrast have one of four numbers
+            for each: a compiled step is compiled anew for every other shape.
         num_threads: batches are made by so many threads.
 
     Yields: the step and its batch.
@@ -55,12 +64,40 @@ def training_batches(
     def make(step: int) -> tuple[int, Batch]:
         indices, epochs = sampler.indices(step)
         num_needed = num_output_steps or max(len(charset.normalise(pairs.labels[i])) for i in indices) + 1
+        if static_shapes and not num_output_steps:
+            num_needed = next((width for width in WIDTHS if width >= num_needed), num_needed)
         indices, epochs = indices[rank::world_size], epochs[rank::world_size]
         high_res, low_res = pairs.gather(indices, degradation_seeds(seed, epochs, indices))
         labels = tuple(pairs.labels[i] for i in indices)
-        return step, Batch(high_res, low_res, labels, *encode_targets(labels, charset, num_needed), indices)
+        targets, lengths = encode_targets(labels, charset, num_needed)
+        quarter = math.ceil(min(contrast_group, len(labels)) * num_needed / 4)
+        rows = valid_rows(lengths, num_needed, contrast_group, quarter if static_shapes else 1)
+        return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows)
 
     return _ahead(make, range(start_step, num_steps), num_threads)
+
+
+def on_device(batches: Iterable[tuple[int, Batch]], device: torch.device) -> Iterator[tuple[int, Batch]]:
+    """Batches where the step computes; a GPU's next batch is copied on a stream of its own while this step runs."""
+    if device.type != "cuda":
+        yield from ((step, batch.to(device)) for step, batch in batches)
+        return
+    side, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    waiting: deque[tuple[int, Batch, torch.cuda.Event]] = deque()
+
+    def hand_over() -> tuple[int, Batch]:
+        step, batch, arrived = waiting.popleft()
+        computing.wait_event(arrived)
+        batch.belongs_to(computing)
+        return step, batch
+
+    for step, batch in batches:
+        with torch.cuda.stream(side):
+            waiting.append((step, batch.pinned().to(device), side.record_event()))
+        if len(waiting) > 1:
+            yield hand_over()
+    while waiting:
+        yield hand_over()
 
 
 def evaluation_batches(

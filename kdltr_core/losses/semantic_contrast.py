@@ -26,24 +26,6 @@ class Projector(nn.Module):
         return self.linear(self.rnn(steps)[0]).unflatten(0, semantic.shape[:-2])
 
 
-def contrast_rows(lengths: Tensor, num_steps: int, group: int = 64, multiple: int = 1) -> Tensor:
-    """Which steps are contrasted, group by group, so that the padding behind short words costs nothing.
-
-    Args:
-        lengths: (N,) on the CPU, valid steps of each word: who waits for no device can know how many there are.
-        num_steps: T.
-        group: images contrasted with one another.
-        multiple: M is made one of this.
-
-    Returns: (groups, M) int64, indices into (N · T); −1 behind the valid steps of a group that has fewer than M.
-    """
-    valid = torch.arange(num_steps) < lengths[:, None]
-    steps = torch.arange(len(lengths) * num_steps).view(valid.shape)
-    groups = [rows[inside] for rows, inside in zip(steps.split(group), valid.split(group), strict=True)]
-    width = multiple * math.ceil(max(map(len, groups)) / multiple)
-    return torch.stack([F.pad(rows, (0, width - len(rows)), value=-1) for rows in groups])
-
-
 def semantic_contrast(
     student: Tensor,
     teacher: Tensor,
@@ -67,7 +49,7 @@ def semantic_contrast(
         projector: (..., T, D) → (..., T, width).
         temperature: the cosines are divided by this.
         group: images contrasted with one another; the last group may be smaller.
-        rows: ``contrast_rows`` of these lengths; None: every step has its row, M is group · T.
+        rows: ``valid_rows`` of these lengths; None: every step has its row, M is group · T.
 
     Returns: scalar, in nats.
     """
@@ -90,7 +72,7 @@ def semantic_contrast(
 
 
 def _all_rows(lengths: Tensor, num_steps: int, group: int) -> Tensor:
-    """As ``contrast_rows``, of lengths that only the device knows: the steps that do not count are there, as −1."""
+    """As ``valid_rows``, of lengths that only the device knows: the steps that do not count are there, as −1."""
     size = min(group, len(lengths))
     missing = -len(lengths) % size
     valid = torch.arange(num_steps, device=lengths.device) < lengths[:, None]

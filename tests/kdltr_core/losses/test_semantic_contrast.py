@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdltr_core.losses.semantic_contrast import Projector, contrast_rows, semantic_contrast
+from kdltr_core.data.batch import valid_rows
+from kdltr_core.losses.semantic_contrast import Projector, semantic_contrast
 
 
 def random_sides(num_permutations: int, num_images: int, num_steps: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -60,7 +61,7 @@ def test_permutations_in_one_call_are_the_mean_over_permutations():
 def test_without_the_padding_loss_and_gradient_are_the_same(group: int, multiple: int):
     lengths = torch.tensor([3, 2, 4, 1, 2])
     results = []
-    for rows in (None, contrast_rows(lengths, 4, group, multiple)):
+    for rows in (None, valid_rows(lengths, 4, group, multiple)):
         student, teacher = random_sides(2, 5, 4, seed=4)
         loss = semantic_contrast(student.requires_grad_(), teacher, lengths, nn.Identity(), 0.5, group, rows)
         loss.backward()
@@ -70,8 +71,8 @@ def test_without_the_padding_loss_and_gradient_are_the_same(group: int, multiple
 
 def test_rows_are_the_valid_steps_of_each_group():
     """Three words of two steps at most, in groups of two: steps 0 and 2, 3; then 4, 5."""
-    assert contrast_rows(torch.tensor([1, 2, 2]), 2, group=2).tolist() == [[0, 2, 3], [4, 5, -1]]
-    assert contrast_rows(torch.tensor([1, 2, 2]), 2, group=2, multiple=4).shape == (2, 4)
+    assert valid_rows(torch.tensor([1, 2, 2]), 2, group=2).tolist() == [[0, 2, 3], [4, 5, -1]]
+    assert valid_rows(torch.tensor([1, 2, 2]), 2, group=2, multiple=4).shape == (2, 4)
 
 
 def test_a_single_step_has_nothing_to_tell_apart():
