@@ -92,8 +92,8 @@ def main() -> int:
         replicas.start()
         if options.host not in LOOPBACK and not token:
             say(f"WARNING: whoever reaches {options.host} can use this service. Give --token, or set {TOKEN_VARIABLE}.")
-        say(f"reading at {address}/read, a page to try it at {address}/ ; Ctrl-C ends it")
-        run_server(Door(replicas, options.limits, token).app(), listening, options.limits)
+        sentence = f"reading at {address}/read, a page to try it at {address}/ ; Ctrl-C ends it"
+        run_server(Door(replicas, options.limits, token).app(), listening, options.limits, lambda: say(sentence))
     except KeyboardInterrupt:
         say("ending the replicas …")
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -26,17 +27,28 @@ def open_port(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def run_server(app: Any, listening: socket.socket, limits: ServiceLimits) -> None:
-    """Answer until SIGINT or SIGTERM, after which requests in hand are finished. Raises: KeyboardInterrupt."""
-    server_of(app, limits).run(sockets=[listening])
+def run_server(app: Any, listening: socket.socket, limits: ServiceLimits, ready: Callable[[], None]) -> None:
+    """Answer until SIGINT or SIGTERM, after which requests in hand are finished.
+
+    Args:
+        ready: called when the first request can be answered.
+
+    Raises: KeyboardInterrupt.
+    """
+    server_of(app, limits, ready).run(sockets=[listening])
 
 
-def server_of(app: Any, limits: ServiceLimits) -> uvicorn.Server:
+def server_of(app: Any, limits: ServiceLimits, ready: Callable[[], None] = lambda: None) -> uvicorn.Server:
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready()
+
     class Patience(_Patience):
         patience = limits.seconds_to_send
         most = limits.connections
 
-    return uvicorn.Server(
+    return Server(
         uvicorn.Config(
             app,
             http=Patience,

@@ -94,6 +94,7 @@ def compare(
     seconds: float,
     rounds: int,
     progress: Callable[[int, int], None],
+    token: str = "",
 ) -> dict[str, list[Load]]:
     """Services in turn, round by round, so that what else the machine does meets them alike.
 
@@ -107,6 +108,6 @@ def compare(
     turns = [(name, place) for _ in range(rounds) for place in range(len(clients)) for name in services]
     for done, (name, place) in enumerate(turns):
         progress(done, len(turns))
-        seen[name][place].append(ask(services[name], images, clients[place], seconds))
+        seen[name][place].append(ask(services[name], images, clients[place], seconds, token))
     progress(len(turns), len(turns))
     return {name: [Load.joined(loads) for loads in each] for name, each in seen.items()}
