@@ -19,7 +19,7 @@ SOURCES = sorted(path.relative_to(ROOT).as_posix() for wing in WINGS for path in
 TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py"))
 
 RAY_SEAMS = {"worker.py", "train.py", "tune.py", "cluster.py", "nodes.py", "trial.py", "search.py", "tuner.py"}
-RAY_SEAMS |= {"watch.py", "service_replicas.py", "shared_lessons.py"}
+RAY_SEAMS |= {"predict_cluster.py", "watch.py", "service_replicas.py", "shared_lessons.py"}
 MLFLOW_SEAM = "tracking.py"
 VERBS = {"train.py", "tune.py", "evaluate.py", "predict.py", "prepare_data.py", "export.py", "benchmark.py"}
 VERBS |= {"pretrain_language.py", "scaling.py", "serve.py", "load_test.py", "compare.py"}

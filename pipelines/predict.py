@@ -1,0 +1,95 @@
+"""Words in images, and how sure the student is: python pipelines/predict.py STUDENT image… | folder | --lmdb DIR | -"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from kdltr_core.uri import is_uri
+from pipelines.command_line import DID_NOT_FINISH, INTERRUPTED, answer_mistakes
+from pipelines.predict_options import PredictOptions
+
+if TYPE_CHECKING:
+    from kdltr_core.reader import Reader
+    from pipelines.predict_sources import Skipped, Sources
+
+
+def main() -> int:
+    options = tyro.cli(PredictOptions, prog="predict.py", description=PredictOptions.__doc__)
+    options.check(sys.stdout.isatty())
+    try:
+        return predict(options)
+    except BrokenPipeError:  # whoever reads what is printed has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DID_NOT_FINISH
+    except KeyboardInterrupt:
+        if options.ray:
+            raise
+        print(f"interrupted{f'; {options.output} was not written' if options.output else ''}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def predict(options: PredictOptions) -> int:
+    """The exit code. Raises: ValueError; BrokenPipeError, if standard output is closed."""
+    # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
+    from kdltr_core.config import LOW_RES_SIZE
+    from kdltr_core.reader import load_student
+    from pipelines.predict_sources import find_sources
+    from pipelines.progress import say
+
+    if not is_uri(options.student):
+        options = replace(options, student=str(Path(options.student).expanduser().absolute()))
+    # With --ray too: what is wrong with it is said here, and not by a worker.
+    reader = load_student(
+        options.student,
+        options.device or None,
+        options.batch_size,
+        max_pixels=options.max_pixels,
+        cache_folder=options.cache_folder,
+    )
+    reads_low_res = reader.recognizer.image_size == LOW_RES_SIZE
+    sources = find_sources(options.images, options.lmdb, reads_low_res, sys.stdin.buffer)
+    if sources.num_left_alone:
+        say(f"left alone, as they are not called like images: {sources.num_left_alone}")
+    skipped = [*sources.skipped, *(read_on_ray if options.ray else read_here)(options, reader, sources)]
+    for image in skipped:
+        say(f"skipped {image.image}: {image.reason}")
+    if skipped:
+        say(f"skipped, for these reasons: {len(skipped)} of {len(sources.images) + len(sources.skipped)}")
+    return DID_NOT_FINISH if skipped else 0
+
+
+def read_here(options: PredictOptions, reader: Reader, sources: Sources) -> list[Skipped]:
+    """What had to be skipped; the words go to the output."""
+    from pipelines.predict_output import open_output
+    from pipelines.predict_reading import cutter_for, read_images
+    from pipelines.progress import progress_bar
+
+    skipped: list[Skipped] = []
+    num_done, progress = 0, progress_bar("reading images")
+    cutter = cutter_for(reader, options.cutting, options.num_threads)
+    kind = options.resolved(sys.stdout.isatty())
+    names = [source.name for source in sources.images] if kind == "table" else []
+    with open_output(kind, options.output, options.detect, names) as write:
+        for chunk in read_images(reader, cutter, sources.images, options.num_threads):
+            write(chunk.rows)
+            skipped += chunk.skipped
+            num_done += chunk.num_images
+            progress(num_done, len(sources.images))
+    return skipped
+
+
+def read_on_ray(options: PredictOptions, reader: Reader, sources: Sources) -> list[Skipped]:
+    """Likewise, by the workers of a cluster."""
+    from pipelines.predict_cluster import read_on_cluster
+
+    return read_on_cluster(options, reader, sources)
+
+
+if __name__ == "__main__":
+    sys.exit(answer_mistakes(main))

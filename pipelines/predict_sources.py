@@ -1,0 +1,160 @@
+"""Which images predict.py reads: files, folders, names on standard input, records of LMDBs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO, Literal
+
+from kdltr_core.data.lmdb_store import IMAGE_PREFIXES, LmdbStore
+from kdltr_core.data.words import lmdb_folders
+
+STANDARD_INPUT = "-"
+# By which files of a folder are taken for images. What is named itself is tried whatever it is called.
+SUFFIXES = frozenset(
+    ".bmp .dib .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()  # noqa: SIM905
+)
+
+Side = Literal["image", "high_res", "low_res"]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image in a file, by the path that was given."""
+
+    given: str
+    path: str
+
+    @classmethod
+    def at(cls, given: str) -> ImageFile:
+        return cls(given, os.path.abspath(given))
+
+    @property
+    def name(self) -> str:
+        return printable(self.given)
+
+    def load(self) -> str:
+        return self.path
+
+    def state(self) -> str:
+        """What changes when the file does."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return f"{self.name} is not there"
+        return f"{self.name} {found.st_size} {found.st_mtime_ns}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """An image in an LMDB, by the path that was given."""
+
+    given: str
+    store: LmdbStore
+    index: int
+    side: Side
+
+    @property
+    def name(self) -> str:
+        prefix = IMAGE_PREFIXES[self.store.kind][1 if self.side == "low_res" else 0]
+        return f"{printable(self.given)}/{prefix}-{self.index:09d}"
+
+    def load(self) -> bytes:
+        """Raises: RecordError if it is missing."""
+        return getattr(self.store, self.side)(self.index)
+
+    def state(self) -> str:
+        """What changes when the LMDB does."""
+        found = os.stat(self.store.root / "data.mdb")
+        return f"{self.name} {found.st_size} {found.st_mtime_ns}"
+
+
+Source = ImageFile | Record
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What was to be read and could not be."""
+
+    image: str
+    reason: str
+
+
+@dataclass
+class Sources:
+    """Images in the order in which they are read.
+
+    Attributes:
+        skipped: folders that cannot be listed.
+        num_left_alone: files of folders that are not called like images.
+        roots: folders and LMDBs, absolute, that whoever reads has to see.
+    """
+
+    images: list[Source] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    num_left_alone: int = 0
+    roots: list[str] = field(default_factory=list)
+
+
+def printable(path: str) -> str:
+    """A path as text that any file and terminal takes: bytes that are no UTF-8, and control characters, as escapes."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def find_sources(
+    places: Sequence[str], lmdb_roots: Sequence[str], reads_low_res: bool, standard_input: BinaryIO
+) -> Sources:
+    """The images of files and folders, then those of LMDBs.
+
+    Args:
+        places: files, folders, or "-" for names on standard input.
+        lmdb_roots: LMDBs, or folders of them.
+        reads_low_res: which image of a pair is meant.
+
+    Raises: ValueError if there is no image, or for an LMDB that cannot be read.
+    """
+    found = Sources()
+    for place in places:
+        names = _names(standard_input) if place == STANDARD_INPUT else (os.path.expanduser(place),)
+        for name in names:
+            _add(name, found)
+    for root in lmdb_roots:
+        for folder in lmdb_folders(root):
+            store = LmdbStore.open(folder.absolute())
+            side: Side = "image" if store.kind == "single" else "low_res" if reads_low_res else "high_res"
+            found.images += (Record(str(folder), store, i, side) for i in range(1, len(store) + 1))
+            found.roots.append(str(store.root))
+    if not found.images and not found.skipped:
+        left = f"; {found.num_left_alone} files there are not called like images" if found.num_left_alone else ""
+        named = ", ".join("standard input" if place == STANDARD_INPUT else printable(place) for place in places)
+        raise ValueError(f"there is no image in {named}{left}. Name the files, or give another folder")
+    return found
+
+
+def _names(lines: BinaryIO) -> Iterator[str]:
+    for line in lines:
+        if name := line.rstrip(b"\r\n"):
+            yield os.fsdecode(name)
+
+
+def _add(name: str, found: Sources) -> None:
+    if not os.path.isdir(name):
+        found.images.append(ImageFile.at(name))
+        return
+    found.roots.append(os.path.abspath(name))
+    refused: list[OSError] = []
+    for folder, folders, files in os.walk(name, onerror=refused.append):
+        # In place, so that the walk goes on in this order and not into hidden folders.
+        folders[:] = sorted(_visible(folders))
+        for file in sorted(_visible(files)):
+            if os.path.splitext(file)[1].lower() in SUFFIXES:
+                found.images.append(ImageFile.at(os.path.join(folder, file)))
+            else:
+                found.num_left_alone += 1
+    found.skipped += (Skipped(printable(str(error.filename)), str(error.strerror)) for error in refused)
+
+
+def _visible(names: Iterable[str]) -> Iterator[str]:
+    return (name for name in names if not name.startswith("."))
