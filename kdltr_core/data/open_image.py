@@ -87,6 +87,9 @@ def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str = ""
             return _upright(image, _orientation(image))
     except _Refused as refused:
         raise UnreadableImage(name, str(refused)) from None
+    except Image.DecompressionBombError:
+        most = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))
+        raise UnreadableImage(name, f"it says that it has many more pixels than {most}, which are the limit") from None
     except OSError as error:
         raise UnreadableImage(name, error.strerror or str(error)) from error
     except MemoryError as error:
