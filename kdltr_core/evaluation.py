@@ -153,7 +153,9 @@ def read_benchmarks(
                     progress=advance,
                 )
             else:
-                words[name][column] = read_set(reader, pack, batch_size=batch_size, world=world, progress=advance)
+                words[name][column] = read_set(
+                    reader, pack, batch_size=batch_size, set_name=name, world=world, progress=advance
+                )
     return BenchmarkTable.build(
         {n: p.labels for n, p in packs.items()},
         {n: {c: [word.text for word in read] for c, read in by_column.items()} for n, by_column in words.items()},

@@ -68,7 +68,7 @@ def choose_examples(table: BenchmarkTable, num_examples: int = 20) -> list[Examp
         members[next(i for i, fate in enumerate(fates) if fate[2](s, t))].append(reading)
     sizes = _share_out([round(num_examples * share) for _, share, _ in fates], [len(m) for m in members], num_examples)
     return [
-        ExampleGroup(heading, len(group), tuple(_shuffled(group, table.protocol)[:size]))
+        ExampleGroup(heading, len(group), tuple(in_fixed_order(group, table.protocol)[:size]))
         for (heading, _, _), group, size in zip(fates, members, sizes, strict=True)
         if size
     ]
@@ -127,7 +127,7 @@ def _share_out(wanted: Sequence[int], available: Sequence[int], total: int) -> l
     return sizes
 
 
-def _shuffled(readings: Sequence[Reading], protocol: Protocol) -> list[Reading]:
+def in_fixed_order(readings: Sequence[Reading], protocol: Protocol) -> list[Reading]:
     """In an order that depends on nothing but the words themselves."""
 
     def position(reading: Reading) -> tuple[bool, bytes]:

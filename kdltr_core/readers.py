@@ -32,12 +32,14 @@ class WordBatch:
     """Some words of a set.
 
     Attributes:
+        set_name: of the set.
         pairs: the set, a ``Pack`` or what looks like one.
         indices: (N,) which of its words.
         high_res: (N, 3, 32, 128) uint8.
         low_res: (N, 3, 16, 64) uint8.
     """
 
+    set_name: str
     pairs: Any
     indices: np.ndarray
     high_res: Tensor
@@ -74,6 +76,7 @@ def read_set(
     pairs: Any,
     *,
     batch_size: int,
+    set_name: str = "",
     world: World | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[ReadWord]:
@@ -87,7 +90,8 @@ def read_set(
     mine: dict[int, ReadWord] = {}
     share = len(range(world.rank, len(pairs), world.size))
     for indices, high_res, low_res in evaluation_batches(pairs, batch_size, world.rank, world.size):
-        mine.update(zip(indices.tolist(), reader(WordBatch(pairs, indices, high_res, low_res)), strict=True))
+        words = reader(WordBatch(set_name, pairs, indices, high_res, low_res))
+        mine.update(zip(indices.tolist(), words, strict=True))
         if progress:
             progress(len(mine), share)
     readings = {index: word for part in world.gather(mine) for index, word in part.items()}

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from kdltr_core.charset import Protocol
 from kdltr_core.metrics import (
@@ -27,6 +28,11 @@ _PROTOCOLS = {
     "62": "62 characters (letters and digits, case-sensitive)",
     "94": "94 characters (printable ASCII, case-sensitive)",
 }
+
+
+def describe_protocol(protocol: Protocol) -> str:
+    """Which characters count."""
+    return _PROTOCOLS[protocol]
 
 
 @dataclass(frozen=True)
@@ -172,7 +178,11 @@ class BenchmarkTable:
 
     def to_json(self) -> str:
         """Everything but the readings; shares in [0, 1]. ``from_json`` reads it back."""
-        tree = {
+        return json.dumps(self.to_tree(), indent=2, ensure_ascii=False) + "\n"
+
+    def to_tree(self) -> dict[str, Any]:
+        """What ``to_json`` writes."""
+        return {
             "protocol": self.protocol,
             "num_words": self.num_words,
             "columns": [c.key for c in self.columns],
@@ -194,7 +204,6 @@ class BenchmarkTable:
                 for c in self.comparisons
             ],
         }
-        return json.dumps(tree, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> BenchmarkTable:

@@ -1,0 +1,99 @@
+"""Which characters are taken for which: readings aligned with their labels by fewest edits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kdltr_core.charset import Protocol, fold
+
+LOOK_ALIKES = (
+    ("o", "0"), ("l", "1"), ("i", "1"), ("i", "l"), ("s", "5"), ("z", "2"), ("b", "8"), ("g", "9"), ("c", "e"),
+    ("u", "v"), ("rn", "m"), ("nn", "m"), ("cl", "d"), ("vv", "w"), ("ri", "n"),
+)  # fmt: skip
+LONGEST = 3
+
+Confusion = tuple[str, str]
+
+
+def differences(truth: str, read: str) -> list[Confusion]:
+    """Where two words differ, as (what stands there, what was read); '' for nothing.
+
+    The words are aligned by fewest insertions, deletions and substitutions. Neighbouring edits are one difference, so
+    that ``corner`` read ``comer`` is (rn, m); of as many characters on both sides they are one each: ``oil`` read
+    ``011`` is (o, 0), (i, 1), (l, 1).
+    """
+    blocks: list[list[str]] = []
+    joined = False
+    for there, seen in _alignment(truth, read):
+        if there == seen:
+            joined = False
+        elif joined:
+            blocks[-1] = [blocks[-1][0] + there, blocks[-1][1] + seen]
+        else:
+            blocks.append([there, seen])
+            joined = True
+    pairs: list[Confusion] = []
+    for there, seen in blocks:
+        pairs += zip(there, seen, strict=True) if len(there) == len(seen) else [(there, seen)]
+    return pairs
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """Of one reader.
+
+    Attributes:
+        counts: how often each difference of at most three characters a side was found.
+        num_near: misread words that were aligned: at most half of the longer word differs.
+        num_far: misread words that have too little in common with their label to say what was taken for what.
+    """
+
+    counts: Counter[Confusion]
+    num_near: int
+    num_far: int
+
+    def either_way(self, first: str, second: str) -> int:
+        """``first`` taken for ``second``, or the other way round."""
+        return self.counts[first, second] + self.counts[second, first]
+
+
+def count_confusions(words: Iterable[tuple[str, str]], protocol: Protocol = "36") -> Confusions:
+    """Of (label, reading) pairs, as the protocol compares them; words that are read correctly count for nothing."""
+    counts: Counter[Confusion] = Counter()
+    num_near = num_far = 0
+    for label, reading in words:
+        truth, read = fold(label, protocol), fold(reading, protocol)
+        if truth == read:
+            continue
+        found = differences(truth, read)
+        if 2 * sum(max(len(there), len(seen)) for there, seen in found) > max(len(truth), len(read)):
+            num_far += 1
+            continue
+        num_near += 1
+        counts.update(pair for pair in found if max(map(len, pair)) <= LONGEST)
+    return Confusions(counts, num_near, num_far)
+
+
+def _alignment(truth: str, read: str) -> list[Confusion]:
+    """Characters in pairs, one side '' where the other has one more."""
+    costs = [list(range(len(read) + 1))]
+    for i, there in enumerate(truth, start=1):
+        row = [i]
+        for j, seen in enumerate(read, start=1):
+            row.append(min(costs[i - 1][j] + 1, row[j - 1] + 1, costs[i - 1][j - 1] + (there != seen)))
+        costs.append(row)
+    i, j = len(truth), len(read)
+    pairs: list[Confusion] = []
+    while i or j:
+        if i and j and costs[i][j] == costs[i - 1][j - 1] + (truth[i - 1] != read[j - 1]):
+            i, j = i - 1, j - 1
+            pairs.append((truth[i], read[j]))
+        elif i and costs[i][j] == costs[i - 1][j] + 1:
+            i -= 1
+            pairs.append((truth[i], ""))
+        else:
+            j -= 1
+            pairs.append(("", read[j]))
+    return pairs[::-1]

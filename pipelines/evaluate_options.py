@@ -1,0 +1,77 @@
+"""What evaluate.py can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from kdltr_core.charset import Protocol
+from kdltr_core.config import DataConfig, DegradationName, RunConfig
+
+_DATA, _RUN = DataConfig(), RunConfig()
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """What the students are read on."""
+
+    benchmark_roots: tuple[str, ...] = ()
+    """LMDB folders, folders of them, or their URIs, one set each; none: words are rendered"""
+    benchmark_degradation: DegradationName = _DATA.benchmark_degradation
+    """what makes low_res of single images worse, fixed for each image; paired sets have their own low_res"""
+    max_label_length: int = _DATA.max_label_length
+    """samples with longer labels are dropped and reported"""
+    max_dropped_share: float = _DATA.max_dropped_share
+    """dropping a larger share of a set is an error"""
+    cache_folder: str = _DATA.cache_folder
+    """where packs, rendered words and what is fetched are kept"""
+    num_rendered_benchmark: int = _DATA.num_rendered_benchmark
+    """pairs rendered where no root is given"""
+    render_seed: int = _DATA.render_seed
+    """seed of the rendered words"""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Read benchmarks with finished students and teachers and, where its file is at hand, with a student's teacher."""
+
+    checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """run folders, student or teacher folders in them, .safetensors files, or URIs; each a column, a teacher two"""
+    data: BenchmarkOptions = field(default_factory=BenchmarkOptions)
+    protocol: Protocol = "36"
+    """characters that count: 36 letters and digits, 62 with case, 94 with case and punctuation"""
+    batch_size: int = 128
+    """images read at a time"""
+    teacher: bool = True
+    """the two columns of the teacher that a student's config names, where its file is at hand"""
+    two_stage: Literal["none", "bicubic", "lanczos", "both"] = "none"
+    """also enlarge low_res so and read it with RapidOCR's recognizer; needs pip install 'kdltr[detect]'"""
+    output_folder: str = ""
+    """where table.md, table.json, predictions.parquet and examples.png are written; empty: nowhere"""
+    report: str = ""
+    """where report.html (one page that needs nothing else), report.md, report.json, predictions.parquet and curves.png
+    are written: comparisons, robustness, mistakes, calibration, pictures; empty: nowhere"""
+    curve_words: int = 500
+    """how many words, a seeded sample, the report's robustness curves are read on, 27 times each; 0: no curves"""
+    time_words: int = 30
+    """how many words, a seeded sample, each reader's time is taken on for the report; 0: no times"""
+    name: str = "evaluation"
+    """title of the report, and name of its run in MLflow"""
+    tracking_uri: str = _RUN.tracking_uri
+    """MLflow server or database that is given the report; empty: none"""
+    experiment: str = _RUN.experiment
+    """MLflow experiment"""
+
+    def check(self) -> None:
+        """Raises: ValueError for what cannot be meant."""
+        if not self.checkpoints:
+            raise ValueError("expected the folder of a finished run, or a student.safetensors; --help says more")
+        if self.batch_size < 1:
+            raise ValueError(f"--batch-size is {self.batch_size}, expected at least 1")
+        for option in ("curve_words", "time_words"):
+            if getattr(self, option) < 0:
+                raise ValueError(f"--{option.replace('_', '-')} is {getattr(self, option)}, expected 0 or more words")
+        if not self.name.strip():
+            raise ValueError("--name is empty; give the report's title")
