@@ -3,51 +3,59 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import tyro
 
-from kdltr_core.config import RecognizerName
 from kdltr_core.data.packed import build_pack
 from kdltr_core.data.render import render_pairs
 from pipelines import complexity_table
 from pipelines.command_line import answer_mistakes
 from pipelines.complexity import describe_all
 from pipelines.progress import progress_bar, say
-from pipelines.speed import gather_section, sequence_section, step_section
+from pipelines.recipes import RECIPES
+from pipelines.speed import gather_section, sequence_section
+from pipelines.speed_step import Bench, phase_section, read_sections, train_section
 from pipelines.speed_table import Section, to_json, to_markdown
+from pipelines.stopwatch import machine
 
-SectionName = Literal["gather", "sequence", "step"]
+SectionName = Literal["gather", "sequence", "train", "phases", "read"]
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
     """What to measure, and on what."""
 
-    sections: tuple[SectionName, ...] = ("gather", "sequence", "step")
-    """gather: pairs from the pack; sequence: sequence targets; step: a training step by phase"""
+    sections: tuple[SectionName, ...] = ("gather", "sequence", "train", "phases", "read")
+    """gather: pairs from the pack; sequence: sequence targets; train: training steps; phases: where a step's time
+    goes; read: reading by the student. The first row of each is the plain way"""
     root: Path | None = None
     """an LMDB of word images; none: pairs are rendered"""
     num_pairs: int = 4000
     """rendered where no root is given"""
-    recognizer: RecognizerName = "parseq_tiny"
-    """teacher and student of the training step"""
+    recipes: tuple[str, ...] = ("parseq_tiny_ltr",)
+    """whose steps and students are measured, one after the other"""
     batch_size: int = 64
     """pairs in a batch"""
     repeats: int = 5
-    """timed rounds after one to warm up; the median counts"""
+    """timed rounds after one to warm up; median and quartiles are told"""
+    reading_batches: tuple[int, ...] = (1, 64)
+    """images that are read at a time"""
+    compile: Literal["off", "on"] = "off"
+    """on: compiled steps and readings beside the others; compiling takes minutes"""
     num_threads: int = field(default_factory=torch.get_num_threads)
     """of torch; gathering always uses one"""
     device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
     """of sequence targets and training step"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """of the forward passes; auto: bfloat16 on a GPU, float32 on a CPU"""
+    """of the forward passes; auto: bfloat16 on a GPU or a CPU that multiplies it natively"""
     describe: bool = False
     """count parameters and multiply-accumulates of every recognizer instead; no other option but output matters"""
     output: Path = Path("runs/benchmark")
@@ -59,6 +67,9 @@ def main(config: BenchmarkConfig) -> int:
         raise ValueError("repeats, batch_size, num_pairs and num_threads must each be at least 1")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is 'cuda' and torch sees no GPU here; leave --device out or give cpu")
+    if unknown := [recipe for recipe in config.recipes if recipe not in RECIPES or not recipe.endswith("_ltr")]:
+        known = ", ".join(recipe for recipe in RECIPES if recipe.endswith("_ltr"))
+        raise ValueError(f"recipes {', '.join(unknown)}: expected some of {known}")
     device = torch.device(config.device)
     torch.set_num_threads(config.num_threads)
     config.output.mkdir(parents=True, exist_ok=True)
@@ -68,8 +79,8 @@ def main(config: BenchmarkConfig) -> int:
         return 0
     with tempfile.TemporaryDirectory(prefix="kdltr-benchmark-") as scratch:
         sections = list(_measure(config, Path(scratch), device))
-    machine = _machine(device)
-    _write(config.output, "speed", to_json(sections, machine), to_markdown(sections, machine))
+    seen = machine(device)
+    _write(config.output, "speed", to_json(sections, seen), to_markdown(sections, seen))
     return 0
 
 
@@ -79,36 +90,29 @@ def _write(folder: Path, name: str, figures: Any, table: str) -> None:
     print(table)
 
 
-def _measure(config: BenchmarkConfig, scratch: Path, device: torch.device) -> list[Section]:
-    root = config.root
-    if root is None and {"gather", "step"} & set(config.sections):
+def _measure(config: BenchmarkConfig, scratch: Path, device: torch.device) -> Iterator[Section]:
+    root, precision, compiled = config.root, config.precision, config.compile == "on"
+    if root is None and set(config.sections) - {"sequence"}:
         root = scratch / "rendered"
         render_pairs(root, config.num_pairs, seed=0, progress=progress_bar("rendering"))
-    sections = []
     for name in config.sections:
         say(f"measuring {name}")
         if name == "sequence":
-            sections.append(sequence_section(config.repeats, device))
+            yield sequence_section(config.repeats, device)
             continue
         assert root is not None
         if name == "gather":
-            sections.append(gather_section(root, scratch / "packs", config.batch_size, config.repeats))
-        else:
-            pack = build_pack(root, cache_folder=scratch / "packs")
-            sections.append(
-                step_section(pack, config.recognizer, config.batch_size, config.repeats, device, config.precision)
-            )
-    return sections
-
-
-def _machine(device: torch.device) -> dict[str, Any]:
-    on = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "device": on,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": sys.version.split()[0],
-    }
+            yield gather_section(root, scratch / "packs", config.batch_size, config.repeats)
+            continue
+        pack = build_pack(root, cache_folder=scratch / "packs")
+        for recipe in config.recipes:
+            make = partial(Bench, RECIPES[recipe](), pack, config.batch_size, device)
+            if name == "train":
+                yield train_section(make, config.repeats, precision, compiled, say)
+            elif name == "phases":
+                yield phase_section(make(), config.repeats, precision)
+            else:
+                yield from read_sections(make, config.reading_batches, config.repeats, precision, compiled)
 
 
 if __name__ == "__main__":

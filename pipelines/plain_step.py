@@ -28,8 +28,14 @@ def plain_terms(
     targets: Tensor,
     lengths: Tensor,
     permutations: Tensor,
+    max_expansions: int | None = None,
 ) -> LossTerms:
-    """The four terms of one batch; arguments as for ``teach`` and ``Distiller.forward``."""
+    """The four terms of one batch.
+
+    Args:
+        high_res, low_res, targets, lengths, permutations: as for ``teach`` and ``Distiller.forward``.
+        max_expansions: as for ``search_sequence_targets``.
+    """
     with torch.no_grad():
         lesson = teacher.encode_lesson(as_float(high_res))
     told, said = [], []
@@ -43,7 +49,7 @@ def plain_terms(
     else:
         told.append(teacher.decode_lesson(lesson, targets, permutations))
         said.append(student.forward_training(as_float(low_res), targets, permutations))
-    return plain_losses(distiller, said, told, targets, lengths)
+    return plain_losses(distiller, said, told, targets, lengths, max_expansions)
 
 
 def plain_losses(
@@ -52,6 +58,7 @@ def plain_losses(
     told: Sequence[RecognizerOutput],
     targets: Tensor,
     lengths: Tensor,
+    max_expansions: int | None = None,
 ) -> LossTerms:
     """The terms from student's and teacher's outputs, one of each for every permutation."""
     config = distiller.config
@@ -63,7 +70,7 @@ def plain_losses(
             if name == "semantic_contrast":
                 each.append(_contrast(distiller, student, teacher, lengths))
             elif name == "soft_logits":
-                each.append(_soft_logits(config, student.logits[0], teacher.logits[0]))
+                each.append(_soft_logits(config, student.logits[0], teacher.logits[0], max_expansions))
             else:
                 each.append(_cross_entropy(student.logits[0], targets, lengths))
         terms[name] = torch.stack(each).mean()
@@ -93,10 +100,10 @@ def _contrast(distiller: Distiller, student: RecognizerOutput, teacher: Recogniz
     return torch.stack(losses).mean()
 
 
-def _soft_logits(config: ObjectiveConfig, student: Tensor, teacher: Tensor) -> Tensor:
+def _soft_logits(config: ObjectiveConfig, student: Tensor, teacher: Tensor, max_expansions: int | None) -> Tensor:
     log_p = (student / config.soft_temperature).log_softmax(-1).clamp(min=config.log_prob_floor)
     q = (teacher / config.soft_temperature).softmax(-1)
-    sequence = search_sequence_targets(q.cpu(), config.num_paths, config.branching)
+    sequence = search_sequence_targets(q.cpu(), config.num_paths, config.branching, max_expansions)
     losses = []
     for word in range(len(q)):
         steps, soft = int(sequence.length[word]), q[word]

@@ -22,7 +22,7 @@ RAY_SEAMS = {"worker.py", "train.py", "tune.py", "cluster.py", "nodes.py", "tria
 RAY_SEAMS |= {"predict_cluster.py", "watch.py", "service_replicas.py", "shared_lessons.py"}
 MLFLOW_SEAM = "tracking.py"
 VERBS = {"train.py", "tune.py", "evaluate.py", "predict.py", "prepare_data.py", "export.py", "benchmark.py"}
-VERBS |= {"pretrain_language.py", "scaling.py", "serve.py", "load_test.py", "compare.py"}
+VERBS |= {"pretrain_language.py", "loss_curves.py", "scaling.py", "serve.py", "load_test.py", "compare.py"}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "common"}
 
 FORBIDDEN = {

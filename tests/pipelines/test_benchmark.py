@@ -3,61 +3,86 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
+import torch
 
-from kdltr_core.config import RecognizerName
 from pipelines.benchmark import BenchmarkConfig, main
 from pipelines.speed_table import Row, Section, to_json, to_markdown
+from pipelines.stopwatch import Timing, in_turns
 
 
 def test_rates_and_ratios_are_those_of_one_item():
     """10 items in 2 s against 30 items in 3 s: 5/s against 10/s, twice the speed, half the time."""
-    sections = [Section("Walking", "steps", [Row("old", 2.0, 10), Row("new", 3.0, 30)])]
-    assert "| new | 3000.00 | 10 | 2.00× | 50.0% |" in to_markdown(sections, {"device": "desk"})
+    old, new = Timing([2.0], [1.0], 2**20), Timing([5.0, 3.0, 1.0], [0.5], 2**21)
+    sections = [Section("Walking", "steps", [Row("old", old, 10), Row("new", new, 30, 60)], matrix_rate=40.0)]
     rows = to_json(sections, {})["sections"][0]["rows"]
-    assert rows[1] == {"name": "new", "seconds": 3.0, "steps_per_second": 10.0}
+    assert rows[1]["seconds"] == {"median": 3.0, "quartiles": [2.0, 4.0], "repeats": 3}
+    assert (rows[1]["items_per_second"], rows[1]["speed"], rows[1]["processor_speed"]) == (10.0, 2.0, 6.0)
+    assert (rows[1]["flops_per_second"], rows[1]["share_of_matrix_rate"], rows[1]["memory"]) == (40.0, 0.5, 2.0)
+    line = "| new | 3000.00 (2000.00–4000.00) | 10 | 2.00× | 6.00× | 50.0% | 50.0% | 2 |"
+    assert line in to_markdown(sections, {"device": "desk"})
+
+
+def test_a_slow_step_is_not_told_as_none():
+    """A step of 4 images in 16 s."""
+    assert "| 0.25 |" in to_markdown([Section("Steps", "images", [Row("slow", Timing([16.0]), 4)])], {})
+
+
+def test_every_action_has_its_turn_after_one_to_warm_up():
+    called: list[str] = []
+    timings = in_turns({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, 2)
+    assert called == ["a", "b"] * 3
+    assert [len(timing.seconds) for timing in timings.values()] == [2, 2]
+
+
+def measure(folder: Any, **values: Any) -> list[dict[str, Any]]:
+    given = {"num_pairs": 8, "batch_size": 4, "repeats": 1, "num_threads": 1, "device": "cpu", "output": folder}
+    threads = torch.get_num_threads()
+    try:
+        assert main(BenchmarkConfig(**given | values)) == 0
+    finally:
+        torch.set_num_threads(threads)
+    return json.loads((folder / "speed.json").read_text())["sections"]
 
 
 def test_a_run_writes_table_and_json(tmp_path):
-    config = BenchmarkConfig(
-        sections=("gather", "sequence"),
-        num_pairs=8,
-        batch_size=4,
-        repeats=1,
-        num_threads=1,
-        device="cpu",
-        output=tmp_path,
-    )
-    assert main(config) == 0
-    recorded = json.loads((tmp_path / "speed.json").read_text())
-    assert [len(section["rows"]) for section in recorded["sections"]] == [2, 3]
+    sections = measure(tmp_path, sections=("gather", "sequence"))
+    assert [len(section["rows"]) for section in sections] == [2, 3]
     assert "| pack |" in (tmp_path / "speed.md").read_text()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("recognizer", "reads"), [("parseq_tiny", "6 permutations"), ("abinet", "26 steps")])
-def test_a_training_step_is_measured_by_phase(tmp_path, recognizer: RecognizerName, reads: str):
-    config = BenchmarkConfig(
-        sections=("step",),
-        recognizer=recognizer,
-        num_pairs=4,
-        batch_size=2,
-        repeats=1,
-        num_threads=1,
-        device="cpu",
-        output=tmp_path,
+def test_steps_phases_and_readings_of_a_recipe_are_measured(tmp_path):
+    train, phases, one, two = measure(
+        tmp_path, sections=("train", "phases", "read"), reading_batches=(1, 2), precision="bfloat16"
     )
-    assert main(config) == 0
-    section = json.loads((tmp_path / "speed.json").read_text())["sections"][0]
-    assert reads in section["title"]
-    rows = section["rows"]
-    names = [row["name"] for row in rows]
-    assert names[:3] == ["whole step", "teacher", "student"]
+    assert [row["name"] for row in train["rows"]] == ["plain, float32", "fast, bfloat16"]
+    assert train["matrix_rate"] > 0
+    assert train["rows"][0]["flops_per_second"] * train["rows"][0]["seconds"]["median"] == pytest.approx(
+        train["rows"][1]["flops_per_second"] * train["rows"][1]["seconds"]["median"]
+    )
+    names = [row["name"] for row in phases["rows"]]
+    assert names[:4] == ["whole step", "data", "teacher", "student"]
     assert {"visual_focus", "semantic_contrast", "soft_logits", "cross_entropy", "backward"} < set(names)
-    assert sum(row["seconds"] for row in rows[1:]) <= rows[0]["seconds"]
+    assert sum(row["seconds"]["median"] for row in phases["rows"][1:]) <= phases["rows"][0]["seconds"]["median"]
+    assert [row["name"] for row in one["rows"]] == ["eager, float32", "eager, bfloat16"]
+    assert [row["items"] for row in two["rows"]] == [2, 2]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("recipe", ["abinet_ltr", "matrn_ltr", "parseq_ltr"])
+def test_recipes_whose_teacher_is_not_at_hand_are_measured_with_random_weights(tmp_path, recipe):
+    (train,) = measure(tmp_path, sections=("train",), recipes=(recipe,), batch_size=2)
+    assert "random weights" in train["title"]
 
 
 def test_no_repeats_are_refused(tmp_path):
     with pytest.raises(ValueError, match="at least 1"):
         main(BenchmarkConfig(repeats=0, output=tmp_path))
+
+
+def test_a_recipe_that_distils_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="matrn_supervised: expected some of parseq_ltr"):
+        main(BenchmarkConfig(recipes=("matrn_supervised",), output=tmp_path))
