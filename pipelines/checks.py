@@ -5,10 +5,13 @@ from __future__ import annotations
 import getpass
 import hashlib
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 import kdltr_core
+import pipelines
+import tune_spaces
 from kdltr_core.build import start_file, teacher_file
 from kdltr_core.config import RunConfig
 from kdltr_core.data.pack import Pack
@@ -69,6 +72,7 @@ def describe(config: RunConfig, words: WordData) -> Description:
     """What the tracking server is told of the run before it starts."""
     commit = git_commit()
     tags = {"recipe": config.recipe or "none", "git_commit": commit, "mlflow.source.git.commit": commit}
+    tags["source_sha256"] = source_digest(Path(wing.__path__[0]) for wing in (kdltr_core, tune_spaces, pipelines))
     tags |= {
         "mlflow.source.name": "pipelines/train.py",
         "mlflow.source.type": "LOCAL",
@@ -93,6 +97,16 @@ def git_commit() -> str:
         text=True,
     )
     return answer.stdout.strip() or "unknown"
+
+
+def source_digest(folders: Iterable[Path]) -> str:
+    """Of all Python files in the folders and their names, so that nodes without a repository have a version as well."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted(folder.rglob("*.py")):
+            content = file.read_bytes()
+            digest.update(f"{file.relative_to(folder.parent).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _digest(config: RunConfig, option: str) -> str:

@@ -29,6 +29,8 @@ T = TypeVar("T")
 RECORDS_A_BATCH = 50
 PARAMS_A_BATCH = 100
 SECONDS_BETWEEN_TRIES = 15.0
+# Else MLflow opens the pages that it has for agents.
+_OF_TRAININGS = {"mlflow.experimentKind": "custom_model_development"}
 _LONGEST_DIGEST = 36
 _LONGEST_PARAM = 6000
 
@@ -59,6 +61,7 @@ class _State:
     """What MLflow has of this run; kept in the run folder, so that nothing is sent twice and nothing is forgotten."""
 
     uri: str = ""
+    experiment_id: str = ""
     run_id: str = ""
     described: bool = False
     starts: int = 0
@@ -117,7 +120,9 @@ class Tracker:
     def where(self) -> str:
         """The line that opens the run in a browser, '' without tracking."""
         if self._uri.startswith(("http://", "https://")):
-            return f"{self._uri.rstrip('/')}/#/experiments"
+            state = self._state
+            run = f"/{state.experiment_id}/runs/{state.run_id}" if state.run_id and state.experiment_id else ""
+            return f"{self._uri.rstrip('/')}/#/experiments{run}?workflowType=machine_learning"
         return f"mlflow ui --backend-store-uri {self._uri}" if self._uri else ""
 
     def begin(self, description: Description) -> str:
@@ -179,7 +184,8 @@ class Tracker:
                 state.run_id, state.described, state.sent = "", False, 0
         description = state.description
         if not state.run_id:
-            state.run_id = client.create_run(self._experiment_id(client), run_name=description["name"]).info.run_id
+            state.experiment_id = self._experiment_id(client)
+            state.run_id = client.create_run(state.experiment_id, run_name=description["name"]).info.run_id
             self._save()
         if not state.described:
             parameters = [Param(k, _param(v)) for k, v in description["parameters"].items()]
@@ -199,7 +205,7 @@ class Tracker:
         # Where the artifacts of an experiment lie is fixed when it is made; a server has its own place.
         local = self._uri.startswith("sqlite:///")
         folder = Path(self._uri.removeprefix("sqlite:///")).parent / "mlartifacts"
-        return client.create_experiment(self._experiment, folder.as_uri() if local else None)
+        return client.create_experiment(self._experiment, folder.as_uri() if local else None, _OF_TRAININGS)
 
     def _send_records(self) -> bool:
         state = self._state

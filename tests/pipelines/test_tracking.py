@@ -209,6 +209,10 @@ def test_what_was_missed_while_the_server_was_away_is_written_when_it_is_back(fo
         record(folder, 10, 20)
         one.send()
         assert curve(url) == expected(10, 20)
+        experiment = MlflowClient(url).get_experiment(only_run(url).info.experiment_id)
+        page = f"{url}/#/experiments/{experiment.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+        assert one.where == page
+        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"  # else MLflow takes it for agents
     record(folder, 30)
     one.send()
     assert len(said) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.data.words import open_words
 from kdltr_core.report import BenchmarkTable
 from pipelines import worker
-from pipelines.checks import check_files, check_words, git_commit
+from pipelines.checks import check_files, check_words, git_commit, source_digest
 from pipelines.cluster import Cluster
 from pipelines.journal import read_records
 from pipelines.progress import headline
@@ -103,6 +104,20 @@ def test_the_bar_shows_what_is_known() -> None:
 
 def test_the_commit_of_the_code_is_known_or_said_to_be_unknown() -> None:
     assert git_commit() == "unknown" or len(git_commit().removesuffix("-dirty")) == 40
+
+
+def test_code_that_was_copied_has_the_same_version_and_an_edit_another(tmp_path: Path) -> None:
+    """Where there is no repository, as on the nodes of a cluster, this says which code it was."""
+    copy = Path(shutil.copytree(Path(pipelines.__path__[0]), tmp_path / "pipelines"))
+    version = source_digest([copy])
+    assert version == source_digest([Path(pipelines.__path__[0])])
+    (copy / "notes.txt").write_text("not code")
+    assert source_digest([copy]) == version
+    with (copy / "train.py").open("a") as file:
+        file.write("\n")
+    edited = source_digest([copy])
+    (copy / "train.py").rename(copy / "trains.py")
+    assert len({version, edited, source_digest([copy])}) == 3
 
 
 @pytest.mark.slow
