@@ -188,7 +188,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Image.Image:
     if array.shape[0] * array.shape[1] > max_pixels:
         raise _Refused(f"it has {array.shape[1]}×{array.shape[0]} pixels, and {max_pixels} are the limit")
     scaled = _scale(array)
-    return Image.fromarray(np.ascontiguousarray(scaled[..., 0] if scaled.shape[2] == 1 else scaled))
+    return Image.fromarray(scaled[..., 0] if scaled.shape[2] == 1 else scaled)
 
 
 def _scale(values: np.ndarray) -> np.ndarray:
