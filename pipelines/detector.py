@@ -26,7 +26,7 @@ class WordDetector:
     """Finds text of any slant up to a quarter turn. Threads may share one.
 
     RapidOCR's detector finds lines. ``cutting="words"`` has its recognizer say where each character of a line stands,
-    and cuts between words; where that reads nothing, the line is one word. Text upside down is not turned.
+    and cuts at the spaces that it reads; where it reads none, the line is one word. Text upside down is not turned.
 
     Args:
         num_threads: of ONNX Runtime.
@@ -67,8 +67,8 @@ class WordDetector:
         read: Any = self._engine.recognize_txt([_blue_first(_squeezed(image)) for _, image in lines])
         return [
             word
-            for (box, image), found in zip(lines, read.word_results, strict=True)
-            for word in cut_between(box, image, word_spans(found))
+            for (box, image), text, found in zip(lines, read.txts, read.word_results, strict=True)
+            for word in cut_between(box, image, word_spans(text, found))
         ]
 
     def _boxes(self, picture: np.ndarray) -> list[Corners]:
@@ -87,15 +87,19 @@ class WordDetector:
         return [box for box in boxes if min(_sides(box)) >= 1]
 
 
-def word_spans(line: Any) -> list[tuple[float, float]]:
+def word_spans(text: str, line: Any) -> list[tuple[float, float]]:
     """From where to where the words of a line reach, as shares of its width.
 
     Args:
-        line: RapidOCR's ``WordInfo``: the columns of its output at which each character of each word was seen.
+        text: of the line, with spaces between words.
+        line: RapidOCR's ``WordInfo``: the columns of its output at which the characters but the spaces were seen. It
+            groups them by their distance, which tears wide letters off; so only the spaces count here.
     """
-    if not line.word_cols or not line.line_txt_len:
+    columns = [column + 0.5 for group in line.word_cols for column in group]
+    lengths = [len(word) for word in text.split()]
+    if not columns or sum(lengths) != len(columns):
         return [(0.0, 1.0)]
-    centres = [(np.array(columns) + 0.5) / line.line_txt_len for columns in line.word_cols]
+    centres = np.split(np.array(columns) / line.line_txt_len, np.cumsum(lengths)[:-1])
     gaps = np.concatenate([np.diff(word) for word in centres])
     reach = MARGIN * float(gaps.mean()) if len(gaps) else 1.0
     cuts = [0.0, *((before[-1] + after[0]) / 2 for before, after in pairwise(centres)), 1.0]

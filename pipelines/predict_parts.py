@@ -91,17 +91,24 @@ class PartsFolder:
 
     def __init__(self, folder: Path, job: Mapping[str, Any]) -> None:
         self._folder, self._job = folder, dict(job)
-        manifest = folder / MANIFEST
-        if manifest.exists():
-            held = json.loads(manifest.read_text(encoding="utf-8"))["job"]
-            if held != self._job:
-                others = [name for name in self._job if held.get(name) != self._job[name]]
-                raise ValueError(
-                    f"{folder} holds words that were read with another {', '.join(others)}; give another --output, or "
-                    "remove that folder"
-                )
-        elif folder.is_dir() and any(not path.name.startswith((LOCK, ".")) for path in folder.iterdir()):
-            raise ValueError(f"{folder} holds something else; give --output a folder that is empty or not there yet")
+        held = self._held_job()
+        others = [name for name in self._job if held is not None and held.get(name) != self._job[name]]
+        if others:
+            raise ValueError(
+                f"{folder} holds words that were read with another {', '.join(others)}; give another --output, or "
+                "remove that folder"
+            )
+
+    def _held_job(self) -> dict[str, Any] | None:
+        """What the parts there were read by; None if there are none yet. Raises: ValueError for something else."""
+        try:
+            return dict(json.loads((self._folder / MANIFEST).read_text(encoding="utf-8"))["job"])
+        except FileNotFoundError:
+            if not self._folder.is_dir() or all(path.name.startswith((LOCK, ".")) for path in self._folder.iterdir()):
+                return None
+        except (KeyError, TypeError, ValueError):
+            pass
+        raise ValueError(f"{self._folder} holds something else; give --output a folder that is empty or not there yet")
 
     @contextmanager
     def held(self) -> Iterator[None]:

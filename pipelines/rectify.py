@@ -40,9 +40,11 @@ def begun(box: Corners) -> Corners:
 def rectify(picture: np.ndarray, box: Corners) -> np.ndarray:
     """The text of a box as if seen from the front, running to the right: (h, w, 3) uint8."""
     width, height = (max(1, round(length)) for length in _lengths(box))
+    # Corners lie between pixels, and OpenCV counts from the middle of the first one.
+    half = np.float32(0.5)
     return cv2.warpPerspective(
         picture,
-        cv2.getPerspectiveTransform(box, _upright(width, height)),
+        cv2.getPerspectiveTransform(box - half, _upright(width, height) - half),
         (width, height),
         flags=cv2.INTER_CUBIC,
         borderMode=cv2.BORDER_REPLICATE,

@@ -1,0 +1,302 @@
+"""predict.py: words of files, folders, standard input and LMDBs, in every format; what is unreadable is passed over."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from kdltr_core import ReadWord, load_student
+from kdltr_core.data.lmdb_store import LmdbStore
+from kdltr_core.data.render import render_pairs
+from pipelines.command_line import answer_mistakes
+from pipelines.predict import main
+from pipelines.predict_options import Format
+from pipelines.predict_output import open_output, record, whole_file
+from pipelines.predict_reading import Row
+from tests.service import make_student, word_picture
+
+ROOT = Path(__file__).parents[2]
+WORDS = ("HOTEL", "Cafe", "exit", "Taxi")
+
+Predict = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_student(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Words in a folder and in one under it, of several formats, beside what is none."""
+    folder = tmp_path_factory.mktemp("words")
+    for inner in ("in/.cache", "none"):
+        (folder / inner).mkdir(parents=True)
+    for word, name in zip(WORDS, ("b.png", "a.JPG", "in/c.webp", "in/d.tiff"), strict=True):
+        word_picture(word).save(folder / name)
+    (folder / "broken.png").write_bytes((folder / "b.png").read_bytes()[:200])
+    (folder / "empty.gif").touch()
+    (folder / "labels.tsv").write_text("b.png\tHOTEL\n")
+    for hidden in ("._b.png", "in/.cache/e.png"):
+        (folder / hidden).write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def predict(student: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Predict:
+    """Runs the command; gives exit code, stdout and stderr."""
+
+    def run(*arguments: object, standard_input: bytes = b"") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["predict.py", str(student), *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(standard_input)))
+        code = answer_mistakes(main)
+        out, err = capfdbinary.readouterr()
+        return code, out.decode(), err.decode()
+
+    return run
+
+
+def test_a_folder_is_read_by_name_and_what_cannot_be_read_is_listed_at_the_end(
+    student: Path, folder: Path, predict: Predict
+) -> None:
+    code, out, err = predict(folder)
+    files = [folder / name for name in ("a.JPG", "b.png", "in/c.webp", "in/d.tiff")]
+    words = load_student(student, "cpu")(files)
+    assert [json.loads(line) for line in out.splitlines()] == [
+        record(Row(str(file), word)) for file, word in zip(files, words, strict=True)
+    ]
+    assert [word.text for word in words] == ["Cafe", "HOTEL", "exit", "Taxi"]
+    assert code == 1
+    assert err.splitlines() == [
+        "left alone, as they are not called like images: 1",
+        f"skipped {folder}/broken.png: image file is truncated",
+        f"skipped {folder}/empty.gif: it is empty (0 bytes)",
+        "skipped, for these reasons: 2 of 6",
+    ]
+
+
+def test_a_word_has_its_confidence_and_that_of_each_character() -> None:
+    row = Row("a.png", ReadWord("Hé", 0.12345678, (0.5, 0.25)), ((0, 0), (9.04, 0), (9, 5), (0, 5)))
+    assert record(row) == {
+        "image": "a.png",
+        "text": "Hé",
+        "confidence": 0.123457,
+        "character_confidences": [0.5, 0.25],
+        "box": [[0, 0], [9.0, 0], [9, 5], [0, 5]],
+    }
+
+
+def test_names_come_over_standard_input_and_may_be_any(folder: Path, predict: Predict, tmp_path: Path) -> None:
+    odd = os.fsencode(tmp_path) + b"/caf\xe9 \x1b[31m.png"
+    Path(os.fsdecode(odd)).write_bytes((folder / "b.png").read_bytes())
+    names = b"%s\r\n\n%s\n%s/nowhere.png\n" % (os.fsencode(folder / "a.JPG"), odd, os.fsencode(folder))
+    for output in ("jsonl", "table"):
+        code, out, err = predict("-", "--format", output, standard_input=names)
+        assert code == 1
+        assert f"skipped {folder}/nowhere.png: No such file or directory" in err
+        assert "\x1b" not in out + err
+    _, out, _ = predict("-", "--output", tmp_path / "words.parquet", standard_input=names)
+    table = pq.read_table(tmp_path / "words.parquet").to_pydict()
+    assert out == ""
+    assert table["image"] == [f"{folder}/a.JPG", f"{tmp_path}/caf\\xe9 \\x1b[31m.png"]
+    assert table["text"] == ["Cafe", "HOTEL"]
+
+
+def test_every_format_says_the_same(folder: Path, predict: Predict, tmp_path: Path) -> None:
+    files = (folder / "a.JPG", folder / "b.png")
+    for name in ("words.jsonl", "words.parquet", "words.txt"):
+        assert predict(*files, "--output", tmp_path / name)[:2] == (0, "")
+    lines = [json.loads(line) for line in (tmp_path / "words.jsonl").read_text().splitlines()]
+    table = pq.read_table(tmp_path / "words.parquet")
+    rows = table.to_pylist()
+    assert table.column_names == list(lines[0]) == ["image", "text", "confidence", "character_confidences"]
+    assert [row["text"] for row in rows] == [line["text"] for line in lines] == ["Cafe", "HOTEL"]
+    for row, line in zip(rows, lines, strict=True):
+        assert row["confidence"] == pytest.approx(line["confidence"], abs=1e-6)
+        assert row["character_confidences"] == pytest.approx(line["character_confidences"], abs=1e-6)
+    header, first, second = (tmp_path / "words.txt").read_text().splitlines()
+    assert header.split()[:2] == ["image", "text"]
+    shares = rows[0]["character_confidences"]
+    percent = [f"{character} {100 * share:.0f}" for character, share in zip("Cafe", shares, strict=True)]
+    assert first.split(maxsplit=3) == [
+        str(files[0]), "Cafe", f"{100 * rows[0]['confidence']:.1f}", " ".join(percent),
+    ]  # fmt: skip
+    assert second.startswith(f"{files[1]}  HOTEL ")
+
+
+def test_the_student_reads_low_res_of_pairs(student: Path, predict: Predict, tmp_path: Path) -> None:
+    render_pairs(tmp_path / "sets" / "rendered", 5, seed=3)
+    store = LmdbStore.open(tmp_path / "sets" / "rendered")
+    expected = load_student(student, "cpu")([store.low_res(i) for i in range(1, 6)])
+    for root in (tmp_path / "sets", tmp_path / "sets" / "rendered"):
+        code, out, _ = predict("--lmdb", root, "--batch-size", 2, "--threads", 1)
+        rows = [json.loads(line) for line in out.splitlines()]
+        assert code == 0
+        assert [row["text"] for row in rows] == [word.text for word in expected]
+        assert rows[4]["image"] == f"{tmp_path}/sets/rendered/image_lr-000000005"
+
+
+def test_the_size_of_the_batches_does_not_show(folder: Path, predict: Predict) -> None:
+    def texts(*options: object) -> list[str]:
+        return [json.loads(line)["text"] for line in predict(folder, *options)[1].splitlines()]
+
+    assert texts("--batch-size", 1, "--threads", 1) == texts("--batch-size", 3) == ["Cafe", "HOTEL", "exit", "Taxi"]
+
+
+def test_an_image_of_too_many_pixels_is_passed_over(folder: Path, predict: Predict) -> None:
+    code, out, err = predict(folder / "a.JPG", "--max-pixels", 100)
+    assert (code, out) == (1, "")
+    assert "pixels, and 100 are the limit" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "there is nothing to read"),
+        (("{folder}/none",), "there is no image in {folder}/none"),
+        (("a.png", "--batch-size", "0"), "--batch-size is 0, expected 1 or more"),
+        (("a.png", "--output", "{folder}"), "{folder} is a folder; give --output a file in it"),
+        (("a.png", "--output", "{folder}/nowhere/words.jsonl"), "there is no folder {folder}/nowhere for --output"),
+        (("a.png", "--output", "/dev/null"), "/dev/null is not an ordinary file"),
+        (("a.png", "--device", "cuda:99"), "there is no device 'cuda:99'"),
+        (("--lmdb", "{folder}"), "{folder} is not an LMDB"),
+        (("s3://bucket/words",), "s3://bucket/words is a URI"),
+        (("a.png", "--ray"), "name it with --output FOLDER"),
+        (("a.png", "--ray", "--output", "{folder}/b.png"), "is a file, and --ray writes a folder"),
+        (("a.png", "--ray", "--output", "{folder}/x", "--format", "table"), "--ray writes Parquet files, not table"),
+        (("a.png", "--ray", "--output", "{folder}"), "{folder} holds something else"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: tuple[str, ...], message: str, folder: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, err = predict(*(argument.format(folder=folder) for argument in arguments))
+    assert (code, out) == (2, "")
+    assert message.format(folder=folder) in err.splitlines()[-1]
+
+
+def test_what_is_no_student_is_one_sentence(folder: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(folder), str(folder)])
+    assert answer_mistakes(main) == 2
+
+
+def test_half_a_file_is_never_there(tmp_path: Path) -> None:
+    """Whatever ends the writing, the file is as it was before, and nothing lies beside it."""
+    rows = [Row("a.png", ReadWord("a", 1.0, (1.0,)))]
+    kinds: tuple[Format, ...] = ("jsonl", "parquet", "table")
+    for kind in kinds:
+        for before in (None, b"as it was"):
+            path = tmp_path / "words"
+            path.write_bytes(before) if before else path.unlink(missing_ok=True)
+            with suppress(KeyboardInterrupt), open_output(kind, str(path), False, ["a.png"]) as write:
+                write(rows)
+                raise KeyboardInterrupt
+            assert (path.read_bytes() if path.exists() else None) == before
+            assert [other.name for other in tmp_path.iterdir()] == (["words"] if before else [])
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "words")
+    with whole_file(tmp_path / "link") as writing:
+        writing.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "words").read_text() == "new"
+
+
+def test_a_full_disk_leaves_the_earlier_file_whole(folder: Path, predict: Predict, small_disk: Path) -> None:
+    output = small_disk / "words.jsonl"
+    output.write_text("as it was")
+    (small_disk / "ballast").write_bytes(bytes(248 * 1024))
+    names = os.fsencode(folder / "b.png") + b"\n"
+    code, _, err = predict("-", "--output", output, standard_input=names * 40)
+    assert code == 1
+    assert "No space left" in err
+    assert output.read_text() == "as it was"
+    assert sorted(path.name for path in small_disk.iterdir()) == ["ballast", "words.jsonl"]
+
+
+@pytest.mark.long
+def test_who_reads_what_is_printed_may_leave_early(student: Path, folder: Path) -> None:
+    command = [sys.executable, "pipelines/predict.py", str(student), "-", "--batch-size", "1"]
+    names = os.fsencode(folder / "b.png") + b"\n"
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdin
+        assert run.stdout
+        assert run.stderr
+        run.stdin.write(names * 500)
+        run.stdin.close()
+        assert json.loads(run.stdout.readline())["text"] == "HOTEL"
+        run.stdout.close()
+        assert run.stderr.read() == b""
+    assert run.returncode == 1
+
+
+@pytest.mark.long
+def test_an_interrupted_run_says_so_and_writes_nothing(student: Path, folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "words.jsonl"
+    command = [sys.executable, "pipelines/predict.py", str(student), "-", "--batch-size", "1", "--output", str(output)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdin
+        assert run.stderr
+        run.stdin.write((os.fsencode(folder / "b.png") + b"\n") * 20_000)
+        run.stdin.close()
+        while not list(tmp_path.iterdir()) and run.poll() is None:
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        assert run.stderr.read().decode() == f"interrupted; {output} was not written\n"
+    assert run.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.long
+def test_ray_reads_what_one_process_reads_and_goes_on_after_a_kill(
+    student: Path, folder: Path, predict: Predict, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    (images / "under").mkdir(parents=True)
+    data = [(folder / name).read_bytes() for name in ("a.JPG", "b.png")]
+    for i in range(600):
+        (images / ("under" if i % 3 else "") / f"{i:03d}.png").write_bytes(data[i % 2])
+    (images / "broken.png").write_bytes(data[1][:200])
+    output = tmp_path / "words"
+    arguments = [str(images), "--ray", "--output", str(output), "--block-size", "2"]
+    command = [sys.executable, "pipelines/predict.py", str(student), *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as run:
+        while len(list(output.glob("part-*"))) < 3 and run.poll() is None:
+            time.sleep(0.02)
+        run.kill()
+    early = {path: path.stat() for path in output.glob("part-*")}
+    assert 3 <= len(early) < 301
+    assert json.loads((output / "_manifest.json").read_text())["state"] == "unfinished"
+
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert again.returncode == 1
+    assert f"{2 * len(early)} of 601 images are read already" in again.stderr
+    assert f"skipped {images}/broken.png: image file is truncated" in again.stderr
+    for path, before in early.items():
+        assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    manifest = json.loads((output / "_manifest.json").read_text())
+    assert (manifest["state"], manifest["num_images"], manifest["num_words"]) == ("finished", 601, 600)
+
+    _, out, _ = predict(images)
+    here = [json.loads(line) for line in out.splitlines()]
+    there = pq.read_table(output).to_pylist()
+    assert [(row["image"], row["text"]) for row in there] == [(row["image"], row["text"]) for row in here]
+    assert [row["confidence"] for row in there] == pytest.approx([row["confidence"] for row in here], abs=1e-4)
+
+    third = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "601 of 601 images are read already" in third.stderr
+    assert third.returncode == 1
