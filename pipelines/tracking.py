@@ -184,7 +184,7 @@ class Tracker:
                 state.run_id, state.described, state.sent = "", False, 0
         description = state.description
         if not state.run_id:
-            state.experiment_id = self._experiment_id(client)
+            state.experiment_id = experiment_id(client, self._experiment, self._uri)
             state.run_id = client.create_run(state.experiment_id, run_name=description["name"]).info.run_id
             self._save()
         if not state.described:
@@ -197,15 +197,6 @@ class Tracker:
         client.log_batch(state.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         self._save()
         return client
-
-    def _experiment_id(self, client: MlflowClient) -> str:
-        experiment = client.get_experiment_by_name(self._experiment)
-        if experiment is not None:
-            return experiment.experiment_id
-        # Where the artifacts of an experiment lie is fixed when it is made; a server has its own place.
-        local = self._uri.startswith("sqlite:///")
-        folder = Path(self._uri.removeprefix("sqlite:///")).parent / "mlartifacts"
-        return client.create_experiment(self._experiment, folder.as_uri() if local else None, _OF_TRAININGS)
 
     def _send_records(self) -> bool:
         state = self._state
@@ -245,6 +236,17 @@ class Tracker:
             fresh = self._file.with_suffix(".new")
             fresh.write_text(json.dumps(asdict(self._state), indent=1))
             fresh.replace(self._file)
+
+
+def experiment_id(client: MlflowClient, experiment: str, uri: str) -> str:
+    """Of the experiment of that name on the server at ``uri``, which is made where there is none."""
+    found = client.get_experiment_by_name(experiment)
+    if found is not None:
+        return found.experiment_id
+    # Where the artifacts of an experiment lie is fixed when it is made; a server has its own place.
+    local = uri.startswith("sqlite:///")
+    folder = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts"
+    return client.create_experiment(experiment, folder.as_uri() if local else None, _OF_TRAININGS)
 
 
 def _dataset(note: Mapping[str, Any]) -> DatasetInput:

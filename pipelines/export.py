@@ -1,0 +1,47 @@
+"""A finished student for use elsewhere:  python pipelines/export.py STUDENT [--format onnx|torch|mlflow]"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import tyro
+
+from pipelines.command_line import answer_mistakes
+from pipelines.export_options import ExportOptions
+
+
+def main() -> int:
+    options = tyro.cli(ExportOptions, prog="export.py", description=ExportOptions.__doc__)
+    options.check()
+
+    # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
+    from kdltr_core.data.words import open_benchmarks
+    from kdltr_core.student import fetch_recognizer, find_recognizer, load_recognizer
+    from pipelines.export_steps import quantise, write_checked
+    from pipelines.progress import progress_bar, say
+
+    student = find_recognizer(fetch_recognizer(options.student, options.data.cache_folder))
+    recognizer = load_recognizer(student)
+    place = options.place(student)
+    packs = open_benchmarks(options.benchmarks(), progress=progress_bar("preparing words"))
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=place.parent) as scratch:
+        file = Path(scratch) / place.name
+        found = write_checked(file, options, student, recognizer, packs)
+        if options.quantise == "int8":
+            found |= quantise(file, options, recognizer, packs)
+        if options.format == "mlflow":
+            from pipelines.registered_model import register
+
+            say("registering the model")
+            print(register(file, student, options.name, options.tracking_uri, found))
+        else:
+            os.replace(file, place)
+            print(place)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(answer_mistakes(main))

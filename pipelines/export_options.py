@@ -1,0 +1,83 @@
+"""What export.py can be told."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from kdltr_core.charset import Protocol
+from kdltr_core.config import DataConfig, RunConfig
+from pipelines.evaluate_options import BenchmarkOptions
+
+_RUN = RunConfig()
+_ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "mlflow": ".onnx"}
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write a student as one graph from pixels to text, checked word by word against PyTorch before it is kept."""
+
+    student: Annotated[str, tyro.conf.Positional]
+    """run folder, student or teacher folder in it, .safetensors file, or a URI of one"""
+    format: Literal["onnx", "torch", "mlflow"] = "onnx"
+    """onnx: for ONNX Runtime; torch: torch.export's .pt2; mlflow: a model in MLflow's registry that reads bytes"""
+    quantise: Literal["none", "int8"] = "none"
+    """int8: products in eight-bit integers, of onnx and mlflow; what it costs is measured on the benchmarks"""
+    output: str = ""
+    """file to write; empty: student.onnx, student-int8.onnx or student.pt2 beside the student's weights"""
+    data: BenchmarkOptions = field(default_factory=BenchmarkOptions)
+    num_checked: int = 256
+    """words, evenly spaced over the benchmarks, on which graph and PyTorch must agree to 0.001 in every probability"""
+    num_words: int = 1500
+    """words, evenly spaced over the benchmarks, on which the cost of int8 is measured"""
+    max_loss: float = 2.0
+    """percentage points of word accuracy that int8 may cost; a graph that costs more is not kept"""
+    protocol: Protocol = "36"
+    """characters that count for that: 36 letters and digits, 62 with case, 94 with case and punctuation"""
+    name: str = ""
+    """of the model in MLflow's registry; empty: kdltr- and the recognizer's"""
+    tracking_uri: str = ""
+    """MLflow server or database of the registry; empty: that of the run that made the student"""
+
+    def check(self) -> None:
+        """Raises: ValueError for what cannot be meant, or lacks a package."""
+        if not self.student.strip():
+            raise ValueError("expected the folder of a finished run, or a student.safetensors; --help says more")
+        if self.quantise == "int8" and self.format == "torch":
+            raise ValueError("--quantise int8 is for --format onnx and mlflow; leave it out, or give one of them")
+        if self.output and self.format == "mlflow":
+            raise ValueError(f"--output is {self.output}, but a registered model has no file: give its --name instead")
+        if self.format != "mlflow" and (self.name or self.tracking_uri):
+            raise ValueError("--name and --tracking-uri are for --format mlflow; leave them out, or give it")
+        for option in ("num_checked", "num_words"):
+            if getattr(self, option) < 1:
+                raise ValueError(f"--{option.replace('_', '-')} is {getattr(self, option)}, expected at least 1")
+        if self.format != "torch":
+            for package in ("onnx", "onnxruntime", "onnxscript"):
+                if importlib.util.find_spec(package) is None:
+                    raise ValueError(f"--format {self.format} needs {package}: pip install 'kdltr[export]'")
+
+    def place(self, student: Path) -> Path:
+        """The file to write; of a model for MLflow the one inside it.
+
+        Raises: ValueError if its ending is another format's or its folder is not there.
+        """
+        ending = _ENDINGS[self.format]
+        suffix = "-int8" if self.quantise == "int8" else ""
+        place = Path(self.output).expanduser() if self.output else student.with_name(f"{student.stem}{suffix}{ending}")
+        if place.suffix != ending:
+            raise ValueError(f"--output is {self.output}, expected a file name that ends in {ending}")
+        if not place.parent.is_dir():
+            raise ValueError(f"there is no folder {place.parent}; make it, or give another --output")
+        return place
+
+    def benchmarks(self) -> DataConfig:
+        return RunConfig().override({f"data.{name}": value for name, value in asdict(self.data).items()}).data
+
+    def rendered(self) -> DataConfig:
+        """The words by which the ranges of int8 are measured: drawn, so none of a benchmark."""
+        return self.benchmarks().model_copy(update={"benchmark_roots": (), "num_rendered_benchmark": 256})

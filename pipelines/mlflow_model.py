@@ -1,0 +1,32 @@
+"""The model that MLflow serves, as MLflow loads it from this file: bytes of images in, text and confidence out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+from pipelines.onnx_reader import OnnxReader
+
+
+class WordReader(PythonModel):
+    """Reads the word in each image with an exported graph. Its environment needs this software."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        self._reader = OnnxReader(context.artifacts["graph"])
+
+    def predict(
+        self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Args: model_input: the column "image", encoded files such as PNG or JPEG.
+
+        Returns: the columns "text" and "confidence", the probability of the whole reading.
+        Raises: UnreadableImage, which the server answers with 400.
+        """
+        words = self._reader([bytes(image) for image in model_input["image"]])
+        return pd.DataFrame({"text": [w.text for w in words], "confidence": [w.confidence for w in words]})
+
+
+set_model(WordReader())
