@@ -39,7 +39,7 @@ class ServiceLimits:
     megapixels: float = 32.0
     """largest image; a larger one is refused by what its header says, before it is unpacked"""
     seconds_to_send: float = 20.0
-    """for a client to send its request, and the longest pause between two"""
+    """for a client to send the head of a request, and again for its body"""
     seconds_to_read: float = 30.0
     """for the images of a request to be read, waiting included"""
     requests_at_once: int = 256

@@ -255,7 +255,7 @@ def test_ctrl_c_ends_the_service_and_all_that_it_started(student: Path, sent: si
         said.append(line)
         if "Ctrl-C ends it" in line:
             break
-    assert any(line.startswith("WARNING: whoever reaches 0.0.0.0 can use this service. Give --token") for line in said)
+    assert "WARNING: whoever reaches 0.0.0.0 can use this service. Give --token" in "".join(said)
     assert len(processes(mark)) > 2
     service.send_signal(sent)
     _, rest = service.communicate(timeout=120)
@@ -283,3 +283,30 @@ def test_what_cannot_be_served_is_one_sentence_and_code_2(student: Path, words: 
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith("error: ")
     assert says in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore:Using extra keyword arguments")  # Ray's own
+def test_on_a_cluster_that_was_there_replicas_are_spread_and_only_they_are_ended(student: Path) -> None:
+    import ray
+    from ray import serve
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 128 * MEGABYTE, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        cluster.add_node(**node)
+        environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+        with service_process([str(student), "--replicas", "2", "--cpus-per-replica", "1"], environment) as address:
+            ray.init(address=cluster.address, log_to_driver=False)
+            (running,) = serve.status().applications.values()
+            (deployment,) = running.deployments.values()
+            assert deployment.replica_states == {"RUNNING": 2}
+            for word in WORDS:
+                answer = requests.post(f"{address}/read", encoded(word_picture(word)), headers=PNG, timeout=60)
+                assert answer.json()["images"][0]["text"] == word
+        assert serve.status().applications == {}
+        assert sum(found["Alive"] for found in ray.nodes()) == 2
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
