@@ -15,8 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from kdltr_core.paired_interval import half_widths
 from kdltr_core.readings import STUDENT_LOW_RES
 
-_CORRECT = f"{STUDENT_LOW_RES.key}_correct"
-
 
 @dataclass(frozen=True)
 class Gain:
@@ -82,24 +80,28 @@ class Verdict:
         )
 
 
-def read_correct(files: Sequence[str | Path]) -> NDArray[np.bool_]:
-    """(S, M): whether the students of S ``predictions.parquet`` (one a seed) have each of the same M words right.
+def read_correct(files: Sequence[str | Path], column: str = STUDENT_LOW_RES.key) -> NDArray[np.bool_]:
+    """(S, M): whether a column of S ``predictions.parquet`` (one a seed) has each of the same M words right.
 
-    Raises: ValueError if a file holds no student's readings, or those of other words than the first.
+    Args:
+        column: the key of what was trained: a student, or a teacher.
+
+    Raises: ValueError if a file holds no such readings, or those of other words than the first.
     """
+    correct = f"{column}_correct"
     rows, first = [], None
     for file in files:
         try:
-            if _CORRECT not in pq.read_schema(file).names:
-                raise ValueError(f"{file} holds no column {_CORRECT}; expected the predictions.parquet of a run")
-            table = pq.read_table(file, columns=["set", "key", _CORRECT])
+            if correct not in pq.read_schema(file).names:
+                raise ValueError(f"{file} holds no column {correct}; expected the predictions.parquet of a run")
+            table = pq.read_table(file, columns=["set", "key", correct])
         except (OSError, pa.ArrowInvalid) as error:
             raise ValueError(f"{file} cannot be read as the readings of a finished run: {error}") from error
         words = table.select(["set", "key"])
         first = first or words
         if not words.equals(first):
             raise ValueError(f"{file} and {files[0]} are readings of different words; read the same benchmarks for all")
-        rows.append(table[_CORRECT].to_numpy())
+        rows.append(table[correct].to_numpy())
     return np.array(rows, dtype=bool)
 
 

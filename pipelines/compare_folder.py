@@ -35,6 +35,8 @@ class CompareFolder(RunFolder):
     Raises: ValueError as ``RunFolder``; if the folder holds something else, or runs of another length.
     """
 
+    mark = "comparison.json"
+
     def __init__(self, config: RunConfig, options: CompareOptions, runs: Sequence[Run]) -> None:
         if "://" in config.output_folder:
             raise ValueError(f"a comparison needs a folder that all its runs reach, not {config.output_folder}")
@@ -42,8 +44,6 @@ class CompareFolder(RunFolder):
         self._length_now = {"num_steps": config.num_steps, "num_epochs": config.num_epochs}
         super().__init__(config)
         self.runs = Ledger(self.path / "runs", {})
-        if (self.path / "checkpoints").exists() or (self.path / "sweep.json").exists():
-            raise ValueError(f"{self.path} holds a training run or a sweep; give the comparison another --name")
 
     @property
     def has_begun(self) -> bool:

@@ -51,7 +51,7 @@ def verdict_of(folder: SweepFolder, config: RunConfig, say: Callable[[str], None
         ]
         files = [entry.folder / "evaluation" / "predictions.parquet" for entry in entries if entry is not None]
         if len(files) == len(entries):
-            correct[name] = read_correct(files)
+            correct[name] = read_correct(files, config.recognizer.trained_column)
         else:
             say(f"the confirmation has no whole set of seeds for {name}, which is left out of the verdict")
     if BASELINE not in correct or len(correct) < 2:

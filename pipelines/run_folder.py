@@ -16,6 +16,8 @@ from kdltr_core.config import RunConfig
 # Where a worker says why it does not go on.
 REFUSAL_FILE = "refused.txt"
 FINISHED_FILE = "finished.json"
+# What is in a folder from its beginning, and what it is then the folder of.
+KINDS = {"checkpoints": "training run", "sweep.json": "sweep", "comparison.json": "comparison"}
 TRACKING_FILE = "tracking.json"
 
 # What a resumed run may change without becoming another run.
@@ -29,9 +31,11 @@ FREE_FIELDS = frozenset(
 class RunFolder:
     """``output_folder/name``: config.yaml, checkpoints/, student/, evaluation/, metrics.jsonl.
 
-    Raises: ValueError if the name is no folder name, or if the folder holds a run that another config began.
+    Raises: ValueError if the name is no folder name, or if the folder holds a run that another config began, or
+        something else than a run.
     """
 
+    mark: ClassVar[str] = "checkpoints"
     free_fields: ClassVar[frozenset[str]] = FREE_FIELDS
 
     def __init__(self, config: RunConfig) -> None:
@@ -39,6 +43,9 @@ class RunFolder:
             raise ValueError(f"the name {config.name!r} is not a folder name; give --name something like 'first-try'")
         self.config = config
         self.path = self._open()
+        for mark, kind in KINDS.items():
+            if mark != self.mark and (self.path / mark).exists():
+                raise ValueError(f"{self.place} holds a {kind}; give the {KINDS[self.mark]} another --name")
         self._refuse_another_config()
 
     def _open(self) -> Path:

@@ -15,6 +15,7 @@ from kdltr_core.config import RunConfig
 from pipelines.sweep_ledger import ERROR_FILE, OWN_FAULT, Entry, Ledger
 from pipelines.sweep_options import SweepOptions
 from pipelines.trial import BEST, PERCENT_DONE, leave_error
+from pipelines.trial_place import release_place
 from tune_spaces.space import Space
 
 # So often in a row the same error is no longer the point's; a wide space may well have a few points in a row that
@@ -98,6 +99,7 @@ class LedgerSearch(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         number = self._numbers.pop(trial_id)
+        release_place(self.ledger.entries[number].folder)
         note = self.ledger.entries[number].folder / ERROR_FILE
         if note.exists():
             entry = self.ledger.end(number, "FAILED", note.read_text(encoding="utf-8").partition("\n")[0])

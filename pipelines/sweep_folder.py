@@ -19,12 +19,16 @@ from tune_spaces.space import Space
 class SweepFolder(RunFolder):
     """``output_folder/name``: config.yaml, sweep.json, trials/, confirmation/, report/, best.yaml.
 
-    Raises: ValueError as ``RunFolder``; if the folder holds a training run, or a sweep of another space or search.
+    Raises: ValueError as ``RunFolder``; if the folder holds a sweep of another space or search.
     """
 
     def __init__(self, config: RunConfig, options: SweepOptions, space: Space) -> None:
         if "://" in config.output_folder:
-            raise ValueError(f"a sweep needs a folder that all its trials reach, not {config.output_folder}")
+            raise ValueError(
+                f"the trials of a sweep write into one folder, and {config.output_folder} is an object store; give "
+                "--output-folder as a path, of a shared mount where there are several machines (data and weights may "
+                "be URIs)"
+            )
         self.options = options
         self.space = [Parameter(name, **described) for name, described in space.describe().items()]
         lengths = {"num_steps": config.num_steps, "num_epochs": config.num_epochs, "trial_steps": options.trial_steps}
@@ -38,9 +42,8 @@ class SweepFolder(RunFolder):
         flat = config.flatten()
         self.trials = Ledger(self.path / "trials", {name: flat[name] for name in space.domains})
         self.confirmation = Ledger(self.path / "confirmation", {})
-        if (self.path / "checkpoints").exists():
-            raise ValueError(f"{self.path} holds a training run; give the sweep another --name")
 
+    mark = "sweep.json"
     # Each trial says for itself whether the teacher's outputs were kept; what is learnt is the same.
     free_fields = FREE_FIELDS | {"data.teacher_cache"}
 

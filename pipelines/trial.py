@@ -26,6 +26,7 @@ from kdltr_core.world import World
 from pipelines.journal import Journal
 from pipelines.room import WORKER_CPUS
 from pipelines.sweep_ledger import ACCURACY, ERROR_FILE, curve_of
+from pipelines.trial_place import note_place, release_place
 from pipelines.worker import charset_of
 
 # What a trial reports after each validation, all in %: the best student so far is what it will be judged by.
@@ -58,6 +59,7 @@ def run_trial(settings: dict[str, Any]) -> None:
         # Of a driver that was killed, trials may live on for some seconds.
         with filelock.FileLock(folder / ".lock", timeout=SECONDS_FOR_OTHERS):
             if settings["workers"]:
+                release_place(folder)  # of this trial under a process that was lost
                 _on_workers(settings)
             else:
                 torch.set_num_threads(settings["threads"])
@@ -104,6 +106,8 @@ def _on_workers(settings: dict[str, Any]) -> None:
     except TrainingFailedError:
         if not (Path(settings["folder"]) / ERROR_FILE).exists():
             raise
+    finally:
+        release_place(Path(settings["folder"]))
 
 
 def _trial_worker(settings: dict[str, Any]) -> None:
@@ -113,8 +117,11 @@ def _trial_worker(settings: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     if torch.cuda.is_available():
         torch.cuda.set_device(ray.train.torch.get_device())
+    world = World.current()
+    if world.is_main:
+        note_place(folder)
     try:
-        _train(settings, World.current(), ray.train.report, lambda: ray.train.get_preemption_info() is not None)
+        _train(settings, world, ray.train.report, lambda: ray.train.get_preemption_info() is not None)
     except _Stopped:
         return
     except (ValueError, TrainingDiverged, NotWritten) as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from kdltr_core.config import RunConfig
-from kdltr_core.readings import STUDENT_LOW_RES, Reading, write_readings
+from kdltr_core.readings import STUDENT_LOW_RES, TEACHER_HIGH_RES, Column, Reading, write_readings
 from kdltr_core.sweep import State
 from pipelines.confirmation import BASELINE, contenders, points_with_seeds, verdict_of
 from pipelines.journal import Journal
@@ -25,8 +27,17 @@ def space() -> Space:
     return Space("soft", {SOFT: full.domains[SOFT]})
 
 
-def sweep(tmp_path: Path, space: Space, **options: int) -> SweepFolder:
-    config = RunConfig(name="sweep", output_folder=str(tmp_path), seed=7)
+TEACHER = {
+    "recognizer.resolution": "high_res",
+    "recognizer.student_start": "random",
+    "objective.name": "supervised",
+}
+
+
+def sweep(
+    tmp_path: Path, space: Space, changes: Mapping[str, str] = MappingProxyType({}), **options: int
+) -> SweepFolder:
+    config = RunConfig(name="sweep", output_folder=str(tmp_path), seed=7).override(changes)
     return SweepFolder(config, SweepOptions.model_validate({"confirm": 2, **options}), space)
 
 
@@ -36,12 +47,18 @@ def try_point(ledger: Ledger, value: float, accuracy: float, state: State = "FIN
     return ledger.end(entry.number, state)
 
 
-def confirm(folder: SweepFolder, value: float, seed: int, right: list[bool], state: State = "FINISHED") -> None:
+def confirm(
+    folder: SweepFolder,
+    value: float,
+    seed: int,
+    right: list[bool],
+    state: State = "FINISHED",
+    column: Column = STUDENT_LOW_RES,
+) -> None:
     entry = folder.confirmation.begin({SOFT: value, "seed": seed})
     (entry.folder / "evaluation").mkdir()
     readings = [
-        Reading("set", row, str(row), "word", {STUDENT_LOW_RES: "word" if ok else "ward"})
-        for row, ok in enumerate(right)
+        Reading("set", row, str(row), "word", {column: "word" if ok else "ward"}) for row, ok in enumerate(right)
     ]
     write_readings(entry.folder / "evaluation" / "predictions.parquet", readings)
     folder.confirmation.end(entry.number, state)
@@ -86,6 +103,18 @@ def test_the_verdict_is_on_the_same_words_and_seeds(tmp_path: Path, space: Space
     assert (verdict.winner.name, verdict.winner.points, verdict.is_better) == ("trial 0", pytest.approx(25.0), True)
     assert verdict.accuracies[BASELINE] == pytest.approx((50.0, 50.0, 50.0))
     assert said == []
+
+
+def test_sweeps_of_teachers_are_confirmed_by_what_the_teachers_read_of_high_res(tmp_path: Path, space: Space) -> None:
+    """Their tables have no student. 30 of 40 words with every seed against 20: 25 points."""
+    folder = sweep(tmp_path, space, TEACHER, confirm=1)
+    try_point(folder.trials, 5.0, 71.0)
+    for seed in (8, 9, 10):
+        confirm(folder, 20.0, seed, [row < 20 for row in range(40)], column=TEACHER_HIGH_RES)
+        confirm(folder, 5.0, seed, [row < 30 for row in range(40)], column=TEACHER_HIGH_RES)
+    verdict = verdict_of(folder, folder.config, print)
+    assert verdict is not None
+    assert verdict.winner.points == pytest.approx(25.0)
 
 
 def test_who_lacks_a_seed_is_left_out_and_that_is_said(tmp_path: Path, space: Space) -> None:

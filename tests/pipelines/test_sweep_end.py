@@ -150,6 +150,16 @@ def test_a_folder_is_of_one_sweep(config: RunConfig, tmp_path: Path) -> None:
         sweep(config.override({"name": "a run"}))
 
 
+def test_a_run_does_not_begin_in_the_folder_of_a_sweep(config: RunConfig) -> None:
+    with sweep(config).claim(), pytest.raises(ValueError, match="holds a sweep; give the training run another --name"):
+        RunFolder(config)
+
+
+def test_a_sweep_in_an_object_store_is_refused_with_the_way_out(config: RunConfig) -> None:
+    with pytest.raises(ValueError, match=r"s3://bucket/runs is an object store; give --output-folder as a path"):
+        sweep(config.override({"output_folder": "s3://bucket/runs"}))
+
+
 def test_a_sweep_is_finished_until_more_is_asked_of_it(config: RunConfig) -> None:
     folder = sweep(config, num_trials=2)
     with folder.claim():
