@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kdltr_core.config import RunConfig
 from pipelines.sweep_options import SweepOptions
 
 if TYPE_CHECKING:
@@ -23,6 +25,20 @@ class Room:
     resources: Mapping[str, float]
     num_at_a_time: int
     settings: Mapping[str, Any]
+
+
+def machines_for(options: SweepOptions, config: RunConfig, offers_gpus: bool) -> RunConfig:
+    """A run with as many workers as the trials take GPUs or CPUs, which could do with those of one trial.
+
+    For ``Cluster.prepare``, which waits for the machines of such a run; it is not trained.
+    """
+    if options.workers_per_trial:
+        units: float = options.workers_per_trial
+    else:
+        units = (options.gpus_per_trial or 1.0) if offers_gpus else options.cpus_per_trial
+    fewest, wanted = math.ceil(units), math.ceil(max(options.trials_at_a_time, 1) * units - 1e-9)
+    changes = {"workers": wanted, "min_workers": fewest, "optim.batch_size": wanted, "optim.batch_norm": "per_worker"}
+    return config.override(changes)
 
 
 def room_for(options: SweepOptions, cluster: Cluster) -> Room:
@@ -45,5 +61,6 @@ def room_for(options: SweepOptions, cluster: Cluster) -> Room:
             f"no trial fits: one takes {wanted}, and there are {cluster.num_cpus} CPUs and {cluster.num_gpus} GPUs; "
             "ask for less, or join more nodes to the cluster"
         )
+    num = min(num, options.trials_at_a_time or num)
     settings = {"threads": options.cpus_per_trial, "workers": workers, "use_gpu": use_gpu}
     return Room(resources, num, settings)

@@ -39,6 +39,12 @@ class SweepOptions(BaseModel):
     workers_per_trial: int = Field(
         0, ge=0, description="data-parallel workers (Ray Train) of a trial, a GPU or CPU each; 0: one process"
     )
+    trials_at_a_time: int = Field(
+        0,
+        ge=0,
+        description="at most; a cluster's machines for so many are asked for and waited for (--wait-minutes) at the "
+        "beginning; 0: as many as there is room for then",
+    )
 
     @model_validator(mode="after")
     def _belong_together(self) -> SweepOptions:

@@ -56,15 +56,16 @@ def sweep(options: SweepOptions, config: RunConfig, space: Space, folder: SweepF
     from pipelines.checks import check_words, describe, summary
     from pipelines.cluster import connect
     from pipelines.progress import progress_bar, say
-    from pipelines.room import room_for
+    from pipelines.room import machines_for, room_for
     from pipelines.shared_lessons import share_lessons
     from pipelines.sweep_end import write_report
     from pipelines.sweep_phases import confirm, given_points, try_points
     from pipelines.worker import charset_of
 
     points = given_points(config, space, options)
-    at_once = config.override({"workers": max(1, options.workers_per_trial), "min_workers": 0})
-    room = room_for(options, connect().prepare(at_once, folder.path, progress_bar("waiting for machines")))
+    cluster = connect()
+    at_once = machines_for(options, config, cluster.offers_gpus)
+    room = room_for(options, cluster.prepare(at_once, folder.path, progress_bar("waiting for machines")))
     words = open_words(config.data, charset_of(config), progress=progress_bar("preparing words"))
     check_words(config, words)
     for sentence in summary(words):

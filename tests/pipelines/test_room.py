@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from kdltr_core.config import RunConfig
 from pipelines.cluster import Cluster
-from pipelines.room import room_for
+from pipelines.room import machines_for, room_for
 from pipelines.sweep_options import SweepOptions
 
 
@@ -24,6 +25,8 @@ from pipelines.sweep_options import SweepOptions
         (2, 0, {"workers_per_trial": 2}, 1, {"cpu": 0.1}),
         (9, 0, {"workers_per_trial": 2}, 4, {"cpu": 0.1}),
         (16, 4, {"workers_per_trial": 2}, 2, {"cpu": 0.1}),
+        (16, 0, {"trials_at_a_time": 3}, 3, {"cpu": 1}),
+        (2, 0, {"trials_at_a_time": 3}, 2, {"cpu": 1}),
     ],
 )
 def test_as_many_trials_as_fit(
@@ -32,6 +35,29 @@ def test_as_many_trials_as_fit(
     room = room_for(SweepOptions.model_validate(options), Cluster(cpus, gpus, num_nodes=1, offers_gpus=gpus > 0))
     assert (room.num_at_a_time, room.resources) == (num, resources)
     assert room.settings["use_gpu"] == (gpus > 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "wanted", "fewest"),
+    [
+        ({}, False, 1, 1),
+        ({}, True, 1, 1),
+        ({"trials_at_a_time": 8}, True, 8, 1),
+        ({"trials_at_a_time": 8, "gpus_per_trial": 0.25}, True, 2, 1),
+        ({"trials_at_a_time": 9, "gpus_per_trial": 0.25}, True, 3, 1),
+        ({"trials_at_a_time": 10, "gpus_per_trial": 0.1}, True, 1, 1),
+        ({"trials_at_a_time": 3, "workers_per_trial": 2}, True, 6, 2),
+        ({"trials_at_a_time": 5, "cpus_per_trial": 3}, False, 15, 3),
+        ({"cpus_per_trial": 3}, True, 1, 1),
+    ],
+)
+def test_machines_are_awaited_for_the_trials_that_are_to_run_at_a_time(
+    options: dict[str, float], gpus: bool, wanted: int, fewest: int
+) -> None:
+    """And those of one trial suffice to begin. The batch, which such a run would share out, is in nobody's way."""
+    config = RunConfig().override({"optim.batch_size": 7, "optim.batch_norm": "synchronised"})
+    asked = machines_for(SweepOptions.model_validate(options), config, gpus)
+    assert (asked.workers, asked.min_workers) == (wanted, fewest)
 
 
 @pytest.mark.parametrize(
