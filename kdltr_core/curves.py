@@ -74,6 +74,8 @@ def draw_shares(
     values, halves = 100 * np.array(shares), 100 * np.array(errors)
     axes.plot(places, values, dash, color=colour, linewidth=2, marker="o", markersize=4)
     axes.fill_between(places, values - halves, values + halves, color=colour, alpha=0.15, linewidth=0)
+    # A little room, so that a point at 100 is a whole point.
+    axes.set(ylim=(-2, 102), yticks=range(0, 101, 20))
 
 
 def style_axes(axes: Axes) -> None:

@@ -25,8 +25,8 @@ def word_accuracy(predictions: Sequence[str], truths: Sequence[str], protocol: P
 
 def edit_distance(first: str, second: str) -> int:
     """Levenshtein distance: fewest insertions, deletions and substitutions of one character."""
-    if first == second:
-        return 0
+    shared, end = shared_ends(first, second)
+    first, second = first[shared : len(first) - end], second[shared : len(second) - end]
     previous = list(range(len(second) + 1))
     for i, a in enumerate(first, start=1):
         current = [i]
@@ -34,6 +34,18 @@ def edit_distance(first: str, second: str) -> int:
             current.append(min(previous[j] + 1, current[j - 1] + 1, previous[j - 1] + (a != b)))
         previous = current
     return previous[-1]
+
+
+def shared_ends(first: str, second: str) -> tuple[int, int]:
+    """How many characters two words begin with alike, and end with alike beyond those.
+
+    Some alignment of fewest edits leaves these as they are.
+    """
+    shortest = min(len(first), len(second))
+    start = next((i for i in range(shortest) if first[i] != second[i]), shortest)
+    rest = shortest - start
+    end = next((i for i in range(rest) if first[-1 - i] != second[-1 - i]), rest)
+    return start, end
 
 
 def ned_similarity(predictions: Sequence[str], truths: Sequence[str], protocol: Protocol = "36") -> float:

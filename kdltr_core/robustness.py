@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -82,12 +82,13 @@ class RobustnessCurves:
             },
         }
 
-    def draw_panel(self, axes: Axes, disturbance: Disturbance) -> None:
-        """One disturbance, with bands of one standard error."""
+    def draw_panel(self, axes: Axes, disturbance: Disturbance, among: Sequence[Column] = ()) -> None:
+        """One disturbance, with bands of one standard error; colours follow the place ``among`` all readers."""
         by_column, levels = self.accuracies[disturbance], LEVELS[disturbance]
-        for number, shares in enumerate(by_column.values()):
+        for column, shares in by_column.items():
+            number = (among or self.columns).index(column)
             draw_shares(axes, number, range(len(levels)), shares, self.errors(shares))
-        axes.set(ylim=(0, 100), xticks=range(len(levels)))
+        axes.set_xticks(range(len(levels)))
         axes.set_xticklabels([level_label(disturbance, level) for level in levels])
         style_axes(axes)
         axes.set_xlabel(AXES[disturbance], color=GREY)

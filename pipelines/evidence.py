@@ -138,10 +138,11 @@ def _times(evaluated: Evaluated) -> tuple[dict[Column, float], str]:
     words = sample_words(evaluated.packs, options.time_words, seed=1)
     taken = measure_times(readers, words, progress=progress_bar("times"))
     count = sum(map(len, words.values()))
-    where = f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    threads = "1 CPU thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} CPU threads"
+    where = threads if device.type == "cpu" else torch.cuda.get_device_name(device)
     return taken, (
         f"Times: median of {count} words, one at a time, from uint8 pixels to text, the readers taking turns at every "
-        f"word; recognizers on {where}, RapidOCR on as many CPU threads."
+        f"word; recognizers on {where}, RapidOCR on {threads}."
     )
 
 
@@ -162,8 +163,8 @@ def _notes(evaluated: Evaluated, milliseconds: Mapping[Column, float]) -> dict[C
         )
     for column in evaluated.readers:
         if column.role == "two_stage":
-            how = column.name.partition(" ")[0]
-            notes[column] = ReaderNote("PP-OCR (RapidOCR)", f"{how}, then read", None, None, milliseconds.get(column))
+            how = f"{column.name}, then RapidOCR"
+            notes[column] = ReaderNote("PP-OCR", how, None, None, milliseconds.get(column))
     return notes
 
 

@@ -85,4 +85,4 @@ def two_stage_columns(
         ratios[name] = {key: width / height for key, (height, width) in zip(pack.keys, sizes, strict=True)}
     recognizer = RapidReader(num_threads)
     chosen: tuple[Enlargement, ...] = get_args(Enlargement) if choice == "both" else (choice,)
-    return {Column("two_stage", f"{how} + RapidOCR"): TwoStageReader(recognizer, ratios, how) for how in chosen}
+    return {Column("two_stage", how): TwoStageReader(recognizer, ratios, how) for how in chosen}

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kdltr_core.charset import Protocol, fold
+from kdltr_core.metrics import shared_ends
 
 LOOK_ALIKES = (
     ("o", "0"), ("l", "1"), ("i", "1"), ("i", "l"), ("s", "5"), ("z", "2"), ("b", "8"), ("g", "9"), ("c", "e"),
@@ -77,7 +78,9 @@ def count_confusions(words: Iterable[tuple[str, str]], protocol: Protocol = "36"
 
 
 def _alignment(truth: str, read: str) -> list[Confusion]:
-    """Characters in pairs, one side '' where the other has one more."""
+    """Characters in pairs, one side '' where the other has one more; what both ends share is left out."""
+    shared, end = shared_ends(truth, read)
+    truth, read = truth[shared : len(truth) - end], read[shared : len(read) - end]
     costs = [list(range(len(read) + 1))]
     for i, there in enumerate(truth, start=1):
         row = [i]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -35,8 +35,8 @@ def text(content: str, kind: str = "") -> Cell:
 def number(value: float | None, form: str = "{:.2f}", kind: str = "") -> Cell:
     """Right-aligned; None is a dash that is sorted last."""
     if value is None:
-        return Cell("–", float("-inf"), f"number {kind}".strip())
-    return Cell(form.format(value), value, f"number {kind}".strip())
+        return Cell("–", -1e308, f"number {kind}".strip())
+    return Cell(form.format(value).replace("-", "−"), value, f"number {kind}".strip())
 
 
 def share(accuracy: float, error: float, kind: str = "") -> Cell:
@@ -111,11 +111,11 @@ def picture(pixels: np.ndarray, alt: str, *, exact: bool) -> str:
     return f'<img alt="{escape(alt)}" width="{width}" height="{height}" src="data:image/{kind};base64,{data}">'
 
 
-def legend(names: Sequence[str]) -> str:
-    """What the lines of the charts below it are."""
+def legend(names: Mapping[str, int]) -> str:
+    """What the lines of the charts below it are: names and their numbers, which give colour and dash."""
     entries = "".join(
         f'<li><span class="key c{i % len(COLOURS)} d{i // len(COLOURS)}"></span>{escape(name)}</li>'
-        for i, name in enumerate(names)
+        for name, i in names.items()
     )
     return f'<ul class="legend">{entries}</ul>'
 

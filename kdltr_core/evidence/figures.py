@@ -23,29 +23,29 @@ _TITLES = {
 }
 
 
-def robustness_charts(curves: RobustnessCurves) -> str:
-    """One panel a disturbance, one legend for all."""
+def robustness_charts(curves: RobustnessCurves, columns: Sequence[Column]) -> str:
+    """One panel a disturbance, one legend for all; the readers have the colours that they have among all columns."""
     panels = [
-        chart(_TITLES[name], lambda axes, name=name: curves.draw_panel(axes, name))  # type: ignore[misc]
+        chart(_TITLES[name], lambda axes, name=name: curves.draw_panel(axes, name, columns))  # type: ignore[misc]
         for name in AXES
         if name in curves.accuracies
     ]
-    return f'{legend([c.title for c in curves.columns])}<div class="charts">{"".join(panels)}</div>'
+    return f'{legend({c.title: columns.index(c) for c in curves.columns})}<div class="charts">{"".join(panels)}</div>'
 
 
 def size_charts(evidence: Evidence) -> str:
-    """Accuracy by length and, where the sources are at hand, by native height."""
+    """Accuracy by length and, where the sources are at hand and differ, by native height."""
     panels = [_groups_chart("Word accuracy, %, by length", "characters of the label", evidence.by_length)]
-    if evidence.by_height:
+    if any(len(groups) > 1 for groups in evidence.by_height.values()):
         title = "Word accuracy, %, by native height"
         panels.append(_groups_chart(title, "rows of the picture before it was resized", evidence.by_height))
-    return f'{legend([c.title for c in evidence.columns])}<div class="charts">{"".join(panels)}</div>'
+    return f'{legend({c.title: i for i, c in enumerate(evidence.columns)})}<div class="charts">{"".join(panels)}</div>'
 
 
 def reliability_charts(calibrations: Mapping[Column, Calibration], columns: Sequence[Column]) -> str:
     """One panel a reader, in the colours that the readers have elsewhere."""
     panels = [
-        chart(column.title, lambda axes, c=column, found=found: _reliability(axes, found, columns.index(c)), width=3.4)  # type: ignore[misc]
+        chart(column.title, lambda axes, c=column, found=found: _reliability(axes, found, columns.index(c)), height=3.4)  # type: ignore[misc]
         for column, found in calibrations.items()
     ]
     return f'<div class="charts">{"".join(panels)}</div>'
@@ -58,7 +58,7 @@ def _groups_chart(title: str, axis: str, groups: Mapping[Column, Sequence[Group]
     def draw(axes: Axes) -> None:
         for place, of_one in enumerate(groups.values()):
             draw_shares(axes, place, range(len(labels)), [g.accuracy for g in of_one], [g.error for g in of_one])
-        axes.set(ylim=(0, 100), xticks=range(len(labels)))
+        axes.set_xticks(range(len(labels)))
         axes.set_xticklabels([f"{label}\n{count}" for label, count in zip(labels, counts, strict=True)], fontsize=8)
         style_axes(axes)
         axes.set_xlabel(f"{axis}; below: words", color=GREY)
@@ -81,7 +81,7 @@ def _reliability(axes: Axes, found: Calibration, place: int) -> None:
         [100 * b.accuracy for b in found.bins],
         "-o", color=colour, linewidth=2, markersize=4,
     )  # fmt: skip
-    axes.set(xlim=(0, 100), ylim=(0, 100), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
+    axes.set(xlim=(-2, 102), ylim=(-2, 102), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
     style_axes(axes)
     axes.set_xlabel("confidence, %", color=GREY)
     axes.set_ylabel("right, %", color=GREY)

@@ -29,15 +29,17 @@ th, td { padding: .42rem .75rem; text-align: left; white-space: nowrap; border-b
   vertical-align: middle; }
 tbody tr:last-child > * { border-bottom: 0; }
 tbody th { font-weight: 600; position: sticky; left: 0; background: var(--paper); }
+@media (max-width: 40rem) { tbody th { white-space: normal; min-width: 7rem; max-width: 8.5rem; }
+  th, td, thead button { padding-left: .5rem; padding-right: .5rem; } }
 thead th { background: var(--tint); vertical-align: bottom; padding: 0; white-space: normal; }
 thead th:first-child { position: sticky; left: 0; z-index: 1; }
 tbody tr:hover > * { background: var(--tint); }
 thead button { all: unset; display: block; width: 100%; padding: .5rem .75rem; cursor: pointer; font-weight: 600;
   box-sizing: border-box; }
 thead button:focus-visible { outline: 2px solid var(--link); outline-offset: -2px; }
-thead button::after { content: " ↕"; color: var(--grey); opacity: .55; font-weight: 400; }
-th[aria-sort=ascending] button::after { content: " ↑"; color: var(--link); opacity: 1; }
-th[aria-sort=descending] button::after { content: " ↓"; color: var(--link); opacity: 1; }
+thead button::after { content: "\\00a0↕"; color: var(--grey); opacity: .55; font-weight: 400; }
+th[aria-sort=ascending] button::after { content: "\\00a0↑"; color: var(--link); opacity: 1; }
+th[aria-sort=descending] button::after { content: "\\00a0↓"; color: var(--link); opacity: 1; }
 .number { text-align: right; }
 td.best { font-weight: 700; }
 .error { color: var(--grey); font-size: .82em; font-weight: 400; }
@@ -59,11 +61,11 @@ td.best { font-weight: 700; }
 .legend .key { border-color: currentColor; }
 .words { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); gap: .9rem; }
 .card { border: 1px solid var(--rule); border-radius: 8px; padding: .7rem; min-width: 0; }
-.card .pictures { display: grid; grid-template-columns: 1fr 1fr; gap: .5rem; }
+.card .pictures { display: grid; gap: .35rem; }
 .card img, .steps img { display: block; width: 100%; height: auto; border-radius: 3px; image-rendering: pixelated; }
-.card dl { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: .1rem .8rem; margin: .6rem 0 0;
+.card dl { display: grid; grid-template-columns: minmax(0, 1.2fr) minmax(0, 1fr); gap: .15rem .8rem; margin: .6rem 0 0;
   font-size: .86rem; }
-.card dt { color: var(--grey); } .card dd { margin: 0; overflow-wrap: anywhere; }
+.card dt { color: var(--grey); line-height: 1.3; } .card dd { margin: 0; overflow-wrap: anywhere; }
 .steps { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: .6rem;
   margin: .5rem 0 1rem; }
 .steps figure { margin: 0; } .steps figcaption { font-size: .85rem; text-align: center; }

@@ -122,7 +122,7 @@ def _robustness(evidence: Evidence) -> str:
         f"<p>Word accuracy in per cent, of {evidence.curves.caption}, with bands of one standard error. The first four "
         "make the sets’ own low_res worse, whatever it has been through before. Resolution starts from the source "
         "instead: it is brought to that size, then to the size the reader takes.</p>"
-        f"{robustness_charts(evidence.curves)}"
+        f"{robustness_charts(evidence.curves, evidence.columns)}"
     )
 
 
@@ -138,7 +138,9 @@ def _confusions(evidence: Evidence) -> str:
 
 
 def _sizes(evidence: Evidence) -> str:
-    return f"<p>Bands are one standard error of the words of that group.</p>{size_charts(evidence)}"
+    alike = {groups[0].label for groups in evidence.by_height.values() if len(groups) == 1}
+    note = f" All sources have {alike.pop()} rows, so there is nothing to compare by height." if alike else ""
+    return f"<p>Bands are one standard error of the words of that group.{note}</p>{size_charts(evidence)}"
 
 
 def _calibration(evidence: Evidence) -> str:

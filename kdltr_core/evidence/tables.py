@@ -88,7 +88,7 @@ def pairs_table(evidence: Evidence) -> str:
         ]
         for pair in evidence.pairs
     ]
-    return table(heads, rows, label="paired tests of every two readers")
+    return table(heads, rows, label="paired tests of every two readers", kind="fit")
 
 
 def look_alikes_table(evidence: Evidence) -> str:
@@ -100,7 +100,7 @@ def look_alikes_table(evidence: Evidence) -> str:
             rows.append([Cell(f'<span class="word">{first} / {second}</span>'), *(number(n, "{:d}") for n in counts)])
     if not rows:
         return '<p class="quiet">No reader took one of the usual look-alikes for the other.</p>'
-    return table(["either for the other", *(c.title for c in evidence.columns)], rows, label="look-alikes")
+    return table(["either for the other", *(c.title for c in evidence.columns)], rows, label="look-alikes", kind="fit")
 
 
 def confusions_table(evidence: Evidence) -> str:
@@ -118,7 +118,7 @@ def confusions_table(evidence: Evidence) -> str:
     if not rows:
         return '<p class="quiet">There is no confusion to show.</p>'
     heads = ["label → reading", *(c.title for c in evidence.columns), "all"]
-    return table(heads, rows, page_size=10, label="most frequent confusions")
+    return table(heads, rows, page_size=10, label="most frequent confusions", kind="fit")
 
 
 def calibration_table(evidence: Evidence) -> str:
@@ -142,15 +142,15 @@ def readings_table(evidence: Evidence, seed: int = 0) -> tuple[str, int]:
     rows = []
     for place in chosen:
         reading = evidence.readings[place]
-        row = [_word(reading.label), text(reading.set_name), text(reading.key)]
+        row = [_word(reading.label)]
         for column in evidence.columns:
             right = bool(evidence.correct[column][place])
             sure = reading.confidences.get(column)
             beside = f'<span class="error"> {100 * sure:.0f}</span>' if sure is not None else ""
             shown = f"{'✓' if right else '✗'} {_escaped(reading.by_column[column])}"
             row.append(Cell(f'<span class="word {"right" if right else "wrong"}">{shown}</span>{beside}'))
-        rows.append(row)
-    heads = ["label", "set", "key", *(c.title for c in evidence.columns)]
+        rows.append([*row, text(reading.set_name), text(reading.key)])
+    heads = ["label", *(c.title for c in evidence.columns), "set", "key"]
     return table(heads, rows, page_size=READINGS_A_PAGE, label="readings"), count
 
 

@@ -1,0 +1,190 @@
+"""The report as a headless Chromium shows it: from a file, without network, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kdltr_core.evidence.page import write_report
+from tests.kdltr_core.evidence.made import made_up
+
+pytestmark = pytest.mark.browser
+_FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    write_report(folder, *made_up(600))
+    return folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium")
+    assert program, "this test opens pages with Chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=[*_FLAGS, "--no-first-run"])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page that is open, and what it asked for and complained of."""
+
+    def __init__(self, browser, file: Path, width: int = 1280, scheme: str = "light") -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
+        self.page = self.context.new_page()
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.goto(file.as_uri())
+
+    def column(self, table: str, place: int) -> list[str]:
+        return self.page.locator(f"{table} tbody tr:not([hidden]) > :nth-child({place})").all_inner_texts()
+
+
+@pytest.fixture
+def visit(chromium, report):
+    visits = []
+
+    def open_page(file: Path = report, **how):
+        visits.append(Visit(chromium, file, **how))
+        return visits[-1]
+
+    yield open_page
+    for each in visits:
+        each.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_opens_from_a_file_and_asks_for_nothing_else(visit, report, scheme):
+    opened = visit(scheme=scheme)
+    opened.page.locator("thead button").first.click()
+    asked = [url for url in opened.requests if not url.startswith("data:")]
+    assert asked == [report.as_uri()]
+    assert opened.complaints == []
+
+
+def test_every_picture_loads(visit):
+    pictures = visit().page.locator("img").evaluate_all("all => all.map(i => [i.complete, i.naturalWidth])")
+    assert len(pictures) == 2 * 16 + 2
+    assert all(complete and width > 0 for complete, width in pictures)
+
+
+def test_a_click_on_a_head_sorts_numbers_by_size_and_again_the_other_way(visit):
+    opened, table = visit(), "#accuracy > .frame table"
+    place = 1 + opened.page.locator(f"{table} thead th").all_inner_texts().index(
+        next(t for t in opened.page.locator(f"{table} thead th").all_inner_texts() if t.startswith("weighted mean"))
+    )
+    head = opened.page.locator(f"{table} thead th:nth-child({place})")
+
+    def shares():
+        return [float(text.partition(" ")[0]) for text in opened.column(table, place)]
+
+    head.locator("button").click()
+    assert shares() == sorted(shares(), reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
+    head.locator("button").click()
+    assert shares() == sorted(shares())
+    assert shares() != sorted(shares(), reverse=True)
+    assert head.get_attribute("aria-sort") == "ascending"
+    # Small p-values are numbers too: 1e-30 comes before 0.02.
+    opened.page.locator("#pairs thead th:last-child button").click()
+    values = [float(t.replace("−", "-").replace("< ", "")) for t in opened.column("#pairs table", 6)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_words_are_sorted_as_text_over_all_pages_and_paged(visit):
+    opened, table = visit(), "#readings table"
+    assert len(opened.column(table, 1)) == 25
+    everything = opened.page.locator(f"{table} tbody tr > :nth-child(1)").evaluate_all(
+        "all => all.map(c => c.textContent)"
+    )
+    assert len(everything) == 500
+    opened.page.locator(f"{table} thead th:first-child button").click()
+    smallest = opened.page.evaluate("words => [...words].sort((a, b) => a.localeCompare(b)).slice(0, 50)", everything)
+    assert opened.column(table, 1) == smallest[:25]
+    pager = opened.page.locator("#readings .pager")
+    pager.get_by_text("on →").click()
+    assert opened.column(table, 1) == smallest[25:]
+    assert pager.inner_text().split()[-3:] == ["26–50", "of", "500"]
+    pager.get_by_text("← back").click()
+    assert opened.column(table, 1) == smallest[:25]
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_does_not_scroll_sideways_but_its_tables_do(visit, width):
+    opened = visit(width=width)
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    widest = opened.page.evaluate("Math.max(...[...document.querySelectorAll('main *')].filter("
+                                  "e => !e.closest('.frame')).map(e => e.getBoundingClientRect().right))")  # fmt: skip
+    assert widest <= width
+    scrolls = "f => f.scrollWidth > f.clientWidth"
+    frame = opened.page.locator("#accuracy > .frame")
+    if width == 390:
+        assert frame.evaluate(scrolls)
+        # Half of the frame is left for figures, beside the readers' names that stay.
+        name = opened.page.locator("#accuracy tbody th").first.bounding_box()["width"]
+        assert name < frame.bounding_box()["width"] / 2
+
+
+def test_charts_take_the_pages_colours(visit):
+    inks = []
+    for scheme in ("light", "dark"):
+        opened = visit(scheme=scheme)
+        paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        ink = opened.page.locator("#robustness svg text").first.evaluate("e => getComputedStyle(e).fill")
+        assert _contrast(paper, ink) > 4.5
+        inks.append(ink)
+    assert inks[0] != inks[1]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_told_from_its_ground(visit, scheme):
+    """Every text in the page: 4.5 to 1, as WCAG asks of small text."""
+    pairs = visit(scheme=scheme).page.evaluate(_COLOURS)
+    assert len(pairs) > 5
+    assert [(what, ground, ink) for what, ground, ink in pairs if _contrast(ground, ink) < 4.5] == []
+
+
+def test_a_report_on_100_000_words_is_usable(visit, tmp_path):
+    write_report(tmp_path, *made_up(100_000))
+    opened = visit(file=tmp_path / "report.html")
+    opened.page.locator("#readings thead th:first-child button").click()
+    first = opened.column("#readings table", 1)
+    assert len(first) == 25
+    opened.page.get_by_text("on →").last.click()
+    assert opened.column("#readings table", 1) != first
+
+
+_COLOURS = """() => {
+  const found = new Map();
+  for (const e of document.querySelectorAll("body *")) {
+    if (e.closest("svg") || ![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())) continue;
+    if (["SCRIPT", "STYLE"].includes(e.tagName) || e.disabled) continue;
+    let ground = e;
+    while (ground && getComputedStyle(ground).backgroundColor === "rgba(0, 0, 0, 0)") ground = ground.parentElement;
+    const pair = [getComputedStyle(ground || document.body).backgroundColor, getComputedStyle(e).color];
+    found.set(pair.join(), [e.tagName + "." + e.className, ...pair]);
+  }
+  return [...found.values()];
+}"""
+
+
+def _contrast(first: str, second: str) -> float:
+    """WCAG 2's ratio of two ``rgb(r, g, b)``."""
+
+    def luminance(colour: str) -> float:
+        channels = [float(c) / 255 for c in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
