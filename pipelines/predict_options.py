@@ -51,7 +51,7 @@ class PredictOptions:
     device: str = ""
     """cpu, cuda or cuda:1; empty: a GPU where there is one"""
     max_pixels: int = MAX_PIXELS
-    """images of more are skipped; opening one takes up to 12 bytes a pixel in each thread"""
+    """images of more are skipped; opening one takes up to 20 bytes a pixel in each thread"""
     cache_folder: str = DataConfig().cache_folder
     """where a student that a URI names is kept"""
 

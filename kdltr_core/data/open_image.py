@@ -172,7 +172,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I;16"):
         return Image.fromarray(_scale(np.asarray(image))).convert("RGB")
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
-        image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
+        if image.mode not in ("LA", "RGBA"):  # a conversion to the same mode would be a copy
+            image = image.convert("LA" if image.mode == "La" else "RGBA")
         opaque = Image.new("RGB", image.size, "white")
         opaque.paste(image, mask=image.getchannel("A"))
         return opaque
@@ -201,9 +202,13 @@ def _scale(values: np.ndarray) -> np.ndarray:
         # A comparison with NaN is false.
         if not (values.min() >= 0 and values.max() <= 1):
             raise _Refused("its floating-point values are not all in [0, 1], so what is white is not known")
-        return np.round(values * 255).astype(np.uint8)
+        scaled = values * 255
+        return np.round(scaled, out=scaled).astype(np.uint8)
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        scaled = values.astype(np.uint32)
+        scaled += 128
+        scaled //= 257
+        return scaled.astype(np.uint8)
     raise _Refused(f"its values are {values.dtype}, expected uint8, uint16, bool or float")
 
 

@@ -106,13 +106,14 @@ def test_whole_files_are_read() -> None:
 
 MEGABYTE = 2**20
 _CHILD = """
-import json, resource, sys, warnings
+import json, sys, warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
 from kdltr_core.data.open_image import UnreadableImage, open_image
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # In KiB. Not getrusage's: that begins at the peak of the process which started this one.
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
 open_image(Path(sys.argv[1]) / "first.png")
 answers = {}
@@ -156,21 +157,24 @@ def test_bombs_are_refused_by_what_they_say_and_cost_no_memory(tmp_path: Path) -
 
 
 @pytest.mark.long
-def test_an_image_at_the_limit_costs_at_most_12_bytes_a_pixel(tmp_path: Path) -> None:
+def test_an_image_at_the_limit_costs_at_most_20_bytes_a_pixel(tmp_path: Path) -> None:
     """What --max-pixels of predict.py says."""
     size = (8000, MAX_PIXELS // 8000)
+    turned = Image.Exif()
+    turned[274] = 6
     files = {
         "rgb": encode(Image.new("RGB", size), "PNG"),
         "rgba": encode(Image.new("RGBA", size), "PNG"),
-        "webp": encode(Image.new("RGB", size), "WEBP", lossless=True, method=0, quality=0),
+        "webp": encode(Image.new("RGBA", size), "WEBP", lossless=True, method=0, quality=0, exif=turned),
         "jpeg": encode(Image.new("CMYK", size), "JPEG"),
         "16-bit": encode(Image.fromarray(np.zeros(size[::-1], np.uint16)), "PNG"),
     }
     for name, data in files.items():
         (folder := tmp_path / name).mkdir()
         [(answer, growth)] = answers_of_a_child({name: data}, folder, 16_384 * MEGABYTE).values()
-        assert answer == f"opened: {size[0]} x {size[1]}"
-        assert growth <= 12.5 * MAX_PIXELS, name
+        assert answer.startswith("opened: 8000 x 8000")
+        # Less than its pixels would mean that nothing was measured.
+        assert 3 * MAX_PIXELS <= growth <= 20.5 * MAX_PIXELS, name
 
 
 @pytest.mark.long
