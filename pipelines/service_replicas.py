@@ -102,8 +102,7 @@ class Replicas:
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         serve.start(proxy_location="Disabled")
         options = self._options
-        deployment = serve.deployment(
-            WordReplica,
+        as_deployment = serve.deployment(
             name="reader",
             num_replicas=options.replicas,
             ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
@@ -115,7 +114,9 @@ class Replicas:
         )
         try:
             self._handle = serve.run(
-                deployment.bind(self._student, options, self._limits), name=self._name, route_prefix=None
+                as_deployment(WordReplica).bind(self._student, options, self._limits),
+                name=self._name,
+                route_prefix=None,
             )
         except RuntimeError as error:
             raise RunStopped(f"the replicas do not start: {_last_line(error)}") from error
