@@ -14,7 +14,7 @@ from pipelines.contenders import runs
 if TYPE_CHECKING:
     from kdltr_core.config import RunConfig
     from pipelines.compare_folder import CompareFolder
-    from pipelines.sweep_tracking import SweepTracker
+    from pipelines.sweep.tracker import SweepTracker
     from pipelines.tracking import Description, Status
 
 ABOUT = "Train a student with each of several objectives, alike in all else, and compare what they read."
@@ -28,7 +28,7 @@ def main() -> int:
     from pipelines.checks import check_files
     from pipelines.compare_folder import CompareFolder
     from pipelines.progress import say
-    from pipelines.sweep_tracking import SweepTracker
+    from pipelines.sweep.tracker import SweepTracker
 
     folder = CompareFolder(config, options, asked)
     tracker = SweepTracker(folder.path, config, say)
@@ -54,7 +54,7 @@ def compare(config: RunConfig, folder: CompareFolder, tracker: SweepTracker) -> 
     from pipelines.cluster import connect
     from pipelines.compare_runs import train_all, write_report
     from pipelines.progress import progress_bar, say
-    from pipelines.room import room_for
+    from pipelines.sweep.room import room_for
     from pipelines.worker import charset_of
 
     options = folder.options

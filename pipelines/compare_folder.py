@@ -19,7 +19,7 @@ from pipelines.compare_options import CompareOptions
 from pipelines.contenders import Run
 from pipelines.journal import read_records
 from pipelines.run_folder import FINISHED_FILE, RunFolder
-from pipelines.sweep_ledger import Entry, Ledger, plain
+from pipelines.sweep.ledger import Entry, Ledger, plain
 
 _SPEED = "train/images_per_second"
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from kdltr_core.config import RunConfig, nearest
 from pipelines.command_line import parse_run
 from pipelines.contenders import CONTENDERS
-from pipelines.sweep_options import SweepOptions
+from pipelines.sweep.options import SweepOptions
 
 
 class CompareOptions(BaseModel):

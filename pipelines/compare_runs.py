@@ -5,11 +5,11 @@ from __future__ import annotations
 from kdltr_core.config import RunConfig
 from pipelines.compare_folder import CompareFolder
 from pipelines.journal import Journal
-from pipelines.room import Room
-from pipelines.search import LedgerSearch
-from pipelines.sweep_ledger import plain
-from pipelines.sweep_phases import trial_config, watched
-from pipelines.tuner import run_trials
+from pipelines.sweep.ledger import plain
+from pipelines.sweep.phases import trial_config, watched
+from pipelines.sweep.room import Room
+from pipelines.sweep.search import LedgerSearch
+from pipelines.sweep.tuner import run_trials
 
 
 def train_all(config: RunConfig, folder: CompareFolder, room: Room) -> None:

@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipelines.command_line import RunStopped, answer_mistakes
-from pipelines.sweep_options import parse_sweep
+from pipelines.sweep.options import parse_sweep
 
 if TYPE_CHECKING:
     from kdltr_core.config import RunConfig
     from kdltr_core.verdict import Verdict
-    from pipelines.sweep_folder import SweepFolder
-    from pipelines.sweep_options import SweepOptions
-    from pipelines.sweep_tracking import SweepTracker
+    from pipelines.sweep.folder import SweepFolder
+    from pipelines.sweep.options import SweepOptions
+    from pipelines.sweep.tracker import SweepTracker
     from pipelines.tracking import Description, Status
     from tune_spaces.space import Space
 
@@ -31,8 +31,8 @@ def main() -> int:
     space = load_space(options.space)
     from pipelines.checks import check_files
     from pipelines.progress import say
-    from pipelines.sweep_folder import SweepFolder
-    from pipelines.sweep_tracking import SweepTracker
+    from pipelines.sweep.folder import SweepFolder
+    from pipelines.sweep.tracker import SweepTracker
 
     folder = SweepFolder(config, options, space)
     tracker = SweepTracker(folder.path, config, say)
@@ -56,10 +56,10 @@ def sweep(options: SweepOptions, config: RunConfig, space: Space, folder: SweepF
     from pipelines.checks import check_words, describe, summary
     from pipelines.cluster import connect
     from pipelines.progress import progress_bar, say
-    from pipelines.room import machines_for, room_for
-    from pipelines.shared_lessons import share_lessons
-    from pipelines.sweep_end import write_report
-    from pipelines.sweep_phases import confirm, given_points, try_points
+    from pipelines.sweep.end import write_report
+    from pipelines.sweep.phases import confirm, given_points, try_points
+    from pipelines.sweep.room import machines_for, room_for
+    from pipelines.sweep.shared_lessons import share_lessons
     from pipelines.worker import charset_of
 
     points = given_points(config, space, options)

@@ -17,7 +17,7 @@ from pipelines.compare_folder import CompareFolder
 from pipelines.compare_options import CompareOptions, parse_comparison
 from pipelines.contenders import CONTENDERS, contender, runs
 from pipelines.journal import Journal
-from pipelines.sweep_ledger import Ledger
+from pipelines.sweep.ledger import Ledger
 from tests.pipelines.test_tune import tracked
 
 COMPARE = Path(pipelines.__path__[0]) / "compare.py"

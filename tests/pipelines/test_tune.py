@@ -17,7 +17,7 @@ import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from pipelines.command_line import parse_run
-from pipelines.sweep_ledger import Ledger
+from pipelines.sweep.ledger import Ledger
 from tests.pipelines.test_train import wait_until
 
 TUNE = Path(pipelines.__path__[0]) / "tune.py"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from kdltr_core.config import RunConfig
 from pipelines.journal import Journal
-from pipelines.sweep_end import summary_metrics, write_report
-from pipelines.sweep_folder import SweepFolder
-from pipelines.sweep_options import SweepOptions
-from pipelines.sweep_tracking import SweepTracker
+from pipelines.sweep.end import summary_metrics, write_report
+from pipelines.sweep.folder import SweepFolder
+from pipelines.sweep.options import SweepOptions
+from pipelines.sweep.tracker import SweepTracker
 from pipelines.tracking import Description
 from tune_spaces.space import load_space
 

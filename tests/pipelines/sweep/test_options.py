@@ -1,0 +1,126 @@
+"""The command line of tune.py: what is taken, and what is refused in which words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pipelines
+from pipelines.recipes import demo
+from pipelines.sweep.options import parse_sweep
+
+TUNE = Path(pipelines.__path__[0]) / "tune.py"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "expected"),
+    [
+        ("", "num_trials", 24),
+        ("demo --num-trials 5", "num_trials", 5),
+        ("demo --num-trials=5", "num_trials", 5),
+        ("demo --num_trials 5", "num_trials", 5),
+        ("--search random --seed 3", "search", "random"),
+        ("--gpus-per-trial 0.25", "gpus_per_trial", 0.25),
+        ("--confirm 3 --confirm-seeds 5", "confirm_seeds", 5),
+        ("--space joint", "space", "joint"),
+    ],
+)
+def test_options_of_the_sweep_are_taken(words: str, field: str, expected: Any) -> None:
+    assert getattr(parse_sweep(words.split(), "tune.py", "")[0], field) == expected
+
+
+def test_all_other_options_change_the_run_that_all_trials_vary(tmp_path: Path) -> None:
+    words = "demo --space temperatures --num-steps 7 --optim.batch-size=16 --num-trials 3 --data.train-roots a b"
+    options, config = parse_sweep(words.split(), "tune.py", "")
+    roots = tuple(str(tmp_path / name) for name in "ab")
+    changes = {"data.teacher_cache": "on", "num_steps": 7, "optim.batch_size": 16, "data.train_roots": roots}
+    assert options.num_trials == 3
+    assert {name: config.flatten()[name] for name in ("num_steps", "optim.batch_size")} == {
+        "num_steps": 7,
+        "optim.batch_size": 16,
+    }
+    assert config.data == demo().override({**changes, "data.cache_folder": config.data.cache_folder}).data
+
+
+@pytest.mark.parametrize(
+    ("words", "cache"),
+    [
+        ("", "on"),
+        ("abinet_vision_ltr --recognizer.teacher-weights t.pt", "on"),
+        ("--data.teacher-cache off", "off"),
+        ("--data.teacher_cache=off", "off"),
+        ("--data.train-augmentation light", "off"),
+        ("parseq_tiny_supervised", "off"),
+        ("parseq_tiny_supervised --data.teacher-cache on", "on"),
+    ],
+)
+def test_the_teacher_s_outputs_are_kept_where_it_sees_the_same_images_in_every_trial(words: str, cache: str) -> None:
+    assert parse_sweep(words.split(), "tune.py", "")[1].data.teacher_cache == cache
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("", "parseq_tiny_ltr-loss_weights"),
+        ("demo --space temperatures", "demo-temperatures"),
+        ("demo --space some/where/mine.py", "demo-mine"),
+        ("demo --name again", "again"),
+        ("demo --name=again", "again"),
+    ],
+)
+def test_a_sweep_is_named_after_run_and_space_unless_it_is_given_a_name(words: str, name: str) -> None:
+    assert parse_sweep(words.split(), "tune.py", "")[1].name == name
+
+
+def test_a_file_as_space_is_found_from_any_folder(tmp_path: Path) -> None:
+    assert parse_sweep(["--space", "mine.py"], "tune.py", "")[0].space == str(tmp_path / "mine.py")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--num-trails 3", "unknown option --num-trails; did you mean '--num-trials'?"),
+        ("--optim.lerning-rate 3", "did you mean '--optim.learning-rate'?"),
+        ("--num-trials none", "--num-trials is 'none'"),
+        ("--num-trials 0", "--num-trials is '0'"),
+        ("--num-trials --seed 1", "--num-trials takes one value, got none"),
+        ("--num-trials", "--num-trials takes one value, got none"),
+        ("--search tpee", "expected 'tpe', 'random' or 'grid'; did you mean 'tpe'?"),
+        ("--scheduler pbt", "no config would give it again; use asha or none"),
+        ("--gpus-per-trial 1.5", "expected a share of one GPU or a whole number"),
+        ("--gpus-per-trial 0.5 --workers-per-trial 2", "each of --workers-per-trial takes a whole one"),
+        ("demmo", "there is no recipe 'demmo'"),
+    ],
+)
+def test_a_mistake_is_named_with_the_way_out(words: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said.replace("?", r"\?")):
+        parse_sweep(words.split(), "tune.py", "")
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(TUNE), *words], capture_output=True, text=True)
+
+
+def test_help_names_the_options_of_the_sweep_and_those_of_the_run() -> None:
+    answer = run("--help")
+    assert answer.returncode == 0
+    for option in ("--num-trials", "--confirm-seeds", "--optim.learning-rate"):
+        assert option in answer.stdout
+
+
+@pytest.mark.parametrize("words", [["--search", "tpee"], ["--space", "los_weights"]])
+def test_a_mistake_ends_the_command_with_one_sentence_and_code_2(words: list[str]) -> None:
+    answer = run(*words)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr.startswith("error: ")
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert f"{words[1]!r}" in answer.stderr
