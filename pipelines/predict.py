@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 def main() -> int:
     options = tyro.cli(PredictOptions, prog="predict.py", description=PredictOptions.__doc__)
     options.check(sys.stdout.isatty())
+    # What is wrong with an image is said once, at the end, and not by Pillow meanwhile.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         return predict(options)
     except BrokenPipeError:  # whoever reads what is printed has seen enough

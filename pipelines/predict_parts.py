@@ -59,7 +59,7 @@ def blocks_of(sources: Sequence[Source], size: int, job: Mapping[str, Any]) -> l
     Args:
         job: what reads them, as JSON can say it.
     """
-    blocks = []
+    blocks: list[Block] = []
     for start in range(0, len(sources), size):
         some = tuple(sources[start : start + size])
         told = json.dumps([dict(job), [source.state() for source in some]], sort_keys=True)
