@@ -3,10 +3,12 @@
 STYLE = """
 :root { color-scheme: light dark;
   --paper: #ffffff; --ink: #1f2933; --grey: #5b6673; --rule: #dfe3e8; --tint: #f5f7f9; --link: #0b5cad;
+  --shade: #9aa7b4;
   --right: #176f31; --wrong: #b80d27; --wrong-paper: #fdecee; --notice: #fff7e0; --notice-ink: #6b4a00;
   --c0: #1f2933; --c1: #0b6bcb; --c2: #c2570c; --c3: #1a7f37; --c4: #7b3fa0; --c5: #b8860b; }
 @media (prefers-color-scheme: dark) { :root {
   --paper: #14181d; --ink: #e6eaee; --grey: #9aa7b4; --rule: #313a44; --tint: #1c2229; --link: #7ab8ff;
+  --shade: #53606d;
   --right: #5fd07f; --wrong: #ff8a94; --wrong-paper: #3a1d22; --notice: #33290f; --notice-ink: #f0d48a;
   --c0: #e6eaee; --c1: #5aa9ff; --c2: #ff9a57; --c3: #5fd07f; --c4: #c79bec; --c5: #e5bd4f; } }
 * { box-sizing: border-box; }
@@ -20,7 +22,9 @@ p { max-width: 68ch; margin: .4rem 0 .8rem; }
 a { color: var(--link); }
 .quiet { color: var(--grey); font-size: .9rem; }
 nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; padding: 0; margin: 1rem 0 0; list-style: none; }
-.frame { overflow-x: auto; margin: .8rem 0; border: 1px solid var(--rule); border-radius: 8px; max-width: 100%; }
+.frame { overflow-x: auto; margin: .8rem 0; border: 1px solid var(--rule); border-radius: 8px; max-width: 100%;
+  background: linear-gradient(to left, var(--paper) 40%, transparent) right / 3rem 100% no-repeat local,
+    linear-gradient(to left, var(--shade), transparent) right / 1rem 100% no-repeat scroll; }
 .frame:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 .frame.fit { width: fit-content; }
 table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .88rem;
@@ -47,7 +51,7 @@ td.best { font-weight: 700; }
 .right { color: var(--right); } .wrong { color: var(--wrong); }
 .notice { background: var(--notice); border-radius: 8px; padding: .1rem 1rem .4rem; margin: 1.4rem 0; }
 .notice h3 { color: var(--notice-ink); margin-top: .9rem; }
-.notice .frame, .notice tbody th, .notice td { background: var(--paper); }
+.notice .frame { background-color: var(--paper); }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); gap: 1rem 1.6rem; }
 .chart { margin: 0; min-width: 0; max-width: 32rem; }
 .chart figcaption { font-weight: 600; font-size: .9rem; margin-bottom: .2rem; }

@@ -8,6 +8,7 @@ import lmdb
 import pyarrow.parquet as pq
 import pytest
 import torch
+from mlflow import MlflowClient
 from PIL import Image
 
 from kdltr_core import load_student
@@ -152,6 +153,47 @@ def test_without_roots_words_are_rendered(places, evaluate):
     assert "16 words in 1 set" in out
 
 
+@pytest.mark.slow
+def test_a_report_has_its_files_and_mlflow_has_the_report(places, evaluate, tmp_path):
+    output, database = tmp_path / "report", tmp_path / "mlflow.db"
+    tracking = ("--tracking-uri", f"sqlite:///{database}", "--name", "first report", "--experiment", "reports")
+    words = ("--data.benchmark-roots", places / "words", "--batch-size", 10)
+    sizes = ("--curve-words", 2, "--time-words", 2, "--two-stage", "lanczos")
+    code, out, _ = evaluate(places / "first-try", *words, "--report", output, *sizes, *tracking)
+    assert code == 0
+    files = {"report.html", "report.md", "report.json", "predictions.parquet", "curves.json", "curves.png"}
+    assert files <= {f.name for f in output.iterdir()}
+    tree = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    assert list(tree["readers"]) == ["teacher_high_res", "teacher_enlarged", "student_low_res", "two_stage:lanczos"]
+    student = tree["readers"]["student_low_res"]
+    assert (student["recognizer"], student["method"]) == ("parseq_tiny", "distillation")
+    assert student["parameters"] == sum(p.numel() for p in build_student("parseq_tiny").parameters())
+    assert all(reader["milliseconds"] > 0 for reader in tree["readers"].values())
+    assert (tree["robustness"]["num_words"], tree["robustness"]["num_words_in_all"]) == (2, NUM_WORDS)
+    assert list(tree["robustness"]["curves"]["resolution"]["accuracy"]) == list(tree["readers"])[1:]
+    written = pq.read_table(output / "predictions.parquet").to_pydict()
+    assert all(0 <= c <= 1 for c in written["student_low_res_confidence"] + written["two_stage:lanczos_confidence"])
+    assert "two-stage (lanczos), low_res" in out
+
+    client = MlflowClient(f"sqlite:///{database}")
+    (run,) = client.search_runs([client.get_experiment_by_name("reports").experiment_id])
+    assert run.info.run_name == "first report"
+    assert run.info.status == "FINISHED"
+    share = tree["table"]["weighted_mean"]["student_low_res"]["accuracy"]
+    assert run.data.metrics["benchmark/weighted_mean/student_low_res"] == pytest.approx(100 * share)
+    assert {f.path for f in client.list_artifacts(run.info.run_id)} == files
+
+
+@pytest.mark.slow
+def test_without_tracking_the_report_is_only_a_folder(places, evaluate, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("--data.benchmark-roots", places / "words", "--curve-words", 0, "--time-words", 0)
+    code, _, _ = evaluate(places / "first-try", "--no-teacher", *words, "--report", "here", "--tracking-uri", "")
+    assert code == 0
+    assert [f.name for f in tmp_path.iterdir()] == ["here"]
+    assert json.loads((tmp_path / "here" / "report.json").read_text())["robustness"] is None
+
+
 def test_the_protocol_is_printed(places, evaluate):
     code, out, _ = evaluate(
         places / "first-try", "--no-teacher", "--protocol", "94", "--data.benchmark-roots", places / "words"
@@ -193,7 +235,10 @@ def test_mistakes_are_one_sentence_and_exit_code_2(places, evaluate, tmp_path):
         ((teacher_file(RunConfig()), *words), "does not say which recognizer"),
         ((good, good, *words), "given twice"),
         ((good, "--batch-size", 0, *words), "--batch-size is 0"),
-        ((good, "--curves", *words), "--output-folder"),
+        ((good, "--curve-words", -1, *words), "--curve-words is -1"),
+        ((good, "--name", " ", *words), "--name is empty"),
+        ((good, "--report", "s3://bucket/report", *words), "give the --report as a path"),
+        ((good, "--report", tmp_path / "report", "--tracking-uri", "nowhere", *words), "tracking_uri is 'nowhere'"),
         ((good, "--output-folder", tmp_path / "file", *words), "cannot be written"),
         ((good, "--data.max-label-length", 99, *words), "data.max_label_length is 99"),
         ((good, "--data.benchmark-roots", tmp_path / "torn"), "is not an LMDB"),
