@@ -15,10 +15,8 @@ import torch
 from kdltr_core.charset import Charset
 from kdltr_core.checkpoint import NotWritten
 from kdltr_core.config import RunConfig, Trained
-from kdltr_core.curves import draw_curves
 from kdltr_core.data.words import open_words
 from kdltr_core.engine import TrainingDiverged, fit
-from kdltr_core.evaluation import open_readers, read_benchmarks, write_evaluation
 from kdltr_core.recognizers import build_student
 from kdltr_core.report import BenchmarkTable
 from kdltr_core.world import World
@@ -93,6 +91,10 @@ def _train(config: RunConfig, place: RunPlace, run_id: str) -> None:
         save_now=is_going,
     )
     place.trained(world)
+    # Not at the top: the first step need not wait for the library that draws.
+    from kdltr_core.curves import draw_curves
+    from kdltr_core.evaluation import open_readers, read_benchmarks, write_evaluation
+
     note = journal.note if journal else lambda _: None
     readers = open_readers([place.path], world.device, note=note, cache_folder=config.data.cache_folder)
     table = read_benchmarks(

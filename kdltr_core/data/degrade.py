@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from skimage.segmentation import slic
 
 from kdltr_core.config import DegradationName
 
@@ -128,6 +127,9 @@ def _superpixels(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     replaced = rng.random(num_segments) < rng.uniform(0.1, 0.5)
     if not replaced.any():
         return image
+    # Not at the top: it brings SciPy along, which most runs never ask for and every worker would wait for.
+    from skimage.segmentation import slic
+
     segments = slic(image, n_segments=num_segments, compactness=10.0, start_label=0)
     result = image.copy()
     # A segment is painted with the mean colour of the next one, and the last never: what that library does since slic
