@@ -34,12 +34,13 @@ class ParseqLogits(nn.Module):
     def __init__(self, parseq: Parseq) -> None:
         super().__init__()
         layer, self.charset = parseq.decoder.layers[0], parseq.charset
-        self.encoder, self.memory = parseq.encoder, layer.cross_attn
-        self.num_steps, self.num_heads = parseq.num_steps, parseq.size.decoder_heads
+        self.encoder, self.num_steps, self.num_heads = parseq.encoder, parseq.num_steps, parseq.size.decoder_heads
         self.queries = parseq.pos_queries
         self.norm1, self.norm2, self.norm = layer.norm1, layer.norm2, parseq.decoder.norm
         self.recall, self.look = _Product(layer.self_attn.out_proj), _Product(layer.cross_attn.out_proj)
-        self.ask = _Product(_query_projection(layer.cross_attn))
+        dim = parseq.size.dim
+        self.ask = _Product(_part(layer.cross_attn, slice(0, dim)))
+        self.remember = _Product(_part(layer.cross_attn, slice(dim, 3 * dim)))
         self.widen, self.narrow, self.head = _Product(layer.linear1), _Product(layer.linear2), _Product(parseq.head)
         self.num_characters = self.charset.begin_id + 1
         with torch.no_grad():
@@ -47,7 +48,7 @@ class ParseqLogits(nn.Module):
             places = F.pad(self.queries[0, :-1], (0, 0, 1, 0))
             embedded = parseq.text_embed(torch.arange(self.num_characters)) + places[:, None]
             keys, values = layer.content(embedded)
-            asked = _query_projection(layer.self_attn)(layer.norm_q(self.queries[0]))
+            asked = _part(layer.self_attn, slice(0, dim))(layer.norm_q(self.queries[0]))
             asked = asked.unflatten(-1, (self.num_heads, -1)) * keys.shape[-1] ** -0.5
             # A row is a character in a place: (T, rows, H) and (rows, D).
             self.register_buffer("scores", torch.einsum("thd,phcd->tpch", asked, keys).flatten(1, 2).contiguous())
@@ -56,7 +57,8 @@ class ParseqLogits(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images (N, 3, h, w) float in [0, 1] to logits (N, T, classes) and the number of steps that count, (N,)."""
-        keys, values = self.memory.keys_and_values(self.encoder(images * 2 - 1))
+        seen = self.remember(self.encoder(images * 2 - 1)).unflatten(-1, (2, self.num_heads, -1))
+        keys, values = seen.permute(2, 0, 3, 1, 4)
         memory = (keys.contiguous(), values.contiguous())
         tokens = self._read_greedily(memory)
         is_end = (tokens == self.charset.end_id).long()
@@ -124,12 +126,9 @@ class _Product(nn.Module):
         return x @ self.matrix + self.bias
 
 
-def _query_projection(attention: CachedAttention) -> nn.Linear:
-    """The first third of an attention's joint projection."""
-    dim = attention.in_proj_weight.shape[1]
-    linear = nn.Linear(dim, dim)
-    linear.weight, linear.bias = (
-        nn.Parameter(attention.in_proj_weight[:dim]),
-        nn.Parameter(attention.in_proj_bias[:dim]),
-    )
+def _part(attention: CachedAttention, rows: slice) -> nn.Linear:
+    """Some rows of an attention's joint projection."""
+    linear = nn.Linear(0, 0)
+    linear.weight = nn.Parameter(attention.in_proj_weight[rows])
+    linear.bias = nn.Parameter(attention.in_proj_bias[rows])
     return linear

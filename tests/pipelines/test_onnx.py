@@ -1,0 +1,163 @@
+"""An ONNX file reads as its student does, says all that one needs to know, and is refused where it does not."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from kdltr_core.charset import Charset36
+from kdltr_core.config import RunConfig
+from kdltr_core.data.open_image import UnreadableImage
+from kdltr_core.exported_reading import ExportedReading
+from kdltr_core.reader import Reader
+from kdltr_core.student import export_recognizer
+from pipelines.export_notes import describe_export
+from pipelines.onnx_export import write_onnx
+from pipelines.onnx_int8 import LARGEST_WEIGHT, write_int8
+from pipelines.onnx_reader import OnnxReader
+from pipelines.same_reading import Cost, ReadsOtherwise, Words, check_reading, compare_readings, gather_words
+from tests.kdltr_core.lively import assert_reads_as, lively_student, pictures, read_alone
+
+
+def quiet(done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, student = tmp_path_factory.mktemp("onnx"), lively_student("parseq_tiny")
+    weights = export_recognizer(folder, student, student.state_dict(), RunConfig())
+    write_onnx(folder / "student.onnx", ExportedReading(student), (16, 64), describe_export(weights, student))
+    return folder / "student.onnx"
+
+
+def test_onnx_runtime_reads_as_the_recognizer_does(graph: Path) -> None:
+    student, pixels = lively_student("parseq_tiny"), pictures(24).numpy()
+    words = read_alone(student, pictures(24))
+    assert len({len(word.text) for word in words}) > 4
+    for num in (1, 24):
+        assert_reads_as(words[:num], *OnnxReader(graph).run(pixels[:num]))
+    assert [word.text for word in OnnxReader(graph, batch_size=7).read_pixels(pixels)] == [w.text for w in words]
+    assert check_reading(OnnxReader(graph).run, student, pixels, "student.onnx", quiet) < 1e-3
+
+
+def test_a_file_says_all_that_is_needed_to_read_with_it(graph: Path, tmp_path: Path) -> None:
+    """With onnxruntime, numpy and Pillow alone, as the README has it."""
+    Image.fromarray(pictures(1)[0].permute(1, 2, 0).numpy()).resize((128, 32)).save(tmp_path / "plate.png")
+
+    session = onnxruntime.InferenceSession(graph)
+    notes = session.get_modelmeta().custom_metadata_map
+    height, width = json.loads(notes["image_size"])
+    image = Image.open(tmp_path / "plate.png").convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    classes, probabilities = session.run(None, {"pixels": np.asarray(image).transpose(2, 0, 1)[None]})
+    text, confidence = "".join(notes["characters"][i - 1] for i in classes[0] if i), probabilities[0].prod()
+
+    (word,) = Reader(lively_student("parseq_tiny"), "cpu")([tmp_path / "plate.png"])
+    assert text == word.text != ""
+    assert confidence == pytest.approx(word.confidence, abs=1e-4)
+    assert (notes["recognizer"], notes["charset"], notes["weights"]) == ("parseq_tiny", "94", "float32")
+
+
+def test_it_is_called_as_the_reader_of_the_student_is(graph: Path, tmp_path: Path) -> None:
+    arrays = [np.random.default_rng(seed).integers(0, 256, (20, 70, 3), dtype=np.uint8) for seed in range(3)]
+    buffer = io.BytesIO()
+    Image.fromarray(arrays[0]).save(buffer, "PNG")
+    (tmp_path / "word.png").write_bytes(buffer.getvalue())
+    images = [Image.fromarray(arrays[0]), *arrays, buffer.getvalue(), tmp_path / "word.png"]
+    expected = Reader(lively_student("parseq_tiny"), "cpu", batch_size=1)(images)
+    words = OnnxReader(graph)(images)
+    assert [word.text for word in words] == [word.text for word in expected]
+    for word, other in zip(words, expected, strict=True):
+        assert word.confidence == pytest.approx(other.confidence, abs=1e-4)
+        assert word.character_confidences == pytest.approx(other.character_confidences, abs=1e-4)
+    assert OnnxReader(graph)([]) == []
+    with pytest.raises(UnreadableImage, match=r"images\[1\] cannot be read"):
+        OnnxReader(graph)([arrays[0], b"no image"])
+    with pytest.raises(ValueError, match=r"reader\(\[image\]\)"):
+        OnnxReader(graph)(buffer.getvalue())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"float64 \(1, 3, 16, 64\), expected uint8"):
+        OnnxReader(graph).read_pixels(np.zeros((1, 3, 16, 64)))
+
+
+def test_another_file_is_refused(graph: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.onnx").write_bytes(graph.read_bytes()[:1000])
+    foreign = onnx.load(graph)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    for name in ("cut.onnx", "foreign.onnx", "missing.onnx"):
+        with pytest.raises(ValueError, match=f"{name} is not an ONNX file that export.py wrote"):
+            OnnxReader(tmp_path / name)
+
+
+def test_a_graph_that_reads_otherwise_is_refused_and_the_words_are_named(graph: Path) -> None:
+    student, pixels = lively_student("parseq_tiny"), pictures(24).numpy()
+
+    def dim(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return OnnxReader(graph).run(pixels // 8)
+
+    def unsure(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        classes, probabilities = OnnxReader(graph).run(pixels)
+        return classes, probabilities - np.float32(0.002)
+
+    with pytest.raises(ReadsOtherwise, match=r"student\.onnx was not kept: it reads \d+ of 24 words \('.* for '"):
+        check_reading(dim, student, pixels, "student.onnx", quiet)
+    with pytest.raises(ReadsOtherwise, match=r"reads no word otherwise.*differ by up to 0\.00\d+ where"):
+        check_reading(unsure, student, pixels, "student.onnx", quiet)
+
+
+def test_int8_reads_each_word_the_same_whatever_is_beside_it(graph: Path, tmp_path: Path) -> None:
+    pixels = pictures(24).numpy()
+    num_products = write_int8(tmp_path / "int8.onnx", graph, pictures(64, seed=2).numpy())
+    small, whole = OnnxReader(tmp_path / "int8.onnx"), OnnxReader(graph)
+    together, alone = small.run(pixels), [small.run(pixels[i : i + 1]) for i in range(len(pixels))]
+    np.testing.assert_array_equal(together[0], np.concatenate([classes for classes, _ in alone]))
+    np.testing.assert_allclose(together[1], np.concatenate([shares for _, shares in alone]), atol=1e-5)
+    # Its rounding shows, and is small: of the first character, which nothing before it has led astray.
+    first = np.abs(together[1][:, 0] - whole.run(pixels)[1][:, 0])
+    assert 0 < first.max() < 0.2
+    assert small.notes == whole.notes | {"weights": "int8"}
+    model = onnx.load(tmp_path / "int8.onnx")
+    assert sum(node.op_type == "MatMulIntegerToFloat" for node in model.graph.node) == num_products == 7
+    weights = [onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.name.endswith("_int8")]
+    assert {weight.dtype for weight in weights} == {np.dtype(np.int8)}
+    assert max(np.abs(weight).max() for weight in weights) == LARGEST_WEIGHT
+
+
+def test_the_cost_counts_words_right_in_one_and_wrong_in_the_other() -> None:
+    texts = {"first": ["ab", "cd", "ef", "gh"], "second": ["ab", "xx", "yy", "zz"]}
+
+    def reader(name: str):
+        ids = np.array([Charset36.encode(text) + [0] * 24 for text in texts[name]])
+        return lambda pixels: (ids, np.ones(ids.shape, np.float32))
+
+    words = Words(np.zeros((4, 3, 16, 64), np.uint8), ["AB", "cd!", "ef", "--"])
+    cost = compare_readings(reader("first"), reader("second"), words, Charset36, "36", quiet)
+    assert cost == Cost(num_words=4, first_correct=3, second_correct=1, num_different=3, p=0.5)
+    assert cost.lost == 50.0
+
+
+def test_words_are_taken_evenly_from_every_set() -> None:
+    class Rows:
+        def __init__(self, first: int, num: int) -> None:
+            self.labels = [str(first + row) for row in range(num)]
+
+        def __len__(self) -> int:
+            return len(self.labels)
+
+        def gather(self, rows: np.ndarray):
+            values = torch.tensor([int(self.labels[row]) for row in rows]).view(-1, 1, 1, 1)
+            return values.expand(-1, 3, 32, 128), values.expand(-1, 3, 16, 64)
+
+    packs = {"many": Rows(0, 90), "few": Rows(100, 10)}
+    words = gather_words(packs, 20, (16, 64))  # type: ignore[arg-type]
+    assert words.labels == [str(int(x)) for x in np.linspace(0, 89, 18)] + ["100", "109"]
+    assert words.pixels[:, 0, 0, 0].tolist() == [int(label) for label in words.labels]
+    assert gather_words(packs, 20, (32, 128)).pixels.shape == (20, 3, 32, 128)  # type: ignore[arg-type]
