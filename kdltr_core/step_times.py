@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,21 +26,26 @@ NUM_RUNS, NUM_STEPS = 2, 3
 class StepTimes:
     """Median seconds of a step in one process.
 
+    On a CPU they are the processor's, which other work on the machine does not lengthen; on a GPU the clock's.
+
     Attributes:
         kept: with the teacher's outputs read from the disk.
         anew: with the teacher's forward pass.
         batch_size: pairs a step.
+        is_processor_time: of all threads of the process.
     """
 
     kept: float
     anew: float
     batch_size: int
+    is_processor_time: bool
 
     @property
     def sentence(self) -> str:
+        seconds = "s of the processor" if self.is_processor_time else "s"
         return (
-            f"A training step of {self.batch_size} pairs takes {self.kept:.3g} s with the teacher's outputs kept and "
-            f"{self.anew:.3g} s with the teacher asked anew, {self.anew / self.kept:.2f} times as long "
+            f"A training step of {self.batch_size} pairs takes {self.kept:.3g} {seconds} with the teacher's outputs "
+            f"kept and {self.anew:.3g} s with the teacher asked anew, {self.anew / self.kept:.2f} times as long "
             f"(median of {NUM_RUNS * (NUM_STEPS - 1)} steps each, in one process)."
         )
 
@@ -65,12 +71,18 @@ def measure_step_times(config: RunConfig, words: WordData, folder: Path, world: 
     one = TrainingPairs(words.train.packs[:1], np.arange(1), "none", "one word")  # to read more would only take time
     words = replace(words, validation=one)
     seconds: dict[str, list[float]] = {"on": [], "off": []}
+    is_processor_time = world.device.type == "cpu"
+    clock, since = time.process_time if is_processor_time else time.perf_counter, 0.0
     for _ in range(NUM_RUNS):
         for cache, times in seconds.items():
 
             def record(step: int, values: Mapping[str, float], times: list[float] = times) -> None:
-                if step > 1 and "train/images_per_second" in values:
-                    times.append(config.optim.batch_size / values["train/images_per_second"])
+                nonlocal since
+                if "train/loss" in values:
+                    now = clock()
+                    if step > 1:
+                        times.append(now - since)
+                    since = now
 
             short = config.override(
                 {
@@ -84,4 +96,5 @@ def measure_step_times(config: RunConfig, words: WordData, folder: Path, world: 
             )
             fit(short, words, run_folder=folder / cache, record=record, world=world)
             shutil.rmtree(folder / cache)
-    return StepTimes(median(seconds["on"]), median(seconds["off"]), config.optim.batch_size)
+    kept, anew = median(seconds["on"]), median(seconds["off"])
+    return StepTimes(kept, anew, config.optim.batch_size, is_processor_time)

@@ -48,13 +48,13 @@ def test_the_teacher_is_asked_in_the_runs_without_kept_outputs_and_in_no_other(
     monkeypatch.setattr(Parseq, "encode_lesson", counted)
     times = measure_step_times(config, words, tmp_path / "scratch", World())
     assert asked == NUM_RUNS * (NUM_STEPS + 1)  # one pass before the first step finds idle weights
-    assert times.batch_size == 8
+    assert (times.batch_size, times.is_processor_time) == (8, True)
     assert min(times.kept, times.anew) > 0
     assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_times_are_kept_in_a_file_and_told_in_a_sentence(tmp_path: Path) -> None:
-    times = StepTimes(kept=0.4, anew=0.6, batch_size=24)
+    times = StepTimes(kept=0.4, anew=0.6, batch_size=24, is_processor_time=False)
     assert StepTimes.read(tmp_path / "times.json") is None
     times.write(tmp_path / "times.json")
     assert StepTimes.read(tmp_path / "times.json") == times

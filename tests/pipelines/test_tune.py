@@ -90,6 +90,14 @@ def test_a_sweep_that_is_interrupted_goes_on_to_its_report_and_every_trial_is_to
     paths = {artifact.path for artifact in client.list_artifacts(after["demo-space"].info.run_id, "report")}
     assert paths >= {f"report/{name}" for name in ("sweep.md", "history.png", "slices.png")}
 
+    # The teacher was asked once for all trials, and what that gains is measured and told.
+    assert RunConfig.from_yaml(sweep / "trials" / "0000" / "config.yaml").data.teacher_cache == "on"
+    assert len(list((tmp_path / "cache" / "lessons").glob("*/lessons.json"))) == 1
+    assert "with the teacher's outputs kept" in (sweep / "report" / "sweep.md").read_text()
+    figures = after["demo-space"].data.metrics
+    assert figures["sweep/step_seconds_teacher_kept"] > 0
+    assert figures["sweep/step_seconds_teacher_anew"] > 0
+
     assert (sweep / "report" / "sweep.md").read_text() in second.stdout
     best = parse_run([str(sweep / "best.yaml")], "train.py", "")
     assert best.optim.learning_rate == RunConfig.from_yaml(sweep / "config.yaml").optim.learning_rate
