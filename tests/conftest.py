@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -10,6 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.object_store import Bucket, Server, serve
+
+# Before torch is loaded. Several processes share the cores; and with two threads the backward pass of the tests' narrow
+# CNNs, on an odd number of images, spoils memory in torch 2.13's CPU kernels. Those of real width do not.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
