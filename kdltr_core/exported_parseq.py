@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._higher_order_ops.while_loop import while_loop
 
-from kdltr_core.recognizers.layers import CachedAttention
 from kdltr_core.recognizers.parseq import Parseq
 
 Memory = tuple[Tensor, Tensor]
@@ -37,18 +36,22 @@ class ParseqLogits(nn.Module):
         self.encoder, self.num_steps, self.num_heads = parseq.encoder, parseq.num_steps, parseq.size.decoder_heads
         self.queries = parseq.pos_queries
         self.norm1, self.norm2, self.norm = layer.norm1, layer.norm2, parseq.decoder.norm
-        self.recall, self.look = _Product(layer.self_attn.out_proj), _Product(layer.cross_attn.out_proj)
         dim = parseq.size.dim
-        self.ask = _Product(_part(layer.cross_attn, slice(0, dim)))
-        self.remember = _Product(_part(layer.cross_attn, slice(dim, 3 * dim)))
-        self.widen, self.narrow, self.head = _Product(layer.linear1), _Product(layer.linear2), _Product(parseq.head)
+        self.recall = _Product(layer.self_attn.out_proj.weight, layer.self_attn.out_proj.bias)
+        self.ask = _Product(layer.cross_attn.in_proj_weight[:dim], layer.cross_attn.in_proj_bias[:dim])
+        self.remember = _Product(layer.cross_attn.in_proj_weight[dim:], layer.cross_attn.in_proj_bias[dim:])
+        self.look = _Product(layer.cross_attn.out_proj.weight, layer.cross_attn.out_proj.bias)
+        self.widen = _Product(layer.linear1.weight, layer.linear1.bias)
+        self.narrow = _Product(layer.linear2.weight, layer.linear2.bias)
+        self.head = _Product(parseq.head.weight, parseq.head.bias)
         self.num_characters = self.charset.begin_id + 1
         with torch.no_grad():
             # The first place is that of the begin token, which carries no position.
             places = F.pad(self.queries[0, :-1], (0, 0, 1, 0))
             embedded = parseq.text_embed(torch.arange(self.num_characters)) + places[:, None]
             keys, values = layer.content(embedded)
-            asked = _part(layer.self_attn, slice(0, dim))(layer.norm_q(self.queries[0]))
+            project = _Product(layer.self_attn.in_proj_weight[:dim], layer.self_attn.in_proj_bias[:dim])
+            asked = project(layer.norm_q(self.queries[0]))
             asked = asked.unflatten(-1, (self.num_heads, -1)) * keys.shape[-1] ** -0.5
             # A row is a character in a place: (T, rows, H) and (rows, D).
             self.register_buffer("scores", torch.einsum("thd,phcd->tpch", asked, keys).flatten(1, 2).contiguous())
@@ -117,18 +120,10 @@ class ParseqLogits(nn.Module):
 class _Product(nn.Module):
     """A linear layer with its matrix as the product takes it: what is inside a loop is not rearranged beforehand."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.matrix = nn.Parameter(linear.weight.detach().T.contiguous(), requires_grad=False)
-        self.bias = nn.Parameter(linear.bias.detach().clone(), requires_grad=False)
+        self.matrix = nn.Parameter(weight.detach().T.contiguous(), requires_grad=False)
+        self.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.matrix + self.bias
-
-
-def _part(attention: CachedAttention, rows: slice) -> nn.Linear:
-    """Some rows of an attention's joint projection."""
-    linear = nn.Linear(0, 0)
-    linear.weight = nn.Parameter(attention.in_proj_weight[rows])
-    linear.bias = nn.Parameter(attention.in_proj_bias[rows])
-    return linear

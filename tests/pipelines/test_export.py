@@ -1,0 +1,216 @@
+"""export.py: from a finished student to a file or a registered model that reads as it does, and to one sentence where
+it does not."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from PIL import Image
+
+from kdltr_core.build import load_teacher
+from kdltr_core.config import RunConfig
+from kdltr_core.data.lmdb_store import LmdbStore
+from kdltr_core.data.render import render_pairs
+from kdltr_core.exported_reading import ExportedReading
+from kdltr_core.reader import Reader, load_student
+from kdltr_core.recognizers import build_student
+from kdltr_core.recognizers.weights import enlargement, start_from_teacher
+from kdltr_core.student import export_recognizer
+from pipelines.command_line import answer_mistakes
+from pipelines.export import main
+from pipelines.exported_program import open_program
+from pipelines.onnx_export import write_onnx
+from pipelines.onnx_reader import OnnxReader
+from tests.kdltr_core.lively import assert_reads_as, pictures, read_alone
+
+Export = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose student has its teacher's weights, and rendered words."""
+    folder, config = tmp_path_factory.mktemp("export"), RunConfig(name="first-try")
+    teacher, student = load_teacher(config, torch.device("cpu")), build_student("parseq_tiny")
+    start_from_teacher(student, teacher, "teacher", enlargement((2, 4), (4, 8), "bilinear"))
+    export_recognizer(folder / "first-try" / "student", student, student.state_dict(), config)
+    render_pairs(folder / "words", 40, seed=1)
+    return folder
+
+
+@pytest.fixture
+def export(places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Export:
+    """Runs the command; gives exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        data = ("--data.cache-folder", places / "cache", "--data.benchmark-roots", places / "words")
+        monkeypatch.setattr(sys, "argv", ["export.py", *map(str, (*arguments, *data))])
+        code = answer_mistakes(main)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def images(places: Path, num: int) -> list[Image.Image]:
+    store = LmdbStore.open(places / "words")
+    return [Image.open(io.BytesIO(store.low_res(number))) for number in range(1, num + 1)]
+
+
+def test_mistakes_are_one_sentence_and_exit_code_2(places: Path, export: Export, tmp_path: Path) -> None:
+    run = places / "first-try"
+    for arguments, message in [
+        ((tmp_path,), "is not a student or teacher that a run made"),
+        ((run, "--output", tmp_path / "x.pt2"), "expected a file name that ends in .onnx"),
+        ((run, "--output", tmp_path / "no" / "x.onnx"), f"there is no folder {tmp_path / 'no'}"),
+        ((run, "--format", "torch", "--quantise", "int8"), "--quantise int8 is for --format onnx and mlflow"),
+        ((run, "--format", "mlflow", "--output", "x.onnx"), "a registered model has no file: give its --name"),
+        ((run, "--name", "reader"), "--name and --tracking-uri are for --format mlflow"),
+        ((run, "--num-checked", "0"), "--num-checked is 0, expected at least 1"),
+    ]:
+        code, out, err = export(*arguments)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.long
+def test_a_student_becomes_an_onnx_file_beside_it(places: Path, export: Export) -> None:
+    folder = places / "first-try" / "student"
+    code, out, err = export(places / "first-try", "--num-checked", 20)
+    assert (code, out) == (0, f"{folder / 'student.onnx'}\n")
+    assert "20 words of words are read as PyTorch reads them" in err
+    words, expected = OnnxReader(folder / "student.onnx")(images(places, 40)), load_student(folder)(images(places, 40))
+    assert [word.text for word in words] == [word.text for word in expected]
+    np.testing.assert_allclose([w.confidence for w in words], [w.confidence for w in expected], atol=1e-3)
+    assert len({word.text for word in words}) > 20
+
+
+@pytest.mark.long
+def test_int8_is_measured_and_not_kept_where_it_costs_too_much(places: Path, export: Export, tmp_path: Path) -> None:
+    arguments = (places / "first-try", "--quantise", "int8", "--num-checked", 8, "--output", tmp_path / "small.onnx")
+    code, _, err = export(*arguments, "--max-loss", "-101")
+    assert code == 2
+    assert "small.onnx was not kept: int8 gives word accuracy" in err
+    assert "on 40 words" in err
+    assert list(tmp_path.iterdir()) == []
+    code, _, err = export(*arguments, "--max-loss", "100")
+    assert code == 0
+    assert OnnxReader(tmp_path / "small.onnx").notes["weights"] == "int8"
+    assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
+
+
+@pytest.mark.long
+def test_a_student_becomes_a_program_of_torch_export(places: Path, export: Export, tmp_path: Path) -> None:
+    code, _, _ = export(places / "first-try", "--format", "torch", "--output", tmp_path / "s.pt2", "--num-checked", 8)
+    assert code == 0
+    read, notes = open_program(tmp_path / "s.pt2")
+    reader = Reader(load_student(places / "first-try").recognizer, "cpu", batch_size=1)
+    pixels = np.stack([reader.pixels(image) for image in images(places, 5)]).transpose(0, 3, 1, 2)
+    for num in (1, 5):
+        classes, _ = read(np.ascontiguousarray(pixels[:num]))
+        texts = ["".join(notes["characters"][i - 1] for i in ids if i) for ids in classes]
+        assert texts == [word.text for word in reader(images(places, num))]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["abinet_vision", "abinet", "matrn", "parseq"])
+def test_every_family_in_its_real_size_is_one_graph(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    student = build_student(name).eval()
+    notes = {"image_size": "[16, 64]", "characters": student.charset.characters}
+    write_onnx(tmp_path / "student.onnx", ExportedReading(student), (16, 64), notes)
+    words = read_alone(student, pictures(6))
+    reader = OnnxReader(tmp_path / "student.onnx")
+    assert_reads_as(words, *reader.run(pictures(6).numpy()))
+    assert [word.text for word in reader.read_pixels(pictures(6))] == [word.text for word in words]
+
+
+@pytest.fixture
+def server(places: Path, export: Export) -> Iterator[tuple[str, MlflowClient, str]]:
+    """The registered student, served over HTTP: its address, the registry, and the id of the run that it is of."""
+    uri = f"sqlite:///{places / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("kdltr", (places / "mlartifacts").as_uri())
+    run_id = client.create_run(experiment).info.run_id
+    (places / "first-try" / "tracking.json").write_text(json.dumps({"uri": uri, "run_id": run_id}))
+    code, out, err = export(places / "first-try", "--format", "mlflow", "--name", "plates", "--num-checked", 8)
+    assert (code, out) == (0, "models:/plates/1\n"), err
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        "models",
+        "serve",
+        "-m",
+        "models:/plates/1",
+        "--env-manager",
+        "local",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
+    mlflow = shutil.which("mlflow", path=str(Path(sys.executable).parent))
+    assert mlflow
+    environment = {"MLFLOW_TRACKING_URI": uri, "PATH": str(Path(sys.executable).parent), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([mlflow, *command, "-p", str(port)], env=environment, start_new_session=True)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", process)
+        yield f"http://127.0.0.1:{port}/invocations", client, run_id
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(1)
+    raise AssertionError(f"the server did not answer; exit code {process.poll()}")
+
+
+def ask(address: str, *files: bytes) -> list[dict[str, object]]:
+    rows = [[base64.b64encode(file).decode()] for file in files]
+    body = json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode()
+    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return json.loads(answer.read())["predictions"]
+
+
+@pytest.mark.long
+def test_mlflow_serves_the_registered_student_over_http(server: tuple[str, MlflowClient, str], places: Path) -> None:
+    address, client, run_id = server
+    store = LmdbStore.open(places / "words")
+    files = [store.high_res(number) for number in range(1, 6)]
+    expected = load_student(places / "first-try")(files)
+    answers = ask(address, *files)
+    assert [answer["text"] for answer in answers] == [word.text for word in expected]
+    np.testing.assert_allclose([a["confidence"] for a in answers], [w.confidence for w in expected], atol=1e-3)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask(address, b"no image")
+    assert refused.value.code == 400
+    assert "cannot be read as an image" in refused.value.read().decode()
+    version = client.get_model_version("plates", "1")
+    assert version.run_id == run_id == version.tags["run_id"]
+    assert (version.tags["recognizer"], version.tags["checked_words"]) == ("parseq_tiny", "8")
