@@ -40,3 +40,9 @@ def test_no_words_and_uneven_lists_are_refused():
     for confidences, correct in (([], []), ([0.5], [True, False])):
         with pytest.raises(ValueError, match="expected one a word"):
             calibrate(confidences, np.array(correct, bool))
+
+
+def test_every_tenth_of_the_scale_is_a_bin_and_a_border_belongs_to_the_lower():
+    found = calibrate([place / 20 for place in range(1, 21)], np.ones(20, bool))
+    assert [b.count for b in found.bins] == [2] * 10
+    assert [b.confidence for b in found.bins] == pytest.approx([0.075 + place / 10 for place in range(10)])
