@@ -38,9 +38,9 @@ def gather_section(root: Path, cache_folder: Path, batch_size: int, repeats: int
     return Section(title, "pairs", [Row(name, timing, counts[name]) for name, timing in timings.items()])
 
 
-def sequence_section(repeats: int, device: torch.device) -> Section:
-    """Sequence targets of 64 words, 26 steps and 37 classes; teachers of logit margin 14 at temperature 4."""
-    probs = confident_probs(num_words=64, num_steps=26, num_classes=37, margin=14.0, temperature=4.0)
+def sequence_section(repeats: int, device: torch.device, margin: float) -> Section:
+    """Sequence targets of 64 words, 26 steps and 37 classes, for teachers of one logit margin at temperature 4."""
+    probs = confident_probs(num_words=64, num_steps=26, num_classes=37, margin=margin, temperature=4.0)
     on_device = probs.to(device)
     timings = in_turns(
         {
@@ -51,7 +51,7 @@ def sequence_section(repeats: int, device: torch.device) -> Section:
         repeats,
         device,
     )
-    title = "Sequence targets, 64 words × 26 steps × 37 classes, 6 paths, branching 3, logit margin 14, τ = 4"
+    title = f"Sequence targets, 64 words × 26 steps × 37 classes, 6 paths, branching 3, logit margin {margin:g}, τ = 4"
     return Section(title, "words", [Row(name, timing, len(probs)) for name, timing in timings.items()])
 
 

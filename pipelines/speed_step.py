@@ -126,7 +126,8 @@ def train_section(
         f"{'bundled teacher' if plain.knows else 'random weights; plain sequence targets stop at 100 expansions'}"
     )
     rows = [Row(name, timing, len(fast.rows), work) for name, timing in timings.items()]
-    return Section(title, "images", rows, matrix_rate(device, _dtype(device, precision)))
+    rate = matrix_rate(device, _dtype(device, precision))
+    return Section(title, "images", rows, rate, on_gpu=device.type == "cuda")
 
 
 def phase_section(bench: Bench, repeats: int, precision: str) -> Section:
