@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._higher_order_ops.while_loop import while_loop
 
-from kdltr_core.recognizers.parseq import Parseq
+from kdltr_core.recognizers.parseq import DecoderLayer, Parseq
 
 Memory = tuple[Tensor, Tensor]
 
@@ -32,7 +32,8 @@ class ParseqLogits(nn.Module):
 
     def __init__(self, parseq: Parseq) -> None:
         super().__init__()
-        layer, self.charset = parseq.decoder.layers[0], parseq.charset
+        self.charset = parseq.charset
+        (layer,) = (part for part in parseq.decoder.layers if isinstance(part, DecoderLayer))
         self.encoder, self.num_steps, self.num_heads = parseq.encoder, parseq.num_steps, parseq.size.decoder_heads
         self.queries = parseq.pos_queries
         self.norm1, self.norm2, self.norm = layer.norm1, layer.norm2, parseq.decoder.norm

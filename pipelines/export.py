@@ -33,10 +33,10 @@ def main() -> int:
         if options.quantise == "int8":
             found |= quantise(file, options, recognizer, packs)
         if options.format == "mlflow":
-            from pipelines.registered_model import register
+            from pipelines.registered_model import origin_of, register
 
             say("registering the model")
-            print(register(file, student, options.name, options.tracking_uri, found))
+            print(register(file, origin_of(student, options.tracking_uri), options.name, found))
         else:
             os.replace(file, place)
             print(place)

@@ -80,8 +80,8 @@ def _measure_ranges(model: ModelProto, names: list[str], pixels: np.ndarray) -> 
     for start in range(0, len(pixels), _BATCH):
         values = session.run(names, {"pixels": pixels[start : start + _BATCH]})
         for name, value in zip(names, values, strict=True):
-            low, high = ranges[name]
-            ranges[name] = min(low, float(value.min())), max(high, float(value.max()))
+            (low, high), seen = ranges[name], np.asarray(value)
+            ranges[name] = min(low, float(seen.min())), max(high, float(seen.max()))
     return ranges
 
 

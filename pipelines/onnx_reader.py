@@ -89,7 +89,7 @@ class OnnxReader:
     def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The graph's own answer: classes (N, 26) int64 and probabilities (N, 26) float32."""
         classes, probabilities = self._session.run(["classes", "probabilities"], {"pixels": pixels})
-        return classes, probabilities
+        return np.asarray(classes), np.asarray(probabilities)
 
     def _word(self, ids: np.ndarray, shares: np.ndarray) -> ReadWord:
         text = "".join(self.characters[i - 1] for i in ids if i)
