@@ -24,7 +24,7 @@ a { color: var(--link); }
 nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; padding: 0; margin: 1rem 0 0; list-style: none; }
 .frame { overflow-x: auto; margin: .8rem 0; border: 1px solid var(--rule); border-radius: 8px; max-width: 100%;
   background: linear-gradient(to left, var(--paper) 40%, transparent) right / 3rem 100% no-repeat local,
-    linear-gradient(to left, var(--shade), transparent) right / 1rem 100% no-repeat scroll; }
+    linear-gradient(to left, var(--shade), transparent) right / .6rem 100% no-repeat scroll; }
 .frame:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 .frame.fit { width: fit-content; }
 table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: .88rem;

@@ -39,6 +39,7 @@ class Visit:
     def __init__(self, browser, file: Path, width: int = 1280, scheme: str = "light") -> None:
         self.context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
         self.page = self.context.new_page()
+        self.page.set_default_timeout(180_000)  # a machine may be busy
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self.page.on("request", lambda request: self.requests.append(request.url))
