@@ -167,9 +167,10 @@ def server(places: Path, export: Export) -> Iterator[tuple[str, MlflowClient, st
         "-p",
         str(port),
     ]
-    mlflow = shutil.which("mlflow", path=str(Path(sys.executable).parent))
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    mlflow = shutil.which("mlflow", path=path)
     assert mlflow
-    environment = {"MLFLOW_TRACKING_URI": uri, "PATH": str(Path(sys.executable).parent), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri, "PATH": path, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([mlflow, *command, "-p", str(port)], env=environment, start_new_session=True)
     try:
         wait_for(f"http://127.0.0.1:{port}/health", process)
@@ -180,7 +181,7 @@ def server(places: Path, export: Export) -> Iterator[tuple[str, MlflowClient, st
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline and process.poll() is None:
         try:
             urllib.request.urlopen(address, timeout=5).close()
