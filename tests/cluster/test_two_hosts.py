@@ -16,16 +16,27 @@ from typing import Any
 import pytest
 import yaml
 
+from kdltr_core.config import RunConfig
 from kdltr_core.report import BenchmarkTable
+from pipelines.checks import source_digest
 from tests.cluster.hosts import Host, obstacle, two_hosts
 
 ROOT = Path(__file__).parents[2]
 STEPS = 4
 # fmt: off
-TRAIN = [
-    "pipelines/train.py", "--", "demo", "--workers", "2", "--num-steps", str(STEPS), "--optim.batch-size", "16",
-    "--log-every", "1", "--validate-every", "4", "--checkpoint-every", "2", "--objective.num-permutations", "2",
+SMALL = [
+    "--optim.batch-size", "16", "--log-every", "1", "--objective.num-permutations", "2",
     "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16",
+]
+TRAIN = [
+    "pipelines/train.py", "--", "demo", "--workers", "2", "--num-steps", str(STEPS),
+    "--validate-every", "4", "--checkpoint-every", "2", *SMALL,
+]
+EVALUATE = ["pipelines/evaluate.py", "--", "runs/demo", "--data.num-rendered-benchmark", "16", "--output-folder"]
+TUNE = [
+    "pipelines/tune.py", "--", "demo", "--num-trials", "2", "--trials-at-a-time", "2", "--num-steps", "2",
+    "--scheduler", "none", "--workers", "1",
+    *SMALL,
 ]
 # fmt: on
 
@@ -75,6 +86,15 @@ class Laptop:
         status, _, content = answer.partition(" ")
         return int(status), json.loads(content) if status == "200" else content
 
+    def tracked_runs(self, head: Host) -> dict[str, dict[str, Any]]:
+        """What MLflow on the head has, by name."""
+        server = f"http://{head.address}:5000/api/2.0/mlflow"
+        _, found = self.ask(f"{server}/experiments/get-by-name?experiment_name=kdltr")
+        _, found = self.ask(f"{server}/runs/search", {"experiment_ids": [found["experiment"]["experiment_id"]]})
+        runs = {run["info"]["run_name"]: run for run in found["runs"]}
+        assert len(runs) == len(found["runs"])
+        return runs
+
     def _run(self, *words: str | Path, stdout: int | None = None) -> str:
         command = ["nsenter", f"--net={self._network}", *words]
         done = subprocess.run(command, cwd=ROOT, env=self._environment, stdout=stdout, text=True)
@@ -96,12 +116,20 @@ def hosts() -> Iterator[tuple[Host, Host, Path]]:
         shutil.rmtree(folder)
 
 
+def accuracies(table: BenchmarkTable) -> dict[str, float]:
+    return {column.role: table.weighted(column)[0] for column in table.columns}
+
+
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_a_run_on_two_hosts_from_up_to_down(hosts: tuple[Host, Host, Path]) -> None:
-    """One worker on each host, gradients over the cable, the run and its accuracies in MLflow on the head."""
+    """One worker on each host, gradients over the cable, the run and its accuracies in MLflow on the head.
+
+    Then the finished run is evaluated, and a sweep is made, by the same command.
+    """
     head, worker, shared = hosts
     laptop = Laptop(head, worker, shared)
+    version = source_digest(ROOT / wing for wing in ("kdltr_core", "tune_spaces", "pipelines"))
     laptop.ray("up", "-y")
     dashboard = "http://127.0.0.1:8265/api/version"
     assert [laptop.ask(dashboard, token=token)[0] for token in ("", laptop.token)] == [401, 200]
@@ -115,16 +143,31 @@ def test_a_run_on_two_hosts_from_up_to_down(hosts: tuple[Host, Host, Path]) -> N
         prepared = host.folder / "home" / ".cache" / "kdltr"
         assert list(prepared.rglob("*.arrow")), f"the words were not prepared on {host.address}"
 
-    server = f"http://{head.address}:5000/api/2.0/mlflow"
-    _, found = laptop.ask(f"{server}/experiments/get-by-name?experiment_name=kdltr")
-    _, found = laptop.ask(f"{server}/runs/search", {"experiment_ids": [found["experiment"]["experiment_id"]]})
-    (tracked,) = found["runs"]
+    (tracked,) = laptop.tracked_runs(head).values()
     assert tracked["info"]["status"] == "FINISHED"
+    tags = {tag["key"]: tag["value"] for tag in tracked["data"]["tags"]}
+    assert (tags["git_commit"], tags["source_sha256"]) == ("unknown", version)  # nodes have the code alone
     metrics = {metric["key"]: metric["value"] for metric in tracked["data"]["metrics"]}
     table = BenchmarkTable.from_json((run / "evaluation" / "table.json").read_text())
     for column in table.columns:
         name = column.key.replace("student", "best_student")
         assert metrics[f"benchmark/weighted_mean/{name}"] == pytest.approx(100 * table.weighted(column)[0])
+
+    laptop.ray("submit", *EVALUATE, f"{shared}/mnt/report")
+    again = BenchmarkTable.from_json((shared / "mnt" / "report" / "table.json").read_text())
+    assert accuracies(again) == accuracies(table)
+
+    laptop.ray("submit", *TUNE)
+    sweep = shared / "mnt" / "runs" / "demo-loss_weights"
+    page = (sweep / "report" / "sweep.md").read_text()
+    assert "2 trials: 2 finished" in page
+    assert "times as long" in page  # a step with the teacher's outputs kept, and with the teacher asked anew
+    assert RunConfig.from_yaml(sweep / "best.yaml").num_steps == 2
+    states = {name: run["info"]["status"] for name, run in laptop.tracked_runs(head).items()}
+    assert states == {
+        name: "FINISHED"
+        for name in ("demo", "demo-loss_weights", "demo-loss_weights trial 0", "demo-loss_weights trial 1")
+    }
 
     assert "raylet" in head.programs()
     laptop.ray("down", "-y")
