@@ -92,10 +92,13 @@ def _on_a_machine(config: RunConfig, room: Room, times: Path) -> str:
                 done, total = note.read_text().split()
                 progress(int(done), int(total))
         return ray.get(answer)
+    except KeyboardInterrupt:
+        # Only what still runs: to cancel a task that has just ended can take the driver with it.
+        ray.cancel(answer, force=True)
+        raise
     except ray.exceptions.RayTaskError as error:
         raise error.as_instanceof_cause() from None
     finally:
-        ray.cancel(answer, force=True)
         note.unlink(missing_ok=True)
 
 
