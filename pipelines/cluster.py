@@ -99,10 +99,10 @@ def connect() -> Cluster:
         os.environ.setdefault(name, value)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    is_own = "RAY_ADDRESS" not in os.environ
+    is_own = os.environ.get("RAY_ADDRESS", "") in ("", "local")
     if not ray.is_initialized():
         try:
-            ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            _start(quiet)
         except ValueError as error:
             if "existing cluster" not in str(error):
                 raise
@@ -117,6 +117,26 @@ def connect() -> Cluster:
     if token.is_file() and token.stat().st_uid == os.getuid() and token.stat().st_mode & 0o077:
         token.chmod(0o600)  # Ray writes it legible to every user of the machine
     return _measure(is_own)
+
+
+def _start(quiet: dict[str, Any]) -> None:
+    """Ray gives a machine 30 s to start it, which a busy one may need more than once.
+
+    Raises: what ``ray.init`` raises; RunStopped where it did not start in time again.
+    """
+    for tries_left in (1, 0):
+        try:
+            ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            return
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+            if not tries_left:
+                raise RunStopped(
+                    "Ray did not start on this machine within 30 s, twice: it is very busy or short of memory (see "
+                    "`uptime` and `free -h`); give the same command when it is quieter, and nothing is lost"
+                ) from error
+            say("Ray did not start within its 30 s, this machine is busy; once more")
 
 
 def _measure(is_own: bool) -> Cluster:
