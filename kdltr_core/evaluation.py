@@ -14,8 +14,6 @@ from kdltr_core.build import load_teacher, teacher_file, teacher_name
 from kdltr_core.charset import Protocol
 from kdltr_core.config import HIGH_RES_SIZE, DataConfig, RunConfig
 from kdltr_core.data.pack import Pack
-from kdltr_core.fetch import fetch
-from kdltr_core.object_store import ObjectStore
 from kdltr_core.pictures import draw_examples
 from kdltr_core.readers import BatchReader, KeyedPairs, read_set, read_with_recognizer
 from kdltr_core.readings import Column
@@ -23,8 +21,7 @@ from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.reading import ReadWord
 from kdltr_core.recognizers.weights import read_metadata
 from kdltr_core.report import BenchmarkTable
-from kdltr_core.student import FILES, find_recognizer, load_recognizer
-from kdltr_core.uri import is_uri, local_path, under
+from kdltr_core.student import FILES, fetch_recognizer, find_recognizer, load_recognizer
 from kdltr_core.world import World
 
 _CACHE_FOLDER = DataConfig().cache_folder
@@ -79,7 +76,7 @@ def open_described(
     cache_folder: str | Path = _CACHE_FOLDER,
 ) -> list[OpenedReader]:
     """As ``open_readers``, with what the files say of each."""
-    files = [find_recognizer(_fetched(str(path), cache_folder)).resolve() for path in checkpoints]
+    files = [find_recognizer(fetch_recognizer(path, cache_folder)).resolve() for path in checkpoints]
     for file in files:
         if files.count(file) > 1:
             raise ValueError(f"{file} is given twice; name each student and teacher once")
@@ -172,18 +169,6 @@ def write_evaluation(folder: str | Path, table: BenchmarkTable, packs: Mapping[s
     """``table.md``, ``table.json``, ``predictions.parquet`` and ``examples.png`` in the folder, made where missing."""
     table.write(folder)
     draw_examples(Path(folder) / "examples.png", table, packs)
-
-
-def _fetched(place: str, cache_folder: str | Path) -> Path:
-    """A checkpoint as a path of this machine; of a run in an object store, what it made and nothing else."""
-    if is_uri(place) and local_path(place) is None:
-        store = ObjectStore(place)
-        for trained, file in FILES.items():
-            if store.file(f"{trained}/{file}"):
-                return fetch(under(place, trained), cache_folder)
-        if not store.name.endswith(".safetensors") and not any(store.file(file) for file in FILES.values()):
-            raise ValueError(f"{place} is not a student or teacher that a run made, nor the folder of a finished run")
-    return fetch(place, cache_folder)
 
 
 def _config_of(student: Path) -> RunConfig:
