@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -112,12 +113,26 @@ def test_a_wait_would_be_found(wait: Any) -> None:
     assert found
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", get_args(RecognizerName))
+@pytest.mark.parametrize(
+    ("name", "backend"),
+    [
+        ("parseq_tiny", "aot_eager"),
+        *(
+            pytest.param(name, "aot_eager", marks=pytest.mark.long)
+            for name in get_args(RecognizerName)
+            if name != "parseq_tiny"
+        ),
+        pytest.param("parseq_tiny", "inductor", marks=pytest.mark.long),
+    ],
+)
 def test_a_compiled_step_is_one_graph_and_gives_what_the_plain_one_gives(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without dropout, whose random numbers differ. It is compiled with fullgraph: a break is an error."""
+    """Without dropout, whose random numbers differ. It is compiled with fullgraph: a break is an error.
+
+    The graphs of all families are taken, and run operation by operation; kernels, which take minutes, are made of one.
+    """
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     build_small(monkeypatch)
     losses = {}
     for compiled in ("off", "on"):
