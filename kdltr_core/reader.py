@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,36 +21,26 @@ from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.reading import ReadWord, decode_with_confidence
 from kdltr_core.student import fetch_recognizer, load_recognizer
 
-__all__ = ["ReadWord", "Reader", "UnreadableImage", "load_student"]
+__all__ = ["BaseReader", "ReadWord", "Reader", "UnreadableImage", "load_student"]
 
 _CACHE_FOLDER = DataConfig().cache_folder
 
 
-class Reader:
+class BaseReader(ABC):
     """Reads a word in each image. Threads may share one: a call changes nothing that another sees.
 
     Args:
-        recognizer: moved to the device, in evaluation mode from here on.
-        device: None: a GPU where there is one.
+        image_size: (height, width) of the pictures that it is shown.
         batch_size: images read at a time.
         max_pixels: images of more are refused.
 
-    Raises: ValueError if the device is not there.
+    Raises: ValueError if the batch size is not at least 1.
     """
 
-    def __init__(
-        self,
-        recognizer: Recognizer,
-        device: torch.device | str | None = None,
-        batch_size: int = 64,
-        max_pixels: int = MAX_PIXELS,
-    ) -> None:
+    def __init__(self, image_size: tuple[int, int], batch_size: int, max_pixels: int) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, expected at least 1")
-        self.device = _device(device)
-        self.recognizer = recognizer.to(self.device).eval()
-        self.batch_size = batch_size
-        self.max_pixels = max_pixels
+        self.image_size, self.batch_size, self.max_pixels = image_size, batch_size, max_pixels
 
     def __call__(self, images: Sequence[ImageSource]) -> list[ReadWord]:
         """The words of images of any size, as ``open_image`` takes them, in their order.
@@ -65,14 +58,45 @@ class Reader:
         return words
 
     def pixels(self, image: ImageSource, name: str = "") -> np.ndarray:
-        """What the recognizer is shown of an image: (h, w, 3) uint8. Raises: UnreadableImage."""
+        """What is shown of an image: (h, w, 3) uint8. Raises: UnreadableImage."""
         name = "" if isinstance(image, str | Path) else name
-        return resize(open_image(image, self.max_pixels, name), self.recognizer.image_size)
+        return resize(open_image(image, self.max_pixels, name), self.image_size)
+
+    @abstractmethod
+    def read_pixels(self, pixels: Any) -> list[ReadWord]:
+        """The words of pictures of ``image_size``: a tensor (N, 3, h, w) uint8. Raises: ValueError for others."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Of weights and architecture: readers with the same one read the same words."""
+
+
+class Reader(BaseReader):
+    """With a recognizer.
+
+    Args:
+        recognizer: moved to the device, in evaluation mode from here on.
+        device: None: a GPU where there is one.
+        batch_size, max_pixels: as ``BaseReader`` takes them.
+
+    Raises: ValueError if the device is not there, or as ``BaseReader``.
+    """
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        device: torch.device | str | None = None,
+        batch_size: int = 64,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        super().__init__(recognizer.image_size, batch_size, max_pixels)
+        self.device = _device(device)
+        self.recognizer = recognizer.to(self.device).eval()
 
     @torch.inference_mode()
     def read_pixels(self, pixels: Tensor) -> list[ReadWord]:
         """The words of pictures of the recognizer's size: (N, 3, h, w) uint8 on any device. Raises: ValueError."""
-        expected = (3, *self.recognizer.image_size)
+        expected = (3, *self.image_size)
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected:
             raise ValueError(f"pixels are {pixels.dtype} {tuple(pixels.shape)}, expected uint8 (N, {expected})")
         words: list[ReadWord] = []
@@ -80,6 +104,13 @@ class Reader:
             logits = self.recognizer(as_float(batch.to(self.device))).logits
             words += decode_with_confidence(logits.cpu(), self.recognizer.charset)
         return words
+
+    def digest(self) -> str:
+        found = hashlib.blake2b(repr(self.recognizer).encode(), digest_size=8)
+        for name, value in sorted(self.recognizer.state_dict().items()):
+            found.update(name.encode())
+            found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
 
 
 def load_student(

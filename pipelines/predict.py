@@ -16,7 +16,7 @@ from pipelines.command_line import DID_NOT_FINISH, INTERRUPTED, answer_mistakes
 from pipelines.predict_options import PredictOptions
 
 if TYPE_CHECKING:
-    from kdltr_core.reader import Reader
+    from kdltr_core.reader import BaseReader
     from pipelines.predict_sources import Skipped, Sources
 
 
@@ -41,21 +41,21 @@ def predict(options: PredictOptions) -> int:
     """The exit code. Raises: ValueError; BrokenPipeError, if standard output is closed."""
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
     from kdltr_core.config import LOW_RES_SIZE
-    from kdltr_core.reader import load_student
+    from pipelines.open_reader import open_reader
     from pipelines.predict_sources import find_sources
     from pipelines.progress import say
 
     if not is_uri(options.student):
         options = replace(options, student=str(Path(options.student).expanduser().absolute()))
     # With --ray too: what is wrong with it is said here, and not by a worker.
-    reader = load_student(
+    reader = open_reader(
         options.student,
-        options.device or None,
+        options.device,
         options.batch_size,
         max_pixels=options.max_pixels,
         cache_folder=options.cache_folder,
     )
-    reads_low_res = reader.recognizer.image_size == LOW_RES_SIZE
+    reads_low_res = reader.image_size == LOW_RES_SIZE
     sources = find_sources(options.images, options.lmdb, reads_low_res, sys.stdin.buffer)
     if sources.num_left_alone:
         say(f"left alone, as they are not called like images: {sources.num_left_alone}")
@@ -67,7 +67,7 @@ def predict(options: PredictOptions) -> int:
     return DID_NOT_FINISH if skipped else 0
 
 
-def read_here(options: PredictOptions, reader: Reader, sources: Sources) -> list[Skipped]:
+def read_here(options: PredictOptions, reader: BaseReader, sources: Sources) -> list[Skipped]:
     """What had to be skipped; the words go to the output."""
     from pipelines.predict_output import open_output
     from pipelines.predict_reading import cutter_for, read_images
@@ -87,7 +87,7 @@ def read_here(options: PredictOptions, reader: Reader, sources: Sources) -> list
     return skipped
 
 
-def read_on_ray(options: PredictOptions, reader: Reader, sources: Sources) -> list[Skipped]:
+def read_on_ray(options: PredictOptions, reader: BaseReader, sources: Sources) -> list[Skipped]:
     """Likewise, by the workers of a cluster."""
     from pipelines.predict_cluster import read_on_cluster
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import pickle
@@ -13,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import ray
-import torch
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
-from kdltr_core.reader import Reader, load_student
+from kdltr_core.reader import BaseReader, Reader
 from pipelines.cluster import Cluster, connect
 from pipelines.command_line import RunStopped
+from pipelines.open_reader import open_reader
 from pipelines.predict_options import PredictOptions
 from pipelines.predict_parts import Block, PartsFolder, blocks_of, part_bytes
 from pipelines.predict_reading import cutter_for, read_images
@@ -44,10 +43,11 @@ class BlockReader:
         if missing:
             raise ValueError(f"{socket.gethostname()} does not see {missing[0]}; put the images on a shared folder")
         self._options = options
-        self._reader = load_student(
+        self._reader = open_reader(
             options.student,
             device,
             options.batch_size,
+            num_threads=1,
             max_pixels=options.max_pixels,
             cache_folder=options.cache_folder,
         )
@@ -65,13 +65,13 @@ class BlockReader:
         return part_bytes(block.key, len(block.sources), rows, skipped, self._options.detect)
 
 
-def read_on_cluster(options: PredictOptions, reader: Reader, sources: Sources) -> list[Skipped]:
+def read_on_cluster(options: PredictOptions, reader: BaseReader, sources: Sources) -> list[Skipped]:
     """Reads what has not been read yet into the folder ``options.output``; what was skipped, in earlier tries too.
 
     Raises: ValueError for a folder of something else; RunStopped if the workers cannot go on.
     """
     job = {
-        "student": _digest(reader),
+        "student": reader.digest(),
         "detect": options.cutting,
         "max_pixels": options.max_pixels,
         "block_size": options.block_size,
@@ -87,7 +87,7 @@ def read_on_cluster(options: PredictOptions, reader: Reader, sources: Sources) -
         if to_read:
             progress = progress_bar("reading images")
             progress(num_done, len(sources.images))
-            for number, part in _parts(connect(), to_read, options, sources.roots):
+            for number, part in _parts(connect(), to_read, options, sources.roots, isinstance(reader, Reader)):
                 folder.add(blocks[number], part)
                 num_done += len(blocks[number].sources)
                 progress(num_done, len(sources.images))
@@ -97,20 +97,21 @@ def read_on_cluster(options: PredictOptions, reader: Reader, sources: Sources) -
 
 
 def _parts(
-    cluster: Cluster, blocks: Sequence[Block], options: PredictOptions, roots: Sequence[str]
+    cluster: Cluster, blocks: Sequence[Block], options: PredictOptions, roots: Sequence[str], may_use_gpus: bool
 ) -> Iterator[tuple[int, bytes]]:
     """Number and part of each block, as they are done. What a lost worker had is read by another."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    on_gpus = cluster.offers_gpus and may_use_gpus
     # A block is a task, and its part comes as soon as it is read.
     waiting = ray.data.from_items([{"block": pickle.dumps(block)} for block in blocks], override_num_blocks=len(blocks))
     parts = waiting.map_batches(
         BlockReader,
-        fn_constructor_args=(options, list(roots), "cuda" if cluster.offers_gpus else "cpu"),
+        fn_constructor_args=(options, list(roots), "cuda" if on_gpus else "cpu"),
         batch_size=1,
         num_cpus=1,
-        num_gpus=1 if cluster.offers_gpus else 0,
+        num_gpus=1 if on_gpus else 0,
         compute=ActorPoolStrategy(min_size=1, max_size=max(1, min(cluster.room, len(blocks)))),
     )
     try:
@@ -118,12 +119,3 @@ def _parts(
             yield int(row["number"]), row["part"]
     except RayError as error:
         raise RunStopped(f"the workers cannot go on: {str(error).strip().splitlines()[-1]}") from error
-
-
-def _digest(reader: Reader) -> str:
-    """Of the weights, and of the kind of recognizer."""
-    digest = hashlib.blake2b(repr(reader.recognizer).encode(), digest_size=8)
-    for name, value in sorted(reader.recognizer.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -26,7 +26,7 @@ class PredictOptions:
     """
 
     student: Annotated[str, tyro.conf.Positional]
-    """a run folder, a student's folder or file, or a URI of one"""
+    """a run folder, a student's folder or file, an ONNX file that export.py wrote, or a URI of one"""
     images: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """image files; folders, whose images are read with those in the folders under them, by name; - : file names, one a
     line, on standard input"""

@@ -14,7 +14,7 @@ import torch
 
 from kdltr_core.data.drops import RecordError
 from kdltr_core.data.open_image import open_image
-from kdltr_core.reader import Reader, ReadWord, UnreadableImage
+from kdltr_core.reader import BaseReader, ReadWord, UnreadableImage
 from pipelines.predict_sources import Skipped, Source
 
 Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
@@ -63,7 +63,7 @@ Cutter = Callable[[Source], list[Cut]]
 """Raises UnreadableImage or RecordError for an image that is to be passed over; threads call it at once."""
 
 
-def cutter_for(reader: Reader, cutting: Literal["off", "words", "lines"], num_threads: int) -> Cutter:
+def cutter_for(reader: BaseReader, cutting: Literal["off", "words", "lines"], num_threads: int) -> Cutter:
     """What the student is shown of an image.
 
     Args:
@@ -79,7 +79,7 @@ def cutter_for(reader: Reader, cutting: Literal["off", "words", "lines"], num_th
     return words_in_picture(reader, WordDetector(cutting, num_threads).find)
 
 
-def words_in_picture(reader: Reader, find: Callable[[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]) -> Cutter:
+def words_in_picture(reader: BaseReader, find: Callable[[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]) -> Cutter:
     """Images that are whole pictures.
 
     Args:
@@ -93,7 +93,7 @@ def words_in_picture(reader: Reader, find: Callable[[np.ndarray], list[tuple[np.
     return cut
 
 
-def read_images(reader: Reader, cutter: Cutter, sources: Sequence[Source], num_threads: int) -> Iterator[Chunk]:
+def read_images(reader: BaseReader, cutter: Cutter, sources: Sequence[Source], num_threads: int) -> Iterator[Chunk]:
     """All images in their order, some at a time."""
     waiting: list[tuple[str, Cut]] = []
     skipped: list[Skipped] = []
@@ -144,7 +144,7 @@ def _as_box(corners: np.ndarray) -> Box:
     return first, second, third, fourth
 
 
-def _read(reader: Reader, waiting: Sequence[tuple[str, Cut]]) -> list[Row]:
+def _read(reader: BaseReader, waiting: Sequence[tuple[str, Cut]]) -> list[Row]:
     if not waiting:
         return []
     pixels = torch.from_numpy(np.stack([cut.pixels for _, cut in waiting])).permute(0, 3, 1, 2)

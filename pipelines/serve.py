@@ -25,7 +25,7 @@ class ServeOptions:
     """Read words in images that come over HTTP, with replicas that Ray Serve keeps alive; GET / is a page to try it."""
 
     student: Annotated[str, tyro.conf.Positional]
-    """a run folder, a student's folder or file, or a URI of one"""
+    """a run folder, a student's folder or file, an ONNX file that export.py wrote, or a URI of one"""
     host: str = "127.0.0.1"
     """address to listen at; 0.0.0.0: every address of this machine"""
     port: int = 8000
@@ -53,6 +53,8 @@ class ServeOptions:
                 raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected {least} or more")
         if not self.cpus_per_replica > 0:
             raise ValueError(f"--cpus-per-replica is {self.cpus_per_replica}, expected more than 0")
+        if self.gpus_per_replica and self.student.endswith(".onnx"):
+            raise ValueError(f"{self.student} is read on the CPU; leave out --gpus-per-replica, or give a run")
         if not (self.token.isascii() and self.token.isprintable() and self.token == self.token.strip()):
             raise ValueError("--token has characters that a header cannot carry; give letters, digits and punctuation")
 
@@ -63,14 +65,14 @@ def main() -> int:
     listening = open_port(options.host, options.port)
 
     # Not at the top: ray and torch take seconds, which --help and a mistyped option need not wait for.
-    from kdltr_core.reader import load_student
     from pipelines.cluster import connect
+    from pipelines.open_reader import open_reader
     from pipelines.progress import say
     from pipelines.service_door import Door
     from pipelines.service_replicas import ReplicaOptions, Replicas
 
     student = options.student if is_uri(options.student) else str(Path(options.student).expanduser().absolute())
-    load_student(student)  # what is wrong with it is said here, and not by a replica
+    open_reader(student)  # what is wrong with it is said here, and not by a replica
     token = options.token or os.environ.get(TOKEN_VARIABLE, "")
     address = f"http://{options.host}:{listening.getsockname()[1]}"
     replicas = Replicas(

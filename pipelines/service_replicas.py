@@ -17,9 +17,10 @@ from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from kdltr_core.reader import ReadWord, load_student
+from kdltr_core.reader import ReadWord
 from pipelines.cluster import Cluster
 from pipelines.command_line import RunStopped
+from pipelines.open_reader import open_reader
 from pipelines.service_door import ImageAnswer
 from pipelines.service_limits import ServiceLimits, busy
 from pipelines.service_reader import ImageReader, Pixels, read_batch
@@ -51,7 +52,13 @@ class WordReplica:
     def __init__(self, student: str, options: ReplicaOptions, limits: ServiceLimits) -> None:
         torch.set_num_threads(max(1, int(options.cpus)))
         device = "cuda" if options.gpus else "cpu"
-        self._reader = load_student(student, device, options.max_batch, max_pixels=limits.pixels)
+        self._reader = open_reader(
+            student,
+            device,
+            options.max_batch,
+            num_threads=max(1, int(options.cpus)),
+            max_pixels=limits.pixels,
+        )
         self._one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="read")
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -177,7 +184,7 @@ def _check_machines(student: str) -> None:
 @ray.remote(num_cpus=0, max_retries=0)
 def _look(student: str) -> str:
     try:
-        load_student(student)
+        open_reader(student)
     except (OSError, ValueError) as error:
         return f"{socket.gethostname()}: {error}"
     return ""

@@ -1,0 +1,49 @@
+"""A student by its name: a run, its weights, or an exported ONNX file."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from kdltr_core.config import DataConfig
+from kdltr_core.data.open_image import MAX_PIXELS
+from kdltr_core.fetch import fetch
+from kdltr_core.reader import BaseReader, load_student
+
+_CACHE_FOLDER = DataConfig().cache_folder
+# What PARSeq's graph reads fastest: ``OnnxReader``.
+_MOST_IN_A_GRAPH = 16
+
+
+def open_reader(
+    student: str | Path,
+    device: str = "",
+    batch_size: int = 64,
+    *,
+    num_threads: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    cache_folder: str | Path = _CACHE_FOLDER,
+) -> BaseReader:
+    """A reader of images.
+
+    Args:
+        student: as ``load_student`` takes it, or an ONNX file that export.py wrote; a path or a URI.
+        device: "": a GPU where there is one; an ONNX file is read on the CPU.
+        batch_size, max_pixels: as ``BaseReader`` takes them.
+        num_threads: for one call of an ONNX file; 0: as many as there are cores.
+        cache_folder: where what a URI names is kept.
+
+    Raises: ValueError as ``load_student``, or if an ONNX file cannot be read so.
+    """
+    if not str(student).endswith(".onnx"):
+        return load_student(student, device or None, batch_size, max_pixels=max_pixels, cache_folder=cache_folder)
+    if device not in ("", "cpu"):
+        raise ValueError(f"{student} is read on the CPU and not on {device}; give the run that it was exported from")
+    if find_spec("onnxruntime") is None:
+        raise ValueError(f"reading with {student} needs onnxruntime: pip install 'kdltr[export]'")
+    from pipelines.onnx_reader import OnnxReader
+
+    file = fetch(str(student), cache_folder)
+    if not file.is_file():
+        raise ValueError(f"there is no file {student}; pipelines/export.py writes one of a run")
+    return OnnxReader(file, min(batch_size, _MOST_IN_A_GRAPH), num_threads, max_pixels)
