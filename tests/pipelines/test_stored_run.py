@@ -150,7 +150,7 @@ def test_a_run_that_is_all_in_a_bucket_outlives_its_driver_and_the_copies_on_dis
     run = f"{bucket.uri}/runs/demo"
     # fmt: off
     command = [
-        sys.executable, str(SCRIPTS / "train.py"), "demo", "--workers", "1", "--num-steps", str(STEPS),
+        sys.executable, str(SCRIPTS / "train.py"), "demo", "--workers", "2", "--num-steps", str(STEPS),
         "--optim.batch-size", "16", "--log-every", "1", "--validate-every", "4", "--checkpoint-every", "2",
         "--objective.num-permutations", "2", "--data.cache-folder", "cache", "--output-folder", f"{bucket.uri}/runs",
         "--data.train-roots", f"{bucket.uri}/sets/train", "--data.benchmark-roots", f"{bucket.uri}/sets/words",
