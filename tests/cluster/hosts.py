@@ -88,8 +88,11 @@ def obstacle() -> str:
     """Why there can be no hosts here, or ''."""
     if absent := [program for program in PROGRAMS if not shutil.which(program)]:
         return f"not installed: {', '.join(absent)}"
-    trial = subprocess.run([*UNSHARE, "mount", "-t", "tmpfs", "none", "/run"], capture_output=True, text=True)
-    return trial.stderr.strip()
+    for trial in (("mount", "-t", "tmpfs", "none", "/run"), ("ip", "link", "add", "eth0", "type", "veth")):
+        tried = subprocess.run([*UNSHARE, *trial], capture_output=True, text=True)
+        if tried.returncode:
+            return f"{' '.join(trial)}: {tried.stderr.strip()}"
+    return ""
 
 
 @contextmanager
