@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from tests.object_store import Bucket, Server, serve
 # Before torch is loaded. Several processes share the cores; and with two threads the backward pass of the tests' narrow
 # CNNs, on an odd number of images, spoils memory in torch 2.13's CPU kernels. Those of real width do not.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell lets what it starts in the background ignore Ctrl-C, and so would the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
