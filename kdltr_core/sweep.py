@@ -89,16 +89,22 @@ class Importance:
     Attributes:
         name: of the parameter.
         share: of the importance of all parameters, in [0, 1].
-        chance: the share that the first would reach in one of twenty sweeps in which none mattered; may exceed 1.
+        chance: the share that this one would have, the others as they are, with the figure that the first of all
+            reaches in one of twenty sweeps in which none mattered; in [0, 1].
+        is_beyond_chance: whether its own figure is larger than that one.
+
+    Raises: ValueError for a share or chance outside 0 … 1.
     """
 
     name: str
     share: float
     chance: float
+    is_beyond_chance: bool
 
-    @property
-    def is_beyond_chance(self) -> bool:
-        return self.share > self.chance
+    def __post_init__(self) -> None:
+        for field, value in (("share", self.share), ("chance", self.chance)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{self.name} has the {field} {value}, expected a share of all, 0 … 1")
 
 
 def short(value: Any) -> str:

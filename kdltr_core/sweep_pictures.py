@@ -127,7 +127,7 @@ def draw_slices(path: str | Path, trials: Sequence[Trial], space: Sequence[Param
 
 
 def draw_importances(path: str | Path, importances: Sequence[Importance]) -> None:
-    """Shares as bars, and what chance gives; grey where a bar stays below it."""
+    """Shares as bars, each with a mark at what chance would give it; grey where a bar stays below that."""
     figure = _figure(8, 1.3 + 0.42 * max(len(importances), 2))
     axes = figure.subplots()
     axes.set_title("importance, % of all parameters'", loc="left", fontsize=11, color=INK)
@@ -138,12 +138,13 @@ def draw_importances(path: str | Path, importances: Sequence[Importance]) -> Non
         places = range(len(importances))
         colours = [BLUE if i.is_beyond_chance else RULE for i in importances]
         axes.barh(places, [100 * i.share for i in importances], color=colours, height=0.6)
-        axes.axvline(
-            100 * importances[0].chance, color=INK, linewidth=1.6, linestyle=(0, (4, 2)),
-            label="chance: the first bar of one shuffled sweep in twenty is longer",
+        axes.plot(
+            [100 * i.chance for i in importances], places, color=INK, linestyle="none", marker="|", markersize=24,
+            markeredgewidth=1.8, clip_on=False, label="chance: as long as this with what is the first bar's in one "
+            "shuffled sweep of twenty",
         )  # fmt: skip
         axes.set_yticks(places, [i.name for i in importances])
-        axes.set(xlim=(0, 100 * max(1, importances[0].chance + 0.02)), ylim=(len(importances) - 0.5, -0.5))
+        axes.set(xlim=(0, 100), ylim=(len(importances) - 0.5, -0.5))
         _legend_aside(figure, [axes], below=True)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", colors=INK, length=0)

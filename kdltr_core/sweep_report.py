@@ -89,12 +89,16 @@ def _trial_lines(trials: Sequence[Trial], space: Sequence[Parameter], num_shown:
 def _importance_lines(importances: Sequence[Importance]) -> list[str]:
     if not importances:
         return ["Too few trials, or too much alike, to tell what mattered."]
-    rows = [["parameter", "share, %", "beyond chance"]]
-    rows += [[i.name, f"{100 * i.share:.0f}", "yes" if i.is_beyond_chance else "no"] for i in importances]
+    rows = [["parameter", "share, %", "by chance, %", "beyond chance"]]
+    rows += [
+        [i.name, f"{100 * i.share:.0f}", f"{100 * i.chance:.0f}", "yes" if i.is_beyond_chance else "no"]
+        for i in importances
+    ]
     note = (
         "Share of each parameter in what sets the best third of the trials apart (PED-ANOVA; pruned trials count with "
-        "the best accuracy read of them, failed ones not). Beyond chance: where no parameter mattered, the first would "
-        f"reach {100 * importances[0].chance:.0f} % on this scale in one sweep of twenty."
+        "the best accuracy read of them, failed ones not). By chance: the share that a "
+        "parameter would have, the others as they are, with what the first of all reaches in one sweep of twenty in "
+        "which none mattered."
     )
     return [*markdown_rows(rows), "", note]
 

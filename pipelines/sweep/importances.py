@@ -29,9 +29,11 @@ def importances(
     low, as a rule, so among the rest. To leave it out would hide what made trials bad enough to be pruned. Failed
     trials, and those of which nothing was read, do not count.
 
-    Shares sum to one even in a sweep of pure noise. ``Importance.chance`` is therefore the 95th percentile of the
-    largest figure of any parameter over ``num_shuffles`` sweeps whose accuracies were dealt to the trials at random.
-    Under TPE, which follows the accuracies, it is a little low: 6 of 80 sweeps of pure noise went beyond it.
+    Shares sum to one even in a sweep of pure noise. A divergence is therefore compared with the 95th percentile of the
+    largest of any parameter over ``num_shuffles`` sweeps whose accuracies were dealt to the trials at random. Under
+    TPE, which follows the accuracies, that is a little low: 6 of 80 sweeps of pure noise went beyond it.
+    ``Importance.chance`` is the share that a parameter would have with that divergence in the place of its own, so it
+    is a share too, however little the true divergences are.
 
     Returns: nothing for fewer than ``FEWEST_TRIALS`` trials with an accuracy, or where all accuracies are equal.
     """
@@ -51,10 +53,16 @@ def importances(
         return ()
     generator = np.random.default_rng(seed)
     shuffled = [divergences(generator.permutation(accuracies)) for _ in range(num_shuffles)]
-    chance = float(np.quantile(np.max(shuffled, axis=1), 0.95) / true.sum())
-    shares = true / true.sum()
-    found = [Importance(parameter.name, float(share), chance) for parameter, share in zip(space, shares, strict=True)]
+    by_chance = float(np.quantile(np.max(shuffled, axis=1), 0.95))
+    found = [
+        Importance(parameter.name, _share(own, others), _share(by_chance, others), bool(own > by_chance))
+        for parameter, own, others in zip(space, true, true.sum() - true, strict=True)
+    ]
     return tuple(sorted(found, key=lambda importance: -importance.share))
+
+
+def _share(own: float, others: float) -> float:
+    return float(own / (own + others)) if own > 0 else 0.0
 
 
 def _ped_anova(

@@ -73,6 +73,8 @@ def test_the_note_counts_the_trials_within_one_standard_error_of_the_best():
     assert noise_note([Trial(0, {}, 50.0, "PRUNED")], num_words=100) == "No trial ran to its end."
 
 
-def test_an_importance_is_beyond_chance_where_its_share_is_larger():
-    assert Importance("x", 0.5, 0.4).is_beyond_chance
-    assert not Importance("x", 0.5, 1.4).is_beyond_chance
+@pytest.mark.parametrize(("share", "chance", "named"), [(1.2, 0.4, "share 1.2"), (0.5, 1.4, "chance 1.4")])
+def test_an_importance_is_a_share_and_so_is_that_of_chance(share, chance, named):
+    assert Importance("x", 1.0, 1.0, False).chance == 1
+    with pytest.raises(ValueError, match=named):
+        Importance("x", share, chance, False)

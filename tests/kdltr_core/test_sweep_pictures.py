@@ -52,7 +52,7 @@ SIZES = {
 def test_a_sweep_of_any_size_is_drawn_without_a_warning(tmp_path, name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        paths = draw_sweep(tmp_path, sweep(SIZES[name]), SPACE, [Importance("x", 1.0, 0.4)], num_words=307)
+        paths = draw_sweep(tmp_path, sweep(SIZES[name]), SPACE, [Importance("x", 1.0, 0.4, True)], num_words=307)
     assert [p.name for p in paths] == ["history.png", "parallel_coordinates.png", "slices.png", "importances.png"]
     for path in paths[:3]:
         assert (count(path, RED) > 30) == ("FAILED" in SIZES[name])
@@ -85,8 +85,10 @@ def test_a_trial_that_failed_after_a_good_reading_is_not_the_best(tmp_path):
 
 
 def test_bars_within_chance_are_grey(tmp_path):
-    draw_importances(tmp_path / "beyond.png", [Importance("x", 0.7, 0.4), Importance("y", 0.3, 0.4)])
-    draw_importances(tmp_path / "within.png", [Importance("x", 0.7, 1.4), Importance("y", 0.3, 1.4)])
+    beyond = [Importance("x", 0.7, 0.4, True), Importance("y", 0.3, 0.2, True)]
+    within = [Importance("x", 0.7, 0.9, False), Importance("y", 0.3, 0.6, False)]
+    draw_importances(tmp_path / "beyond.png", beyond)
+    draw_importances(tmp_path / "within.png", within)
     assert count(tmp_path / "beyond.png", BLUE) > 5000
     assert count(tmp_path / "within.png", BLUE) == 0
     assert count(tmp_path / "within.png", GREY_BAR) > 5000

@@ -84,3 +84,18 @@ def test_a_published_point_outside_the_space_is_taken():
 def test_the_same_trials_give_the_same_importances():
     trials = sweep(30, lambda p: 50 + p["paths"])
     assert importances(trials, SPACE, num_shuffles=5) == importances(trials, SPACE, num_shuffles=5)
+
+
+def test_chance_is_a_share_also_where_the_true_figures_are_smaller_than_those_of_chance():
+    """In sweeps of noise the shuffled figures are often larger than all the true ones together."""
+    for seed in range(6):
+        for importance in importances(sweep(24, lambda p: 50, seed), SPACE, num_shuffles=20):
+            assert 0 < importance.chance < 1
+            assert importance.is_beyond_chance == (importance.share > importance.chance)
+
+
+def test_a_single_parameter_has_the_whole_share_and_may_still_be_chance():
+    decides = importances(sweep(60, lambda p: 50 + 0.5 * p["paths"]), SPACE[1:2], num_shuffles=40)
+    idle = importances(sweep(60, lambda p: 50), SPACE[1:2], num_shuffles=40)
+    assert [(i.share, i.chance) for i in (*decides, *idle)] == [(1, 1), (1, 1)]
+    assert [i.is_beyond_chance for i in (*decides, *idle)] == [True, False]
