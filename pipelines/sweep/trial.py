@@ -25,6 +25,7 @@ from kdltr_core.evaluation import open_readers, read_benchmarks, write_evaluatio
 from kdltr_core.world import World
 from pipelines.journal import Journal
 from pipelines.sweep.ledger import ACCURACY, ERROR_FILE, curve_of
+from pipelines.sweep.memory import give_back_memory
 from pipelines.sweep.room import WORKER_CPUS
 from pipelines.sweep.trial_place import note_place, release_place
 from pipelines.worker import charset_of
@@ -63,8 +64,7 @@ def run_trial(settings: dict[str, Any]) -> None:
                 _on_workers(settings)
             else:
                 torch.set_num_threads(settings["threads"])
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()  # of the trial before this one, on a GPU that others share
+                give_back_memory()  # of the trial before this one, on a machine that others share
                 _train(settings, World.current(), tune.report)
     except _Stopped:
         return
