@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kdltr_core.config import RunConfig, nearest
 from pipelines.command_line import parse_run
@@ -26,7 +26,7 @@ class SweepOptions(BaseModel):
     search: Literal["tpe", "random", "grid"] = Field(
         "tpe", description="Optuna's TPE; random points; or a grid of at most num-trials points"
     )
-    scheduler: Literal["asha", "none", "pbt"] = Field(
+    scheduler: Literal["asha", "none"] = Field(
         "asha", description="asha stops trials that are behind at a quarter and at half of their length"
     )
     trial_steps: int | None = Field(None, ge=1, description="length of a trial, if not that of the run")
@@ -46,13 +46,19 @@ class SweepOptions(BaseModel):
         "beginning; 0: as many as there is room for then",
     )
 
+    @field_validator("scheduler", mode="before")
+    @classmethod
+    def _no_population(cls, scheduler: Any) -> Any:
+        if scheduler == "pbt":
+            raise ValueError(
+                "--scheduler pbt is not offered: the best of a population was trained with one point after another, on "
+                "what other trials had learnt, so there is no one point for best.yaml to hold and --confirm to train "
+                "anew; use asha or none"
+            )
+        return scheduler
+
     @model_validator(mode="after")
     def _belong_together(self) -> SweepOptions:
-        if self.scheduler == "pbt":
-            raise ValueError(
-                "--scheduler pbt is not offered: the best of a population has trained with one setting after another, "
-                "and no config would give it again; use asha or none"
-            )
         if self.workers_per_trial and self.gpus_per_trial:
             raise ValueError(
                 "--gpus-per-trial is for trials in one process; each of --workers-per-trial takes a whole one"
@@ -121,7 +127,7 @@ def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _explain(error: Any) -> str:
-    if not error["loc"]:
+    if error["type"] == "value_error":
         return error["msg"].removeprefix("Value error, ")
     name = str(error["loc"][0])
     option = f"--{name.replace('_', '-')} is {error['input']!r}"
