@@ -109,7 +109,7 @@ class Importance:
 
 def short(value: Any) -> str:
     """A parameter's value as pictures and tables have it."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value) or "(empty)"
 
 
 def finished(trials: Sequence[Trial]) -> list[Trial]:

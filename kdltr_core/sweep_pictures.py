@@ -140,8 +140,8 @@ def draw_importances(path: str | Path, importances: Sequence[Importance]) -> Non
         axes.barh(places, [100 * i.share for i in importances], color=colours, height=0.6)
         axes.plot(
             [100 * i.chance for i in importances], places, color=INK, linestyle="none", marker="|", markersize=24,
-            markeredgewidth=1.8, clip_on=False, label="chance: as long as this with what is the first bar's in one "
-            "shuffled sweep of twenty",
+            markeredgewidth=1.8, clip_on=False, label="by chance: how long a bar would be with what the first has in "
+            "one of twenty shuffled sweeps",
         )  # fmt: skip
         axes.set_yticks(places, [i.name for i in importances])
         axes.set(xlim=(0, 100), ylim=(len(importances) - 0.5, -0.5))

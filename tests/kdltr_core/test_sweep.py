@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdltr_core.sweep import Importance, Parameter, Trial, finished, noise_note
+from kdltr_core.sweep import Importance, Parameter, Trial, finished, noise_note, short
 
 
 def test_a_trial_has_a_known_state_and_an_accuracy_in_per_cent():
@@ -78,3 +78,8 @@ def test_an_importance_is_a_share_and_so_is_that_of_chance(share, chance, named)
     assert Importance("x", 1.0, 1.0, False).chance == 1
     with pytest.raises(ValueError, match=named):
         Importance("x", share, chance, False)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.000123456, "0.0001235"), (7, "7"), (False, "False"), ("", "(empty)")])
+def test_a_value_is_short_and_never_invisible(value, shown):
+    assert short(value) == shown
