@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kdltr_core.charset import Charset
+from kdltr_core.data.ahead import ahead
 from kdltr_core.data.batch import Batch, encode_targets, valid_rows
 from kdltr_core.data.pack import Pairs
 from kdltr_core.data.sampler import EpochSampler
 from kdltr_core.data.words import TrainingPairs
 
 WIDTHS = (9, 13, 18, 26)
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 
 def training_batches(
@@ -74,7 +70,7 @@ def training_batches(
         rows = valid_rows(lengths, num_needed, contrast_group, quarter if static_shapes else 1)
         return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows)
 
-    return _ahead(make, range(start_step, num_steps), num_threads)
+    return ahead(make, range(start_step, num_steps), num_threads)
 
 
 def on_device(batches: Iterable[tuple[int, Batch]], device: torch.device) -> Iterator[tuple[int, Batch]]:
@@ -109,7 +105,7 @@ def evaluation_batches(
     """
     mine = np.arange(rank, len(pack), world_size)
     parts = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    return _ahead(lambda indices: (indices, *pack.gather(indices)), parts, num_threads=1)
+    return ahead(lambda indices: (indices, *pack.gather(indices)), parts, num_threads=1)
 
 
 def degradation_seeds(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -125,19 +121,3 @@ def _mix(x: np.ndarray) -> np.ndarray:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
-
-
-def _ahead(make: Callable[[Job], Result], jobs: Iterable[Job], num_threads: int) -> Iterator[Result]:
-    """``make`` of every job, in order, worked out by threads that are at most two results each ahead."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(num_threads, thread_name_prefix="loader") as threads:
-        try:
-            for job in jobs:
-                waiting.append(threads.submit(make, job))
-                if len(waiting) > 2 * num_threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain, islice
 from pathlib import Path
 
 import lmdb
@@ -18,12 +20,16 @@ from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
 from kdltr_core.data import fonts as font_files
 from kdltr_core.data.degrade import degrade
 from kdltr_core.data.fonts import fonts
+from kdltr_core.data.processes import ahead_in_processes
 from kdltr_core.data.vocabulary import draw_text
 from kdltr_core.data.word_picture import FONT_SIZE, Pixels, draw_picture
 
 __all__ = ["RenderedPair", "fonts", "render_pair", "render_pairs"]
 
 _PAIRS_A_TRANSACTION = 256
+_PAIRS_A_JOB = 64
+_PAIRS_A_PROCESS = 256  # fewer are drawn here sooner than another process has started
+_MOST_PROCESSES = 32  # of about 80 MB each
 _BYTES_A_PAIR = 32 * 1024  # more than the raw pixels of both sizes in whole LMDB pages
 
 
@@ -52,8 +58,10 @@ def render_pairs(
 ) -> None:
     """Write a paired LMDB of rendered words, whole or not at all.
 
-    Pair ``i`` is a pure function of (seed, i, fonts). Two sets drawn with different seeds share words of the list, as
-    any two sets of street signs do, but no picture: render train and benchmark with different seeds.
+    Pair ``i`` is a pure function of (seed, i, fonts): a large set is drawn by other processes, as many as there are
+    cores, and written by this one, with the same bytes whatever their number. Two sets drawn with different seeds
+    share words of the list, as any two sets of street signs do, but no picture: render train and benchmark with
+    different seeds.
 
     Args:
         root: the LMDB's folder; it must not exist yet, or be empty.
@@ -103,22 +111,37 @@ def _refuse_taken(root: Path) -> None:
         raise ValueError(f"{root} is there already and is not overwritten; name another folder or remove it first")
 
 
+def _encoded(seed: int, faces: Sequence[Path], indices: range) -> list[tuple[bytes, bytes, bytes]]:
+    """PNG files of both sizes, and the label, of each pair."""
+    pairs = [render_pair(seed, index, faces) for index in indices]
+    return [(_png(pair.high_res), _png(pair.low_res), pair.label.encode()) for pair in pairs]
+
+
+def _drawn(num_pairs: int, seed: int, faces: Sequence[Path]) -> Generator[list[tuple[bytes, bytes, bytes]]]:
+    jobs = [range(start, min(start + _PAIRS_A_JOB, num_pairs)) for start in range(0, num_pairs, _PAIRS_A_JOB)]
+    draw = partial(_encoded, seed, faces)
+    num_processes = min(len(os.sched_getaffinity(0)), num_pairs // _PAIRS_A_PROCESS, _MOST_PROCESSES)
+    yield from ahead_in_processes(draw, jobs, num_processes) if num_processes > 1 else map(draw, jobs)
+
+
 def _write(
     folder: Path, num_pairs: int, seed: int, faces: Sequence[Path], progress: Callable[[int, int], None] | None
 ) -> None:
     folder.mkdir()
     map_size = num_pairs * _BYTES_A_PAIR + 2**24
     # No lock: nobody else knows this folder before it is whole, and readers open it without one.
-    with lmdb.open(str(folder), map_size=map_size, lock=False, sync=False) as environment:
+    with (
+        lmdb.open(str(folder), map_size=map_size, lock=False, sync=False) as environment,
+        closing(_drawn(num_pairs, seed, faces)) as drawn,
+    ):
+        pairs = enumerate(chain.from_iterable(drawn), start=1)
         for start in range(0, num_pairs, _PAIRS_A_TRANSACTION):
             stop = min(start + _PAIRS_A_TRANSACTION, num_pairs)
             with environment.begin(write=True) as transaction:
-                for index in range(start, stop):
-                    pair = render_pair(seed, index, faces)
-                    key = index + 1
-                    transaction.put(b"image_hr-%09d" % key, _png(pair.high_res))
-                    transaction.put(b"image_lr-%09d" % key, _png(pair.low_res))
-                    transaction.put(b"label-%09d" % key, pair.label.encode())
+                for number, (high_res, low_res, label) in islice(pairs, stop - start):
+                    transaction.put(b"image_hr-%09d" % number, high_res)
+                    transaction.put(b"image_lr-%09d" % number, low_res)
+                    transaction.put(b"label-%09d" % number, label)
                 transaction.put(b"num-samples", str(stop).encode())
             if progress is not None:
                 progress(stop, num_pairs)

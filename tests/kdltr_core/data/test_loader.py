@@ -82,7 +82,7 @@ def test_degradation_is_another_in_every_epoch_for_every_row_and_seed() -> None:
 
 
 def loader_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("loader")]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 
 def test_closing_the_iterator_ends_its_threads(pairs: TrainingPairs) -> None:

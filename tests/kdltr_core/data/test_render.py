@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from PIL import Image, ImageFont
 
 from kdltr_core.charset import CHARACTERS_94, Charset36, fold
+from kdltr_core.data import render
 from kdltr_core.data.fonts import usable
+from kdltr_core.data.processes import ahead_in_processes
 from kdltr_core.data.render import fonts, render_pair, render_pairs
 from kdltr_core.data.vocabulary import draw_text, words
 
@@ -49,6 +52,22 @@ def test_images_are_rgb_png_of_the_two_sizes(rendered: Path) -> None:
 def test_same_seed_and_fonts_give_the_same_bytes(rendered: Path, tmp_path: Path) -> None:
     render_pairs(tmp_path / "again", 24, seed=5, fonts=fonts())
     assert records(tmp_path / "again") == records(rendered)
+
+
+def test_other_processes_draw_the_same_bytes(rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counted(draw: Any, jobs: list[range], num_processes: int) -> Any:
+        asked.append(num_processes)
+        return ahead_in_processes(draw, jobs, num_processes)
+
+    monkeypatch.setattr(render, "ahead_in_processes", counted)
+    monkeypatch.setattr(render, "_PAIRS_A_PROCESS", 8)
+    monkeypatch.setattr(render, "_PAIRS_A_JOB", 5)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
+    render_pairs(tmp_path / "shared", 24, seed=5)
+    assert asked == [3]
+    assert (tmp_path / "shared" / "data.mdb").read_bytes() == (rendered / "data.mdb").read_bytes()
 
 
 def test_a_shorter_set_is_the_beginning_of_a_longer_one(rendered: Path, tmp_path: Path) -> None:
