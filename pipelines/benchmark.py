@@ -21,7 +21,7 @@ from pipelines.command_line import answer_mistakes
 from pipelines.complexity import describe_all
 from pipelines.progress import progress_bar, say
 from pipelines.recipes import RECIPES
-from pipelines.speed import gather_section, sequence_section
+from pipelines.speed import gather_section, sequence_section, teacher_sequence_section
 from pipelines.speed_step import Bench, phase_section, read_sections, train_section
 from pipelines.speed_table import Section, to_json, to_markdown
 from pipelines.stopwatch import machine
@@ -92,19 +92,20 @@ def _write(folder: Path, name: str, figures: Any, table: str) -> None:
 
 def _measure(config: BenchmarkConfig, scratch: Path, device: torch.device) -> Iterator[Section]:
     root, precision, compiled = config.root, config.precision, config.compile == "on"
-    if root is None and set(config.sections) - {"sequence"}:
+    if root is None:
         root = scratch / "rendered"
         render_pairs(root, config.num_pairs, seed=0, progress=progress_bar("rendering"))
+    pack = build_pack(root, cache_folder=scratch / "packs")
     for name in config.sections:
         say(f"measuring {name}")
-        if name == "sequence":
-            yield from (sequence_section(config.repeats, device, margin) for margin in (14.0, 10.0, 9.0))
-            continue
-        assert root is not None
         if name == "gather":
             yield gather_section(root, scratch / "packs", config.batch_size, config.repeats)
             continue
-        pack = build_pack(root, cache_folder=scratch / "packs")
+        if name == "sequence":
+            yield from (sequence_section(config.repeats, device, margin) for margin in (14.0, 10.0, 9.0))
+            probs = Bench(RECIPES["parseq_tiny_ltr"](), pack, 64, device).softened(num_steps=26, temperature=4.0)
+            yield teacher_sequence_section(probs, f"bundled teacher on {pack.name}", config.repeats, device)
+            continue
         for recipe in config.recipes:
             make = partial(Bench, RECIPES[recipe](), pack, config.batch_size, device)
             if name == "train":

@@ -54,16 +54,26 @@ class Bench:
         self.order_seed = 0
         self.rows = np.resize(np.random.default_rng(0).permutation(readable), batch_size)
 
-    def batch(self, static_shapes: bool = False) -> Batch:
-        """What the loader does for a step, degradation apart, up to the device."""
+    def batch(self, static_shapes: bool = False, num_steps: int = 0) -> Batch:
+        """What the loader does for a step, degradation apart, up to the device; 0 steps: as many as are needed."""
         student = self.distiller.student
         labels = tuple(self.pack.labels[row] for row in self.rows)
-        needed = student.fixed_num_steps or max(len(student.charset.normalise(label)) for label in labels) + 1
+        needed = (
+            num_steps or student.fixed_num_steps or max(len(student.charset.normalise(label)) for label in labels) + 1
+        )
         if static_shapes:
             needed = next((width for width in WIDTHS if width >= needed), needed)
         targets, lengths = encode_targets(labels, student.charset, needed)
         steps = valid_rows(lengths, needed, self.config.objective.contrast_group)
         return Batch(*self.pack.gather(self.rows), labels, targets, lengths, self.rows, steps).to(self.device)
+
+    @torch.no_grad()
+    def softened(self, num_steps: int, temperature: float) -> Tensor:
+        """The teacher's distributions (N, T, C) of the batch's words, each read from left to right."""
+        assert self.teacher is not None
+        batch = self.batch(num_steps=num_steps)
+        lesson = teach(self.teacher, batch.high_res, batch.targets, self.orders(batch)[:1])
+        return (lesson.logits[0].float() / temperature).softmax(dim=-1)
 
     def orders(self, batch: Batch) -> Tensor:
         generator = torch.Generator().manual_seed(self.order_seed)

@@ -50,7 +50,7 @@ def sequence_targets(probs: Tensor, num_paths: int = 6, branching: int = 3) -> S
         raise ValueError(f"num_paths is {num_paths} and branching {branching}; both must be at least 1")
     num_words, num_steps, num_classes = probs.shape
     width = min(branching, num_classes)
-    top_probs, top_classes = probs.float().topk(width, dim=-1)
+    top_probs, top_classes = _most_likely(probs.float(), width)
     log_probs = top_probs.log()
     is_end = top_classes == END_ID
     go_on = log_probs.masked_fill(is_end, -math.inf)
@@ -61,9 +61,8 @@ def sequence_targets(probs: Tensor, num_paths: int = 6, branching: int = 3) -> S
     prefix = probs.new_full((num_words, num_paths), -math.inf, dtype=torch.float32)
     prefix[:, 0] = 0.0
     prefixes, moves = [prefix], []
-    for step in range(num_steps):
-        extended = (prefix[:, :, None] + go_on[:, step, None, :]).flatten(1)
-        prefix, move = extended.topk(num_paths, dim=1)
+    for to_pay in go_on[:, :, None].unbind(1):
+        prefix, move = (prefix[:, :, None] + to_pay).flatten(1).topk(num_paths, dim=1)
         prefixes.append(prefix)
         moves.append(move)
 
@@ -75,14 +74,14 @@ def sequence_targets(probs: Tensor, num_paths: int = 6, branching: int = 3) -> S
     chosen = rank.flatten(1).topk(num_paths, dim=1).indices
     path_log_probs = finished.flatten(1).gather(1, chosen)
     path_characters = chosen // num_paths
-    classes = _trace_back(moves, top_classes, path_characters, chosen % num_paths)
+    classes = _trace_back(torch.stack(moves, dim=1), top_classes, path_characters, chosen % num_paths)
 
     weights = path_log_probs.softmax(dim=1)
     distribution = probs.new_zeros((num_words, num_steps, num_classes), dtype=torch.float32)
     for path in range(num_paths):
         # One path at a time: two paths may vote for the same class, and the order of their sum must not vary.
         votes = weights[:, path, None, None].expand(-1, num_steps, 1)
-        distribution.scatter_add_(2, classes[:, path, :, None], votes)
+        distribution.scatter_add_(2, classes[:, :, path, None], votes)
     return SequenceTargets(
         distribution=distribution,
         length=(path_characters[:, 0] + 1).clamp(max=num_steps),
@@ -90,17 +89,29 @@ def sequence_targets(probs: Tensor, num_paths: int = 6, branching: int = 3) -> S
     )
 
 
-def _trace_back(moves: list[Tensor], top_classes: Tensor, num_characters: Tensor, slot: Tensor) -> Tensor:
-    """Classes (N, K, T) of the paths that stand in ``slot`` (N, K) after ``num_characters`` (N, K) steps.
+def _most_likely(probs: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Probabilities and classes (N, T, width) of the most likely classes, the most likely first."""
+    rest, values, classes = probs.clone(), [], []
+    for _ in range(width):  # on a CPU topk takes twice as long for the few that are asked for
+        value, chosen = rest.max(dim=-1, keepdim=True)
+        rest.scatter_(-1, chosen, -math.inf)
+        values.append(value)
+        classes.append(chosen)
+    return torch.cat(values, dim=-1), torch.cat(classes, dim=-1)
 
-    ``moves[t]`` (N, K) is, for each prefix of t + 1 characters, slot of its parent × width + rank of its last class.
+
+def _trace_back(moves: Tensor, top_classes: Tensor, num_characters: Tensor, last_slot: Tensor) -> Tensor:
+    """Classes (N, T, K) of the paths that stand in ``last_slot`` (N, K) after ``num_characters`` (N, K) steps.
+
+    ``moves`` (N, T, K) is, for each prefix of t + 1 characters, slot of its parent × width + rank of its last class.
     """
     width = top_classes.shape[-1]
-    steps = []
-    for step in reversed(range(len(moves))):
-        inside = num_characters > step
-        move = moves[step].gather(1, slot)
-        classes = top_classes[:, step].gather(1, move % width)
-        steps.append(classes.masked_fill(~inside, END_ID))
-        slot = torch.where(inside, move // width, slot)
-    return torch.stack(steps[::-1], dim=-1)
+    steps = torch.arange(moves.shape[1], device=moves.device)[:, None]
+    ended = num_characters[:, None] <= steps
+    # Only the slots follow from one another; what stands in them is looked up for all steps at once.
+    slot, slots = last_slot, []
+    for parents, waits in zip((moves // width).unbind(1)[::-1], ended.unbind(1)[::-1], strict=True):
+        slots.append(slot)
+        slot = torch.where(waits, last_slot, parents.gather(1, slot))
+    ranks = moves.gather(2, torch.stack(slots[::-1], dim=1)) % width
+    return top_classes.gather(2, ranks).masked_fill(ended, END_ID)

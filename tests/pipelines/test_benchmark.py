@@ -52,7 +52,9 @@ def measure(folder: Any, **values: Any) -> list[dict[str, Any]]:
 
 def test_a_run_writes_table_and_json(tmp_path):
     sections = measure(tmp_path, sections=("gather", "sequence"))
-    assert [len(section["rows"]) for section in sections] == [2, 3, 3, 3]
+    assert [len(section["rows"]) for section in sections] == [2, 3, 3, 3, 3]
+    assert "64 words × 26 steps × 95 classes" in sections[-1]["title"]
+    assert "bundled teacher on rendered" in sections[-1]["title"]
     assert "| pack |" in (tmp_path / "speed.md").read_text()
 
 
