@@ -17,6 +17,7 @@ from kdltr_core.checkpoint import CheckpointStore, NotWritten
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch
 from kdltr_core.data.loader import on_device, training_batches
+from kdltr_core.data.resident import ResidentPixels
 from kdltr_core.data.sampler import EpochSampler
 from kdltr_core.data.words import WordData
 from kdltr_core.metrics import word_accuracy
@@ -135,6 +136,7 @@ class _Run:
             raise ValueError(f"there are {world.size} workers and --workers {config.workers} shares of the batch")
         self.store = CheckpointStore(run_folder / "checkpoints", config.keep_last)
         self.training = TrainingStep(config, words.train, world, self.shares)
+        self.resident = ResidentPixels(words.train, world.device) if config.data.placement == "device" else None
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
         self.num_steps = total_steps(config, len(words.train))
         self.step = 0
@@ -180,9 +182,10 @@ class _Run:
             num_output_steps=student.fixed_num_steps,
             contrast_group=config.objective.contrast_group,
             static_shapes=config.optim.compile == "on",
+            with_pixels=self.resident is None,
             num_threads=config.data.num_loader_threads,
         )
-        return on_device(batches, self.world.device)
+        return on_device(batches, self.world.device, self.resident)
 
     def _train_step(self, step: int, batches: Sequence[Batch]) -> frozenset[str]:
         """Train on this worker's shares of a batch; returns the timers that rang."""

@@ -15,6 +15,7 @@ import tune_spaces
 from kdltr_core.build import start_file, teacher_file
 from kdltr_core.config import RunConfig
 from kdltr_core.data.pack import Pack
+from kdltr_core.data.resident import check_unchanging
 from kdltr_core.data.words import WordData
 from kdltr_core.distiller import needs_teacher
 from kdltr_core.fetch import LMDB_FILE, check_there, fetch
@@ -48,7 +49,9 @@ def check_files(config: RunConfig) -> None:
 
 
 def check_words(config: RunConfig, words: WordData) -> None:
-    """Raises: ValueError for an empty benchmark, or fewer training pairs than a batch."""
+    """Raises: ValueError for an empty benchmark, fewer training pairs than a batch, or a placement that cannot be."""
+    if config.data.placement == "device":
+        check_unchanging(words.train)
     for name, pack in words.benchmarks.items():
         if len(pack) == 0:
             raise ValueError(

@@ -24,7 +24,7 @@ TRACKING_FILE = "tracking.json"
 FREE_FIELDS = frozenset(
     {"num_steps", "num_epochs", "workers", "max_failures", "tracking_uri", "experiment", "output_folder", "recipe"}
     | {"min_workers", "wait_minutes", "checkpoint_minutes", "log_every", "keep_last", "evaluation_batch_size"}
-    | {"data.cache_folder", "data.num_loader_threads"}
+    | {"data.cache_folder", "data.num_loader_threads", "data.placement"}
 )
 
 

@@ -14,6 +14,7 @@ from kdltr_core.charset import Charset
 from kdltr_core.data.ahead import ahead
 from kdltr_core.data.batch import Batch, encode_targets, valid_rows
 from kdltr_core.data.pack import Pairs
+from kdltr_core.data.resident import ResidentPixels
 from kdltr_core.data.sampler import EpochSampler
 from kdltr_core.data.words import TrainingPairs
 
@@ -33,6 +34,7 @@ def training_batches(
     num_output_steps: int | None = None,
     contrast_group: int = 64,
     static_shapes: bool = False,
+    with_pixels: bool = True,
     num_threads: int = 1,
 ) -> Iterator[tuple[int, Batch]]:
     """This worker's share of every step's batch, in order: rows rank, rank + world_size, … of the global batch.
@@ -52,6 +54,7 @@ def training_batches(
         contrast_group: images contrasted with one another.
         static_shapes: the text is as wide as one of ``WIDTHS``, and the rows of the contrast have one of four numbers
             for each: a compiled step is compiled anew for every other shape.
+        with_pixels: False leaves them empty, for ``on_device`` to gather where they are.
         num_threads: batches are made by so many threads.
 
     Yields: the step and its batch.
@@ -63,7 +66,9 @@ def training_batches(
         if static_shapes and not num_output_steps:
             num_needed = next((width for width in WIDTHS if width >= num_needed), num_needed)
         indices, epochs = indices[rank::world_size], epochs[rank::world_size]
-        high_res, low_res = pairs.gather(indices, degradation_seeds(seed, epochs, indices))
+        high_res = low_res = torch.empty(0, dtype=torch.uint8)
+        if with_pixels:
+            high_res, low_res = pairs.gather(indices, degradation_seeds(seed, epochs, indices))
         labels = tuple(pairs.labels[i] for i in indices)
         targets, lengths = encode_targets(labels, charset, num_needed)
         quarter = math.ceil(min(contrast_group, len(labels)) * num_needed / 4)
@@ -73,10 +78,17 @@ def training_batches(
     return ahead(make, range(start_step, num_steps), num_threads)
 
 
-def on_device(batches: Iterable[tuple[int, Batch]], device: torch.device) -> Iterator[tuple[int, Batch]]:
-    """Batches where the step computes; a GPU's next batch is copied on a stream of its own while this step runs."""
+def on_device(
+    batches: Iterable[tuple[int, Batch]], device: torch.device, resident: ResidentPixels | None = None
+) -> Iterator[tuple[int, Batch]]:
+    """Batches where the step computes; a GPU's next batch is copied on a stream of its own while this step runs.
+
+    Args:
+        resident: where the pixels of batches without pixels are.
+    """
+    fill = resident.fill if resident else lambda batch: batch
     if device.type != "cuda":
-        yield from ((step, batch.to(device)) for step, batch in batches)
+        yield from ((step, fill(batch.to(device))) for step, batch in batches)
         return
     side, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
     waiting: deque[tuple[int, Batch, torch.cuda.Event]] = deque()
@@ -89,7 +101,7 @@ def on_device(batches: Iterable[tuple[int, Batch]], device: torch.device) -> Ite
 
     for step, batch in batches:
         with torch.cuda.stream(side):
-            waiting.append((step, batch.pinned().to(device), side.record_event()))
+            waiting.append((step, fill(batch.pinned().to(device)), side.record_event()))
         if len(waiting) > 1:
             yield hand_over()
     while waiting:

@@ -29,6 +29,7 @@ from pipelines.progress import headline
 from pipelines.run_folder import REFUSAL_FILE
 from pipelines.run_place import RunPlace
 from pipelines.worker import charset_of, train_worker
+from tests.kdltr_core.data.sets import single_records, write_records
 
 TRAIN = Path(pipelines.__path__[0]) / "train.py"
 STEPS = 8
@@ -58,6 +59,17 @@ def test_fewer_pairs_than_a_batch_are_refused(tmp_path: Path) -> None:
     data = {"num_rendered_train": 64, "num_rendered_benchmark": 16, "cache_folder": str(tmp_path)}
     config = RunConfig().override({f"data.{name}": value for name, value in data.items()})
     with pytest.raises(ValueError, match=r"\d+ training pairs are fewer than optim.batch_size 64"):
+        check_words(config, open_words(config.data, charset_of(config)))
+
+
+def test_pixels_made_anew_in_every_epoch_are_not_kept_on_the_device(tmp_path: Path) -> None:
+    """Refused before any worker starts."""
+    root = write_records(tmp_path / "signs", single_records([f"word{i}" for i in range(80)]))
+    data = {"train_roots": (str(root),), "num_rendered_benchmark": 16, "cache_folder": str(tmp_path / "cache")}
+    config = RunConfig().override(
+        {f"data.{name}": value for name, value in data.items()} | {"data.placement": "device"}
+    )
+    with pytest.raises(ValueError, match="low_res of signs is degraded"):
         check_words(config, open_words(config.data, charset_of(config)))
 
 
