@@ -14,14 +14,17 @@ from kdltr_core.data.open_image import MAX_PIXELS
 from kdltr_core.reader import BaseReader
 from kdltr_core.recognizers.reading import ReadWord
 
+# The loop of PARSeq's graph ends with the longest word of a batch, and what a layer hands on no longer fits a core's
+# cache where a batch is large.
+FASTEST_BATCH = 16
+
 
 class OnnxReader(BaseReader):
     """With an exported graph, on the CPU.
 
     Args:
         path: of a file that export.py wrote.
-        batch_size: images read at a time. The loop of PARSeq's graph ends with the longest word of a batch, and what a
-            layer hands on no longer fits a core's cache where a batch is large.
+        batch_size: images read at a time.
         num_threads: of ONNX Runtime for one call; 0: as many as there are cores.
         max_pixels: as ``BaseReader`` takes it.
 
@@ -34,7 +37,7 @@ class OnnxReader(BaseReader):
     """
 
     def __init__(
-        self, path: str | Path, batch_size: int = 16, num_threads: int = 0, max_pixels: int = MAX_PIXELS
+        self, path: str | Path, batch_size: int = FASTEST_BATCH, num_threads: int = 0, max_pixels: int = MAX_PIXELS
     ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads

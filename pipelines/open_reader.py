@@ -11,8 +11,6 @@ from kdltr_core.fetch import fetch
 from kdltr_core.reader import BaseReader, load_student
 
 _CACHE_FOLDER = DataConfig().cache_folder
-# What PARSeq's graph reads fastest: ``OnnxReader``.
-_MOST_IN_A_GRAPH = 16
 
 
 def open_reader(
@@ -29,7 +27,7 @@ def open_reader(
     Args:
         student: as ``load_student`` takes it, or an ONNX file that export.py wrote; a path or a URI.
         device: "": a GPU where there is one; an ONNX file is read on the CPU.
-        batch_size, max_pixels: as ``BaseReader`` takes them.
+        batch_size, max_pixels: as ``BaseReader`` takes them; an ONNX file is given no more than it reads fastest.
         num_threads: for one call of an ONNX file; 0: as many as there are cores.
         cache_folder: where what a URI names is kept.
 
@@ -41,9 +39,9 @@ def open_reader(
         raise ValueError(f"{student} is read on the CPU and not on {device}; give the run that it was exported from")
     if find_spec("onnxruntime") is None:
         raise ValueError(f"reading with {student} needs onnxruntime: pip install 'kdltr[export]'")
-    from pipelines.onnx_reader import OnnxReader
+    from pipelines.onnx_reader import FASTEST_BATCH, OnnxReader
 
     file = fetch(str(student), cache_folder)
     if not file.is_file():
         raise ValueError(f"there is no file {student}; pipelines/export.py writes one of a run")
-    return OnnxReader(file, min(batch_size, _MOST_IN_A_GRAPH), num_threads, max_pixels)
+    return OnnxReader(file, min(batch_size, FASTEST_BATCH), num_threads, max_pixels)

@@ -14,7 +14,7 @@ from torch import Tensor
 from kdltr_core.data.images import resize
 from kdltr_core.data.open_image import open_image
 from kdltr_core.exported_reading import ExportedReading
-from kdltr_core.reader import Reader
+from kdltr_core.reader import BaseReader, Reader
 from kdltr_core.recognizers import Recognizer
 from pipelines.onnx_reader import OnnxReader
 
@@ -45,7 +45,10 @@ def open_contender(
         return _rapidocr(num_threads)
     if name == "compiled":
         return _compiled(recognizer)
-    reader = Reader(recognizer, "cpu", batch_size) if name == "eager" else OnnxReader(graphs[name], 16, num_threads)
+    if name == "eager":
+        reader: BaseReader = Reader(recognizer, "cpu", batch_size)
+    else:
+        reader = OnnxReader(graphs[name], num_threads=num_threads)
     return lambda crops: [word.text for word in reader(list(crops))]
 
 

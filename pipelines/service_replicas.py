@@ -50,14 +50,11 @@ class WordReplica:
     """Reads images: unpacks them in threads and reads those of all requests that wait in one batch."""
 
     def __init__(self, student: str, options: ReplicaOptions, limits: ServiceLimits) -> None:
-        torch.set_num_threads(max(1, int(options.cpus)))
+        num_threads = max(1, int(options.cpus))
+        torch.set_num_threads(num_threads)
         device = "cuda" if options.gpus else "cpu"
         self._reader = open_reader(
-            student,
-            device,
-            options.max_batch,
-            num_threads=max(1, int(options.cpus)),
-            max_pixels=limits.pixels,
+            student, device, options.max_batch, num_threads=num_threads, max_pixels=limits.pixels
         )
         self._one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="read")
         self._is_idle = asyncio.Event()
