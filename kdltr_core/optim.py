@@ -18,12 +18,18 @@ def build_optimiser(distiller: nn.Module, config: OptimConfig) -> torch.optim.Ad
     for name, parameter in distiller.named_parameters():
         if parameter.requires_grad:
             (fast if "patch_embed" in name or not name.startswith("student.") else slow).append(parameter)
-    groups = [
-        {"params": slow, "lr": config.learning_rate, "full_rate": config.learning_rate},
-        {"params": fast, "lr": config.fast_learning_rate, "full_rate": config.fast_learning_rate},
-    ]
+    groups = [{"params": slow, "lr": config.learning_rate}, {"params": fast, "lr": config.fast_learning_rate}]
     # Fused: one kernel for all weights, and it can leave them alone where the gradient is not finite.
-    return torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
+    optimiser = torch.optim.Adam(groups, betas=(config.beta1, config.beta2), fused=True)
+    set_full_rates(optimiser, config)
+    return optimiser
+
+
+def set_full_rates(optimiser: torch.optim.Optimizer, config: OptimConfig) -> None:
+    """The rates that ``set_rates`` multiplies, of an optimiser of ``build_optimiser``."""
+    rates = (config.learning_rate, config.fast_learning_rate)
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        group["full_rate"] = rate
 
 
 def rate_factor(config: OptimConfig, step: int, num_steps: int, steps_per_epoch: float) -> float:

@@ -20,7 +20,7 @@ from kdltr_core.idle import idle_parameters
 from kdltr_core.lessons import Lessons, open_lessons
 from kdltr_core.losses.objective import LossTerms
 from kdltr_core.meters import Meters
-from kdltr_core.optim import MovingAverage, build_optimiser, set_rates
+from kdltr_core.optim import MovingAverage, build_optimiser, set_full_rates, set_rates
 from kdltr_core.recognizers import RecognizerOutput
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.seeding import generator, seed_everything
@@ -60,6 +60,12 @@ class TrainingStep:
             self.teach = compile_whole(teach)
         in_bfloat16 = self.config.optim.gradient_exchange == "bfloat16"
         self.model = self.world.wrap(self.distiller, in_bfloat16=in_bfloat16)
+
+    def turn_to(self, config: RunConfig) -> None:
+        """From the next step on: the weights and temperatures of another config, and its learning rates."""
+        self.config = config
+        self.distiller.config = config.objective
+        set_full_rates(self.optimiser, config.optim)
 
     def run(self, step: int, batches: Sequence[Batch], rate: float, num_valid_steps: Tensor | None) -> None:
         """Train on this worker's shares of a batch.
