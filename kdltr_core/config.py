@@ -351,7 +351,7 @@ class RunConfig(_Section):
                 if name in WEIGHTS and (was == 0) != (value == 0):
                     raise ValueError(
                         f"the change at {change.percent:g} % sets {name} to {value:g}, and it begins as {was:g}: a "
-                        "term of weight 0 is not computed, and cannot come or go while a run trains; give a small weight"
+                        "term of weight 0 is not computed, and cannot come or go while a run trains; give a small one"
                     )
             try:
                 self.model_copy(update={"changes": ()}).override(change.values)
