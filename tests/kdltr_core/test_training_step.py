@@ -147,7 +147,7 @@ def test_a_compiled_step_is_one_graph_and_gives_what_the_plain_one_gives(
         losses[compiled] = []
         for number in range(4):
             if number == 3:  # what a graph was made with is no longer so
-                step.turn_to(step.config.override({"objective.soft_logits": 2000.0}))
+                step.turn_to(step.config.override({"objective.semantic_contrast": 20.0}))
             step.run(number, [batch], 1.0, None)
             losses[compiled].append(step.meters.take()[0]["loss"])
     assert losses["on"] == pytest.approx(losses["off"], rel=1e-3)
