@@ -144,7 +144,9 @@ class _Run:
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
         self.num_steps = total_steps(config, len(words.train))
         self.last_step = self.num_steps if until is None else min(until, self.num_steps)
-        self.turns = {change.step(self.num_steps) for change in parse_changes(config.changes)}
+        changes = parse_changes(config.changes)
+        self.turns = {change.step(self.num_steps) for change in changes}
+        self.changing = sorted({name for change in changes for name in change.values})
         self.step = 0
         self.best_step, self.best_accuracy = 0, -1.0
         self.latest: dict[str, float] = {}
@@ -213,7 +215,11 @@ class _Run:
         values, bad_in_row = self.meters.take()
         values["learning_rate"] = self.training.optimiser.param_groups[0]["lr"]
         values["epoch"] = self.step / self.sampler.steps_per_epoch
-        self._record({f"train/{name}": value for name, value in values.items()})
+        point = self.training.config.flatten()
+        self._record(
+            {f"train/{name}": value for name, value in values.items()}
+            | {f"changing/{name}": point[name] for name in self.changing}
+        )
         if bad_in_row >= self.config.optim.max_nonfinite:
             broken = [name for name in values if name != "learning_rate" and not math.isfinite(values[name])]
             raise TrainingDiverged(

@@ -44,8 +44,11 @@ def sweep_markdown(
     if verdict is not None:
         lines += ["## Confirmation", "", *_verdict_lines(verdict), ""]
     lines += ["## Best trials", "", *_trial_lines(trials, space, num_shown), ""]
+    if any(t.copied for t in trials):
+        lines += ["## Population", "", *_population_lines(trials, space), ""]
     lines += ["## Space", "", *markdown_rows([["parameter", "range"], *([p.name, p.to_text()] for p in space)]), ""]
-    lines += ["## Importances", "", *_importance_lines(importances), ""]
+    if not any(t.copied for t in trials):
+        lines += ["## Importances", "", *_importance_lines(importances), ""]
     errors = Counter(_first_line(t.error) for t in trials if t.state == "FAILED")
     if errors:
         lines += ["## Failed", "", *(f"- {_counted(n, 'trial')}: {error}" for error, n in errors.most_common()), ""]
@@ -84,6 +87,27 @@ def _trial_lines(trials: Sequence[Trial], space: Sequence[Parameter], num_shown:
     left_out = len(ranked) - len(shown)
     more = ["", f"{left_out} more ran to their end."] if left_out else []
     return markdown_rows(rows) + more
+
+
+def _population_lines(trials: Sequence[Trial], space: Sequence[Parameter]) -> list[str]:
+    copied = [f"- trial {t.number} took over the weights of trial {of} at {share:.3g} %" for t in trials
+              for share, of in t.copied]  # fmt: skip
+    lines = [
+        "The table has the values that each trial ended with. Trials that took over another's weights went on with "
+        "other values; they descend from one another, so no importances are given:",
+        "",
+        *copied,
+    ]
+    for trial in finished(trials)[:1]:
+        rows = [["from", *(p.name for p in space)]]
+        rows += [[f"{share:.3g} %", *(short(point[p.name]) for p in space)] for share, point in trial.schedule]
+        lines += [
+            "",
+            f"What the weights of trial {trial.number}, the best, were trained with:",
+            "",
+            *markdown_rows(rows),
+        ]
+    return lines
 
 
 def _importance_lines(importances: Sequence[Importance]) -> list[str]:

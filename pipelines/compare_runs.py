@@ -6,7 +6,8 @@ from kdltr_core.config import RunConfig
 from pipelines.compare_folder import CompareFolder
 from pipelines.journal import Journal
 from pipelines.sweep.ledger import plain
-from pipelines.sweep.phases import trial_config, watched
+from pipelines.sweep.phases import trial_config
+from pipelines.sweep.progress import watched
 from pipelines.sweep.room import Room
 from pipelines.sweep.search import LedgerSearch
 from pipelines.sweep.tuner import run_trials

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdltr_core.config import RunConfig
+from kdltr_core.population_picture import draw_population
 from kdltr_core.step_times import StepTimes
 from kdltr_core.sweep import Trial, finished
 from kdltr_core.sweep_pictures import draw_sweep
@@ -25,26 +26,31 @@ def write_report(folder: SweepFolder, config: RunConfig, num_words: int, verdict
         verdict: of the confirmation, where it came to one.
     """
     trials = [entry.to_trial() for entry in folder.trials.ended]
-    found = importances(trials, folder.space)
+    # Trials that copied one another are no independent witnesses of what matters.
+    is_population = folder.options.scheduler == "pbt"
+    found = () if is_population else importances(trials, folder.space)
     choice = choose(trials, folder.trials.published, verdict)
     times = StepTimes.read(folder.step_times)
-    notes = [found.sentence for found in (choice, times) if found is not None]
+    notes = [known.sentence for known in (choice, times) if known is not None]
     folder.report.mkdir(exist_ok=True)
     page = sweep_markdown(config.name, trials, folder.space, found, num_words=num_words, verdict=verdict, notes=notes)
     folder.table.write_text(page, encoding="utf-8")
     if trials:
         draw_sweep(folder.report, trials, folder.space, found, num_words=num_words)
+        if is_population:
+            (folder.report / "importances.png").unlink()
+            draw_population(folder.report / "population.png", trials, folder.space)
     if choice is not None:
-        point = config.override({**choice.params, "name": f"{config.name}-best"})
+        point = config.override({**choice.recipe, "name": f"{config.name}-best"})
         said = [f"Of the sweep {config.name}. {choice.sentence}", *([verdict.sentence] if verdict else [])]
         folder.best.write_text("".join(f"# {sentence}\n" for sentence in said) + point.to_yaml(), encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The point that best.yaml holds, and a sentence that says why this one."""
+    """The point that best.yaml holds, or the schedule of points, and a sentence that says why this one."""
 
-    params: Mapping[str, Any]
+    recipe: Mapping[str, Any]
     sentence: str
 
 
@@ -60,17 +66,18 @@ def choose(trials: list[Trial], published: Mapping[str, Any], verdict: Verdict |
     if verdict is None:
         best, held = ranked[0], "The point in best.yaml is"
         if best.is_published:
-            return Choice(best.params, f"{held} the published one: no other read more of the validation words.")
+            return Choice(best.recipe, f"{held} the published one: no other read more of the validation words.")
+        changes = f", whose values change {len(best.schedule) - 1} times" if len(best.schedule) > 1 else ""
         return Choice(
-            best.params,
-            f"{held} that of trial {best.number}, {best.value:.2f} % of the validation words, not confirmed: "
+            best.recipe,
+            f"{held} that of trial {best.number}{changes}, {best.value:.2f} % of the validation words, not confirmed: "
             "the best of several is flattered by chance.",
         )
     if not verdict.is_better:
         held = f"The point in best.yaml is the published one: {verdict.winner.name} was not shown to be better."
         return Choice(published, held)
     winner = next(trial for trial in ranked if title(trial) == verdict.winner.name)
-    return Choice(winner.params, f"The point in best.yaml is that of {verdict.winner.name}, which was confirmed.")
+    return Choice(winner.recipe, f"The point in best.yaml is that of {verdict.winner.name}, which was confirmed.")
 
 
 def title(trial: Trial) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdltr_core.config import RunConfig
@@ -16,9 +15,11 @@ from pipelines.sweep.end import summary_metrics
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.ledger import Ledger
 from pipelines.sweep.options import SweepOptions
-from pipelines.sweep.points import first_points, grid_points
-from pipelines.sweep.progress import SweepProgress
+from pipelines.sweep.points import drawn_points, first_points, grid_points
+from pipelines.sweep.population import check_population
+from pipelines.sweep.progress import watched
 from pipelines.sweep.room import Room
+from pipelines.sweep.rounds import train_population
 from pipelines.sweep.search import LedgerSearch, sampler_for
 from pipelines.sweep.tuner import GRACE_PERCENT, asha, run_trials
 from tune_spaces.space import Space
@@ -28,14 +29,18 @@ if TYPE_CHECKING:
 
 
 def given_points(config: RunConfig, space: Space, options: SweepOptions) -> list[dict[str, Any]]:
-    """What is tried before the searcher has its say, or all of a grid.
+    """What is tried before the searcher has its say, or all of a grid or population.
 
-    Raises: ValueError if the trials make no grid.
+    Raises: ValueError if the trials make no grid, or nothing of the space can change as a population's points do.
     """
+    if options.scheduler == "pbt":
+        check_population(space)
     points = first_points(space, config)
     if options.search == "grid":
-        points += [point for point in grid_points(space, options.num_trials - len(points)) if point not in points]
-    return points
+        points += grid_points(space, options.num_trials, beside=points)
+    elif options.scheduler == "pbt":
+        points += drawn_points(space, options.num_trials - len(points), config.seed)
+    return points[: options.num_trials] if options.scheduler == "pbt" else points
 
 
 def try_points(
@@ -53,6 +58,9 @@ def try_points(
     options, ledger = folder.options, folder.trials
     ledger.reopen_failed()
     config = trial_config(config, room).override({"num_steps": options.trial_steps or config.num_steps})
+    if options.scheduler == "pbt":
+        train_population(config, space, points, folder, room, recorder(folder))
+        return
     num_trials = options.num_trials
     if options.search == "grid":
         num_trials = min(num_trials, max(len(points), len(ledger.ended)))
@@ -73,13 +81,18 @@ def try_points(
         sampler_for(options, config.seed, len(ledger.entries)),
     )
     scheduler = asha(ledger, config, len(words.train), room) if options.scheduler == "asha" else None
+    with watched(ledger, "trial", num_trials, recorder(folder)):
+        run_trials(search, num_trials, room, folder.path, scheduler)
+
+
+def recorder(folder: SweepFolder) -> Callable[[Ledger], None]:
+    """What is known of the sweep so far, into its journal."""
     journal = Journal(folder.path / "metrics.jsonl")
 
     def record(ledger: Ledger) -> None:
         journal.record(len(ledger.ended), summary_metrics([entry.to_trial() for entry in ledger.ended], None))
 
-    with watched(ledger, "trial", num_trials, record):
-        run_trials(search, num_trials, room, folder.path, scheduler)
+    return record
 
 
 def confirm(config: RunConfig, folder: SweepFolder, room: Room) -> Verdict | None:
@@ -109,22 +122,3 @@ def confirm(config: RunConfig, folder: SweepFolder, room: Room) -> Verdict | Non
 def trial_config(config: RunConfig, room: Room) -> RunConfig:
     """What all trials share. As many shares of a batch as the run has workers, by whatever number they are computed."""
     return config.override({"workers": max(config.workers, room.settings["workers"]), "benchmark_every": 0})
-
-
-@contextmanager
-def watched(ledger: Ledger, label: str, total: int, record: Callable[[Ledger], None] | None = None) -> Iterator[None]:
-    """A bar, and ``record`` of the ledger, whenever a trial begins or ends."""
-    progress = SweepProgress(label, total)
-    progress.start(ledger)
-
-    def changed(ledger: Ledger) -> None:
-        progress(ledger)
-        if record is not None:
-            record(ledger)
-
-    ledger.on_change = changed
-    try:
-        yield
-    finally:
-        ledger.on_change = lambda ledger: None
-        progress.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdltr_core.config import RunConfig
@@ -22,29 +22,40 @@ def first_points(space: Space, config: RunConfig) -> list[dict[str, Any]]:
     return [point for place, point in enumerate(points) if point not in points[:place]]
 
 
-def grid_points(space: Space, num_points: int) -> list[dict[str, Any]]:
-    """Every combination of all choices and of equally many values of each range, ``num_points`` at most.
+def drawn_points(space: Space, num_points: int, seed: int) -> list[dict[str, Any]]:
+    """Points of the space at random, the same for the same seed."""
+    return [plain(space.draw(1000 * seed + place)) for place in range(num_points)]
+
+
+def grid_points(space: Space, num_points: int, beside: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Every combination of all choices and of equally many values of each range, but those that are tried anyway.
 
     Values of a range lie evenly from one end to the other, on its own scale, and include both.
+
+    Args:
+        num_points: at most, those of ``beside`` counted.
+        beside: what is tried before the grid.
 
     Raises: ValueError if so few points make no grid.
     """
     described = space.describe()
-    ranges = [name for name, d in described.items() if "choices" not in d]
-    num_combinations = math.prod(len(d["choices"]) for d in described.values() if "choices" in d)
-    num_values = FEWEST_VALUES
-    while ranges and num_combinations * (num_values + 1) ** len(ranges) <= num_points:
-        num_values += 1
-        if all(len(_values(described[name], num_values)) < num_values for name in ranges):
+    fewest, grid = 0, []
+    for num_values in range(FEWEST_VALUES, max(num_points, FEWEST_VALUES) + 1):
+        columns = [d["choices"] if "choices" in d else _values(d, num_values) for d in described.values()]
+        size = math.prod(len(column) for column in columns)  # counted before they are made: there may be very many
+        fewest = fewest or size
+        if size > num_points:
             break
-    fewest = num_combinations * FEWEST_VALUES ** len(ranges)
-    if fewest > num_points:
+        finer = [plain(dict(zip(described, values, strict=True))) for values in itertools.product(*columns)]
+        finer = [point for point in finer if point not in beside]
+        if len(beside) + len(finer) <= num_points:
+            grid = finer
+    if not grid:
         raise ValueError(
-            f"a grid over {space.name} has {fewest} points at least, and beside those tried first there is room for "
+            f"a grid over {space.name} has {fewest} points at least, and with those tried first there is room for "
             f"{num_points}; give a larger --num-trials, or --search tpe"
         )
-    columns = [d["choices"] if "choices" in d else _values(d, num_values) for d in described.values()]
-    return [plain(dict(zip(described, values, strict=True))) for values in itertools.product(*columns)]
+    return grid
 
 
 def _values(described: Mapping[str, Any], num_values: int) -> list[float]:

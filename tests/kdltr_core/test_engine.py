@@ -143,7 +143,9 @@ def test_values_that_change_are_those_of_runs_that_had_them_all_along(
     if cut_at:
         with pytest.raises(Interrupted):
             run(changing, tmp_path / "changing", cut_at)
-    run(changing, tmp_path / "changing")
+    _, records = run(changing, tmp_path / "changing")
+    assert records.values[5]["changing/objective.soft_temperature"] == 1.5
+    assert records.values[4]["changing/objective.soft_temperature"] == config.objective.soft_temperature
     assert same_weights(tmp_path / "by hand", tmp_path / "changing", 5)
     run(config, tmp_path / "unchanged")
     assert not same_weights(tmp_path / "unchanged", tmp_path / "changing", 5)

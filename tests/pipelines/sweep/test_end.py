@@ -76,7 +76,7 @@ def test_after_a_confirmation_another_point_is_used_only_if_it_is_better_than_ch
     found = verdict(Gain("trial 1", 2.1, 0.4, 3.2), Gain("trial 2", 0.4, -0.7, 1.5), is_better=is_better)
     choice = choose([entry.to_trial() for entry in folder.trials.ended], folder.trials.published, found)
     assert choice is not None
-    assert choice.params["objective.soft_logits"] == soft_logits
+    assert choice.recipe["objective.soft_logits"] == soft_logits
     assert choice.sentence == f"The point in best.yaml is {why}"
 
 
@@ -101,7 +101,7 @@ def test_a_published_point_that_was_not_tried_to_its_end_is_kept_all_the_same(co
     trials = [folder.trials.end(entry.number, "FINISHED").to_trial()]
     choice = choose(trials, folder.trials.published, verdict(Gain("trial 0", 0.1, -1, 1)))
     assert choice is not None
-    assert choice.params == folder.trials.published
+    assert choice.recipe == folder.trials.published
 
 
 def test_a_sweep_without_a_trial_has_a_page_all_the_same(config: RunConfig) -> None:

@@ -6,7 +6,7 @@ import pytest
 from ray import tune
 
 from kdltr_core.config import RunConfig
-from pipelines.sweep.points import first_points, grid_points
+from pipelines.sweep.points import drawn_points, first_points, grid_points
 from tune_spaces.space import Space
 
 
@@ -47,6 +47,35 @@ def test_the_last_value_is_the_very_end_of_its_range() -> None:
 
 def test_choices_alone_make_a_grid() -> None:
     assert grid_points(Space("s", {"c": tune.choice(["x", "y"])}), 7) == [{"c": "x"}, {"c": "y"}]
+
+
+def test_a_point_that_is_tried_anyway_takes_no_more_room_where_it_is_one_of_the_grid_s() -> None:
+    space = Space("s", {"c": tune.choice(["x", "y"]), "d": tune.choice([1, 2])})
+    own, other = {"c": "y", "d": 1}, {"c": "z", "d": 1}
+    rest = [{"c": "x", "d": 1}, {"c": "x", "d": 2}, {"c": "y", "d": 2}]
+    assert grid_points(space, 4, beside=[own]) == rest
+    assert grid_points(space, 5, beside=[own, other]) == rest
+    with pytest.raises(ValueError, match="has 4 points at least, and with those tried first there is room for 4"):
+        grid_points(space, 4, beside=[other])
+    narrow = Space("s", {"c": tune.choice(["x", "y"])})
+    assert grid_points(narrow, 3, beside=[{"c": "z"}]) == [{"c": "x"}, {"c": "y"}]
+
+
+def test_points_beside_the_grid_leave_it_coarser() -> None:
+    space = Space("s", {"x": tune.uniform(0.0, 1.0)})
+    assert len(grid_points(space, 10)) == 10
+    assert [point["x"] for point in grid_points(space, 4, beside=[{"x": 0.3}])] == [0.0, 0.5, 1.0]
+    # Five values, two of them there already.
+    assert len(grid_points(space, 5, beside=[{"x": 0.5}, {"x": 0.25}])) == 3
+
+
+def test_points_drawn_are_of_the_space_and_the_same_for_the_same_seed() -> None:
+    space = Space("s", {"x": tune.loguniform(0.3, 0.9), "n": tune.randint(1, 9), "c": tune.choice(["a", "b"])})
+    points = drawn_points(space, 20, 3)
+    assert points == drawn_points(space, 20, 3) != drawn_points(space, 20, 4)
+    assert all(space.holds(point) for point in points)
+    assert len({point["x"] for point in points}) == 20
+    assert {point["c"] for point in points} == {"a", "b"}
 
 
 def test_a_grid_that_does_not_fit_is_refused_with_its_size() -> None:
