@@ -53,7 +53,8 @@ class Change:
         return round(self.percent * num_steps / 100)
 
     def to_text(self) -> str:
-        return " ".join([f"{self.percent!r}%", *(f"{name}={value!r}" for name, value in self.values.items())])
+        share = int(self.percent) if self.percent == int(self.percent) else self.percent
+        return " ".join([f"{share}%", *(f"{name}={value!r}" for name, value in self.values.items())])
 
 
 def parse_change(text: str) -> Change:
