@@ -127,6 +127,11 @@ class Importance:
                 raise ValueError(f"{self.name} has the {field} {value}, expected a share of all, 0 … 1")
 
 
+def is_population(trials: Sequence[Trial]) -> bool:
+    """Whether trials took over from one another: then they are no independent witnesses of what mattered."""
+    return any(trial.copied for trial in trials)
+
+
 def short(value: Any) -> str:
     """A parameter's value as pictures and tables have it."""
     return f"{value:.4g}" if isinstance(value, float) else str(value) or "(empty)"

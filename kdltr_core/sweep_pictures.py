@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from kdltr_core.curves import COLOURS, GREY, INK, RULE, style_axes
 from kdltr_core.metrics import standard_error
 from kdltr_core.parallel_coordinates import draw_parallel_coordinates
-from kdltr_core.sweep import Importance, Parameter, State, Trial, finished, short
+from kdltr_core.population_picture import draw_population
+from kdltr_core.sweep import Importance, Parameter, State, Trial, finished, is_population, short
 
 BLUE, ORANGE = COLOURS[1], COLOURS[2]
 RED = "#c8102e"
@@ -39,11 +40,12 @@ def draw_sweep(
     *,
     num_words: int,
 ) -> list[Path]:
-    """``history.png``, ``parallel_coordinates.png``, ``slices.png`` and ``importances.png``, in a folder that is there.
+    """``history.png``, ``parallel_coordinates.png``, ``slices.png``, and ``importances.png`` or ``population.png``.
 
     Returns: their paths; none where there is no trial to draw.
 
     Args:
+        folder: is there.
         trials: of the sweep; failed ones lie at the foot of a picture.
         space: what was searched, one parameter at least.
         importances: none where there were too few trials to tell.
@@ -52,12 +54,15 @@ def draw_sweep(
     if not trials:
         return []
     folder = Path(folder)
-    names = ("history", "parallel_coordinates", "slices", "importances")
-    history, parallel, slices, bars = paths = [folder / f"{name}.png" for name in names]
+    names = ("history", "parallel_coordinates", "slices", "population" if is_population(trials) else "importances")
+    history, parallel, slices, last = paths = [folder / f"{name}.png" for name in names]
     draw_history(history, trials, num_words=num_words)
     draw_parallel_coordinates(parallel, trials, space)
     draw_slices(slices, trials, space)
-    draw_importances(bars, importances)
+    if is_population(trials):
+        draw_population(last, trials, space)
+    else:
+        draw_importances(last, importances)
     return paths
 
 

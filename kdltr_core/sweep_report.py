@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from kdltr_core.report import markdown_rows
-from kdltr_core.sweep import Importance, Parameter, Trial, finished, noise_note, short
+from kdltr_core.sweep import Importance, Parameter, Trial, finished, is_population, noise_note, short
 from kdltr_core.verdict import Verdict, signed
 
 
@@ -44,10 +44,10 @@ def sweep_markdown(
     if verdict is not None:
         lines += ["## Confirmation", "", *_verdict_lines(verdict), ""]
     lines += ["## Best trials", "", *_trial_lines(trials, space, num_shown), ""]
-    if any(t.copied for t in trials):
-        lines += ["## Population", "", *_population_lines(trials, space), ""]
     lines += ["## Space", "", *markdown_rows([["parameter", "range"], *([p.name, p.to_text()] for p in space)]), ""]
-    if not any(t.copied for t in trials):
+    if is_population(trials):
+        lines += ["## Population", "", *_population_lines(trials, space), ""]
+    else:
         lines += ["## Importances", "", *_importance_lines(importances), ""]
     errors = Counter(_first_line(t.error) for t in trials if t.state == "FAILED")
     if errors:
@@ -93,8 +93,8 @@ def _population_lines(trials: Sequence[Trial], space: Sequence[Parameter]) -> li
     copied = [f"- trial {t.number} took over the weights of trial {of} at {share:.3g} %" for t in trials
               for share, of in t.copied]  # fmt: skip
     lines = [
-        "The table has the values that each trial ended with. Trials that took over another's weights went on with "
-        "other values; they descend from one another, so no importances are given:",
+        "Trials that took over another's weights went on with other values; the table of best trials has those that "
+        "each ended with. They descend from one another, so no importances are given.",
         "",
         *copied,
     ]

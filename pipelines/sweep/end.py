@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdltr_core.config import RunConfig
-from kdltr_core.population_picture import draw_population
 from kdltr_core.step_times import StepTimes
-from kdltr_core.sweep import Trial, finished
+from kdltr_core.sweep import Trial, finished, is_population
 from kdltr_core.sweep_pictures import draw_sweep
 from kdltr_core.sweep_report import sweep_markdown
 from kdltr_core.verdict import Verdict
@@ -26,9 +25,7 @@ def write_report(folder: SweepFolder, config: RunConfig, num_words: int, verdict
         verdict: of the confirmation, where it came to one.
     """
     trials = [entry.to_trial() for entry in folder.trials.ended]
-    # Trials that copied one another are no independent witnesses of what matters.
-    is_population = folder.options.scheduler == "pbt"
-    found = () if is_population else importances(trials, folder.space)
+    found = () if is_population(trials) else importances(trials, folder.space)
     choice = choose(trials, folder.trials.published, verdict)
     times = StepTimes.read(folder.step_times)
     notes = [known.sentence for known in (choice, times) if known is not None]
@@ -37,9 +34,6 @@ def write_report(folder: SweepFolder, config: RunConfig, num_words: int, verdict
     folder.table.write_text(page, encoding="utf-8")
     if trials:
         draw_sweep(folder.report, trials, folder.space, found, num_words=num_words)
-        if is_population:
-            (folder.report / "importances.png").unlink()
-            draw_population(folder.report / "population.png", trials, folder.space)
     if choice is not None:
         point = config.override({**choice.recipe, "name": f"{config.name}-best"})
         said = [f"Of the sweep {config.name}. {choice.sentence}", *([verdict.sentence] if verdict else [])]
@@ -67,10 +61,11 @@ def choose(trials: list[Trial], published: Mapping[str, Any], verdict: Verdict |
         best, held = ranked[0], "The point in best.yaml is"
         if best.is_published:
             return Choice(best.recipe, f"{held} the published one: no other read more of the validation words.")
-        changes = f", whose values change {len(best.schedule) - 1} times" if len(best.schedule) > 1 else ""
+        shares = ", ".join(f"{share:.3g}" for share, _ in best.schedule[1:])
+        changing = f", whose values change at {shares} % of the run" if shares else ""
         return Choice(
             best.recipe,
-            f"{held} that of trial {best.number}{changes}, {best.value:.2f} % of the validation words, not confirmed: "
+            f"{held} that of trial {best.number}{changing}, {best.value:.2f} % of the validation words, not confirmed: "
             "the best of several is flattered by chance.",
         )
     if not verdict.is_better:
