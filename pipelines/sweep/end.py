@@ -17,14 +17,14 @@ from pipelines.sweep.importances import importances
 
 
 def write_report(folder: SweepFolder, config: RunConfig, num_words: int, verdict: Verdict | None) -> None:
-    """report/ and best.yaml from the trials that have ended, few or many.
+    """report/ and best.yaml from the trials that have ended, or wait for others; few or many.
 
     Args:
         config: of the run whose point was searched.
         num_words: of the validation split.
         verdict: of the confirmation, where it came to one.
     """
-    trials = [entry.to_trial() for entry in folder.trials.ended]
+    trials = [entry.to_trial() for entry in folder.trials.entries if entry.state is not None or entry.percent]
     found = () if is_population(trials) else importances(trials, folder.space)
     choice = choose(trials, folder.trials.published, verdict)
     times = StepTimes.read(folder.step_times)

@@ -79,10 +79,10 @@ class Entry:
         return max((value for _, value in self.curve), default=None)
 
     def to_trial(self) -> Trial:
-        """As report and pictures have it. Only for one that has ended."""
-        assert self.state is not None
+        """As report and pictures have it; one that waits, which the end of a sweep leaves there, as pruned."""
+        assert self.state is not None or self.percent
         seconds = math.nan if self.seconds is None else self.seconds
-        how = (self.state, self.curve, self.error, seconds, self.is_published)
+        how = (self.state or "PRUNED", self.curve, self.error, seconds, self.is_published)
         return Trial(self.number, self.point, self.accuracy, *how, self.trained_with, self.copied)
 
 

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 def given_points(config: RunConfig, space: Space, options: SweepOptions) -> list[dict[str, Any]]:
     """What is tried before the searcher has its say, or all of a grid or population.
 
-    Raises: ValueError if the trials make no grid, or nothing of the space can change as a population's points do.
+    Raises: ValueError if the trials make no grid, or no population.
     """
     if options.scheduler == "pbt":
-        check_population(space)
+        check_population(space, options.trial_steps or config.num_steps, options.rounds)
     points = first_points(space, config)
     if options.search == "grid":
         points += grid_points(space, options.num_trials, beside=points)

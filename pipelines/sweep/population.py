@@ -48,12 +48,25 @@ def choose_copies(accuracies: Mapping[int, float], kept: Collection[int], random
     return {to: of for to, of in chosen.items() if accuracies[of] > accuracies[to]}
 
 
-def check_population(space: Space) -> None:
-    """Raises: ValueError if nothing of the space can change while a trial trains."""
+def check_population(space: Space, num_steps: int | None, num_rounds: int) -> None:
+    """Raises: ValueError if no population can be made of the space, or no rounds of trials of so many steps.
+
+    Args:
+        num_steps: None where a trial's length is given in epochs.
+    """
     if not CHANGEABLE & space.domains.keys():
         raise ValueError(
             f"--scheduler pbt changes points while trials train, and of the space {space.name} nothing can change then "
             f"({', '.join(space.domains)}); use asha or none, or a space with one of {', '.join(sorted(CHANGEABLE))}"
+        )
+    if num_steps is None and "optim.batch_size" in space.domains:
+        raise ValueError(
+            f"the space {space.name} varies optim.batch_size, and trials whose length is given in epochs then differ "
+            "in their steps, so that none can go on from another's weights; give --trial-steps"
+        )
+    if num_steps is not None and num_steps < num_rounds:
+        raise ValueError(
+            f"trials of {num_steps} steps have no {num_rounds} rounds; give fewer --rounds, or more --trial-steps"
         )
 
 

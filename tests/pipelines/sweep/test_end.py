@@ -116,6 +116,9 @@ def test_the_best_of_a_population_is_a_schedule_that_train_takes_as_it_is(config
                 journal.record(step, {"validation/word_accuracy": accuracy})
             folder.trials.wait(entry.number, 50.0)
         folder.trials.take_over(1, 0, 50.0, {"objective.soft_logits": 24.0})
+        write_report(folder, config, 400, None)  # as after Ctrl-C: what waits is on the page, and there is no best
+        assert "2 trials: 2 pruned. No trial ran to its end." in folder.table.read_text()
+        assert not folder.best.exists()
         for params in [entry.params for entry in folder.trials.open]:
             folder.trials.end(folder.trials.begin(params).number, "FINISHED")
         write_report(folder, config, 400, None)
