@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +14,7 @@ import filelock
 
 from kdltr_core.checkpoint import CheckpointStore
 from kdltr_core.config import RunConfig
+from pipelines.command_line import RunStopped
 from pipelines.progress import say
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.ledger import INHERITED_FILE, Ledger
@@ -62,12 +64,14 @@ def train_population(
 
 
 def take_over(ledger: Ledger, copy: Copy, percent: float) -> None:
-    """Once: where an earlier driver has done it, nothing. Half done, it is done again, as its source still waits."""
+    """Once: where an earlier driver has done it, nothing. Half done, it is done again, as its source still waits.
+
+    Raises: RunStopped if another process trains in its folder.
+    """
     target, source = ledger.entries[copy.to], ledger.entries[copy.of]
     if any(earlier == percent for earlier, _ in target.copied):
         return
-    # Of a driver that was killed, trials may live on for some seconds.
-    with filelock.FileLock(target.folder / ".lock", timeout=SECONDS_FOR_OTHERS):
+    with _alone(target.folder):
         newest = CheckpointStore(source.folder / "checkpoints", 1).steps()[-1]
         _replace(target.folder / "checkpoints", source.folder / "checkpoints", f"step-{newest:08d}")
         for trained in ("student", "teacher"):
@@ -75,6 +79,20 @@ def take_over(ledger: Ledger, copy: Copy, percent: float) -> None:
                 _replace(target.folder / trained, source.folder / trained)
         (target.folder / INHERITED_FILE).write_text(json.dumps(source.curve), encoding="utf-8")
         ledger.take_over(copy.to, copy.of, percent, copy.values)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Of a driver that was killed, trials may live on for some seconds. Raises: RunStopped if they do for longer."""
+    lock = filelock.FileLock(folder / ".lock", timeout=SECONDS_FOR_OTHERS)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise RunStopped(f"another process still trains in {folder}; end it, and give the same command again") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _decide(ledger: Ledger, space: Space, random: Random) -> list[Copy]:

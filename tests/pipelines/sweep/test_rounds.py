@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 import torch
 
 from kdltr_core.checkpoint import read_checkpoint
 from kdltr_core.config import RunConfig
+from pipelines.command_line import RunStopped
 from pipelines.journal import Journal
 from pipelines.sweep import trial
 from pipelines.sweep.ledger import ERROR_FILE, INHERITED_FILE, Ledger
@@ -120,6 +122,20 @@ def test_a_driver_that_was_killed_while_it_copied_leaves_nothing_half_done(tmp_p
     assert (folder / "student/of.txt").read_text() == "0"
     assert Ledger(tmp_path, POINTS[0]).entries[1].point == {SOFT: 24.0, RATE: 8e-4}
     assert not list(folder.glob(".*.incoming"))
+
+
+def test_a_folder_in_which_another_process_trains_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.sweep.rounds.SECONDS_FOR_OTHERS", 0.1)
+    ledger = Ledger(tmp_path, POINTS[0])
+    fake_trial(ledger, POINTS[0], 40.0, 60.0)
+    folder = fake_trial(ledger, POINTS[1], 40.0, 50.0)
+    with filelock.FileLock(folder / ".lock"), pytest.raises(RunStopped, match="another process still trains in .*0001"):
+        take_over(ledger, COPY, 50)
+    assert (folder / "student/of.txt").read_text() == "1"
+    take_over(ledger, COPY, 50)
+    assert (folder / "student/of.txt").read_text() == "0"
 
 
 def test_trials_that_wait_are_brought_in_the_next_round_and_not_in_this_one(tmp_path: Path) -> None:
