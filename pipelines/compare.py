@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipelines.command_line import RunStopped, answer_mistakes
-from pipelines.compare_options import parse_comparison
+from pipelines.comparison.options import parse_comparison
 from pipelines.contenders import runs
 
 if TYPE_CHECKING:
     from kdltr_core.config import RunConfig
-    from pipelines.compare_folder import CompareFolder
+    from pipelines.comparison.folder import CompareFolder
     from pipelines.sweep.tracker import SweepTracker
     from pipelines.tracking import Description, Status
 
@@ -26,7 +26,7 @@ def main() -> int:
 
     # Not at the top: ray, torch and mlflow take seconds, which --help and a mistyped option need not wait for.
     from pipelines.checks import check_files
-    from pipelines.compare_folder import CompareFolder
+    from pipelines.comparison.folder import CompareFolder
     from pipelines.progress import say
     from pipelines.sweep.tracker import SweepTracker
 
@@ -52,7 +52,7 @@ def compare(config: RunConfig, folder: CompareFolder, tracker: SweepTracker) -> 
     from kdltr_core.data.words import open_words
     from pipelines.checks import check_words, describe, summary
     from pipelines.cluster import connect
-    from pipelines.compare_runs import train_all, write_report
+    from pipelines.comparison.runs import train_all, write_report
     from pipelines.progress import progress_bar, say
     from pipelines.sweep.room import room_for
     from pipelines.worker import charset_of

@@ -15,10 +15,10 @@ from typing import Annotated
 import tyro
 
 from pipelines.command_line import answer_mistakes
-from pipelines.load_table import to_json, to_markdown
 from pipelines.progress import progress_bar, say
-from pipelines.service_load import compare
-from pipelines.service_process import service_process
+from pipelines.service.load import compare
+from pipelines.service.load_table import to_json, to_markdown
+from pipelines.service.process import service_process
 
 
 @dataclass(frozen=True)

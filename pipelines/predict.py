@@ -13,11 +13,11 @@ import tyro
 
 from kdltr_core.uri import is_uri
 from pipelines.command_line import DID_NOT_FINISH, INTERRUPTED, answer_mistakes
-from pipelines.predict_options import PredictOptions
+from pipelines.prediction.options import PredictOptions
 
 if TYPE_CHECKING:
     from kdltr_core.reader import BaseReader
-    from pipelines.predict_sources import Skipped, Sources
+    from pipelines.prediction.sources import Skipped, Sources
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def predict(options: PredictOptions) -> int:
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
     from kdltr_core.config import LOW_RES_SIZE
     from pipelines.open_reader import open_reader
-    from pipelines.predict_sources import find_sources
+    from pipelines.prediction.sources import find_sources
     from pipelines.progress import say
 
     if not is_uri(options.student):
@@ -69,8 +69,8 @@ def predict(options: PredictOptions) -> int:
 
 def read_here(options: PredictOptions, reader: BaseReader, sources: Sources) -> list[Skipped]:
     """What had to be skipped; the words go to the output."""
-    from pipelines.predict_output import open_output
-    from pipelines.predict_reading import cutter_for, read_images
+    from pipelines.prediction.output import open_output
+    from pipelines.prediction.reading import cutter_for, read_images
     from pipelines.progress import progress_bar
 
     skipped: list[Skipped] = []
@@ -89,7 +89,7 @@ def read_here(options: PredictOptions, reader: BaseReader, sources: Sources) -> 
 
 def read_on_ray(options: PredictOptions, reader: BaseReader, sources: Sources) -> list[Skipped]:
     """Likewise, by the workers of a cluster."""
-    from pipelines.predict_cluster import read_on_cluster
+    from pipelines.prediction.cluster import read_on_cluster
 
     return read_on_cluster(options, reader, sources)
 

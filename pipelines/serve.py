@@ -13,8 +13,8 @@ import tyro
 
 from kdltr_core.uri import is_uri
 from pipelines.command_line import answer_mistakes
-from pipelines.service_http import open_port, run_server
-from pipelines.service_limits import ServiceLimits
+from pipelines.service.limits import ServiceLimits
+from pipelines.service.server import open_port, run_server
 
 TOKEN_VARIABLE = "KDLTR_TOKEN"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -68,8 +68,8 @@ def main() -> int:
     from pipelines.cluster import connect
     from pipelines.open_reader import open_reader
     from pipelines.progress import say
-    from pipelines.service_door import Door
-    from pipelines.service_replicas import ReplicaOptions, Replicas
+    from pipelines.service.door import Door
+    from pipelines.service.replicas import ReplicaOptions, Replicas
 
     student = options.student if is_uri(options.student) else str(Path(options.student).expanduser().absolute())
     open_reader(student)  # what is wrong with it is said here, and not by a replica

@@ -18,10 +18,10 @@ from kdltr_core.reader import Reader, ReadWord, load_student
 from kdltr_core.recognizers import build_student
 from kdltr_core.recognizers.weights import enlargement, start_from_teacher
 from kdltr_core.student import export_recognizer
-from pipelines.service_door import Door
-from pipelines.service_http import open_port, server_of
-from pipelines.service_limits import ServiceLimits
-from pipelines.service_reader import ImageReader, Pixels, read_batch
+from pipelines.service.door import Door
+from pipelines.service.limits import ServiceLimits
+from pipelines.service.reader import ImageReader, Pixels, read_batch
+from pipelines.service.server import open_port, server_of
 
 SECONDS_TO_END = 20
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tokenize
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ SOURCES = sorted(path.relative_to(ROOT).as_posix() for wing in WINGS for path in
 TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py"))
 
 RAY_SEAMS = {"worker.py", "train.py", "tune.py", "cluster.py", "nodes.py", "trial.py", "search.py", "tuner.py"}
-RAY_SEAMS |= {"predict_cluster.py", "watch.py", "service_replicas.py", "shared_lessons.py", "trial_place.py"}
+RAY_SEAMS |= {"watch.py", "replicas.py", "shared_lessons.py", "trial_place.py"}
 MLFLOW_SEAMS = {"tracking.py", "registered_model.py", "mlflow_model.py"}
 VERBS = {"train.py", "tune.py", "evaluate.py", "predict.py", "prepare_data.py", "export.py", "benchmark.py"}
 VERBS |= {"pretrain_language.py", "loss_curves.py", "scaling.py", "serve.py", "load_test.py", "compare.py"}
@@ -198,3 +199,12 @@ def test_the_walker_sees_the_token_lr(source: str, lines: list[int]) -> None:
 @pytest.mark.parametrize("line", ["/" + "work/main/x", "open('/" + "home/ann/x')", "/" + "root/.cache"])
 def test_the_walker_sees_a_path_of_one_machine(line: str) -> None:
     assert MACHINE_PATH.search(line)
+
+
+def test_every_package_is_installed() -> None:
+    """An editable installation works without this list; a wheel does not."""
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    found = {path.parent.relative_to(ROOT).as_posix().replace("/", ".") for wing in WINGS
+             for path in (ROOT / wing).rglob("__init__.py")}  # fmt: skip
+    assert found <= listed
+    assert all((ROOT / name.replace(".", "/")).is_dir() for name in listed)

@@ -13,8 +13,8 @@ import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from kdltr_core.readings import STUDENT_LOW_RES, Reading, write_readings
-from pipelines.compare_folder import CompareFolder
-from pipelines.compare_options import CompareOptions, parse_comparison
+from pipelines.comparison.folder import CompareFolder
+from pipelines.comparison.options import CompareOptions, parse_comparison
 from pipelines.contenders import CONTENDERS, contender, runs
 from pipelines.journal import Journal
 from pipelines.sweep.ledger import Ledger

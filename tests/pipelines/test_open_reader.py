@@ -19,7 +19,7 @@ from pipelines.onnx_reader import OnnxReader
 from pipelines.open_reader import open_reader
 from pipelines.predict import main
 from pipelines.serve import ServeOptions
-from pipelines.service_reader import read_batch
+from pipelines.service.reader import read_batch
 from tests.object_store import Bucket
 from tests.service import make_student, word_picture
 

@@ -21,9 +21,9 @@ from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.render import render_pairs
 from pipelines.command_line import answer_mistakes
 from pipelines.predict import main
-from pipelines.predict_options import Format
-from pipelines.predict_output import open_output, record, whole_file
-from pipelines.predict_reading import Row
+from pipelines.prediction.options import Format
+from pipelines.prediction.output import open_output, record, whole_file
+from pipelines.prediction.reading import Row
 from tests.service import make_student, word_picture
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipelines.service_limits import Refusal
+from pipelines.service.limits import Refusal
 
 WAYS = (
     "send one image as the body with its content type (such as image/png), several as multipart/form-data, or JSON "

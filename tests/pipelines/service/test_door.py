@@ -21,7 +21,7 @@ import requests
 from PIL import Image
 
 from kdltr_core.reader import load_student
-from pipelines.service_limits import ServiceLimits
+from pipelines.service.limits import ServiceLimits
 from tests.service import encoded, local_service, make_student, word_picture
 
 SMALL = ServiceLimits(

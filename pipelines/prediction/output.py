@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from pipelines.predict_options import Format
-from pipelines.predict_reading import Row
+from pipelines.prediction.options import Format
+from pipelines.prediction.reading import Row
 
 Write = Callable[[Sequence[Row]], None]
 

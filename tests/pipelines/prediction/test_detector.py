@@ -14,8 +14,8 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.command_line import answer_mistakes
-from pipelines.detector import WordDetector, word_spans
 from pipelines.predict import main
+from pipelines.prediction.detector import WordDetector, word_spans
 from tests.service import make_student
 
 LINES = [(30, 40, 48, "GRAND HOTEL"), (120, 60, 32, "rooms from 45"), (200, 420, 60, "OPEN")]

@@ -19,10 +19,10 @@ from kdltr_core.reader import BaseReader, Reader
 from pipelines.cluster import Cluster, connect
 from pipelines.command_line import RunStopped
 from pipelines.open_reader import open_reader
-from pipelines.predict_options import PredictOptions
-from pipelines.predict_parts import Block, PartsFolder, blocks_of, part_bytes
-from pipelines.predict_reading import cutter_for, read_images
-from pipelines.predict_sources import Skipped, Sources
+from pipelines.prediction.options import PredictOptions
+from pipelines.prediction.parts import Block, PartsFolder, blocks_of, part_bytes
+from pipelines.prediction.reading import cutter_for, read_images
+from pipelines.prediction.sources import Skipped, Sources
 from pipelines.progress import progress_bar, say
 
 THREADS_OF_A_WORKER = 2

@@ -15,7 +15,7 @@ import torch
 from kdltr_core.data.drops import RecordError
 from kdltr_core.data.open_image import open_image
 from kdltr_core.reader import BaseReader, ReadWord, UnreadableImage
-from pipelines.predict_sources import Skipped, Source
+from pipelines.prediction.sources import Skipped, Source
 
 Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
 """(x, y) of the corners, in pixels of the upright image, clockwise from where the text begins"""
@@ -74,7 +74,7 @@ def cutter_for(reader: BaseReader, cutting: Literal["off", "words", "lines"], nu
     """
     if cutting == "off":
         return lambda source: [Cut(reader.pixels(source.load(), source.name))]
-    from pipelines.detector import WordDetector
+    from pipelines.prediction.detector import WordDetector
 
     return words_in_picture(reader, WordDetector(cutting, num_threads).find)
 

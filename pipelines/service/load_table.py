@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.service_load import PERCENTILES, Load
+from pipelines.service.load import PERCENTILES, Load
 
 
 def to_markdown(seen: dict[str, list[Load]]) -> str:

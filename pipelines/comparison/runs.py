@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdltr_core.config import RunConfig
-from pipelines.compare_folder import CompareFolder
+from pipelines.comparison.folder import CompareFolder
 from pipelines.journal import Journal
 from pipelines.sweep.ledger import plain
 from pipelines.sweep.phases import trial_config

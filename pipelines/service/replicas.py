@@ -21,9 +21,9 @@ from kdltr_core.reader import ReadWord
 from pipelines.cluster import Cluster
 from pipelines.command_line import RunStopped
 from pipelines.open_reader import open_reader
-from pipelines.service_door import ImageAnswer
-from pipelines.service_limits import ServiceLimits, busy
-from pipelines.service_reader import ImageReader, Pixels, read_batch
+from pipelines.service.door import ImageAnswer
+from pipelines.service.limits import ServiceLimits, busy
+from pipelines.service.reader import ImageReader, Pixels, read_batch
 
 # A replica that ended while it read: the request goes to another one once, lest an image end them all.
 NUM_TRIES = 2

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from pipelines.rectify import Corners, begun, cut_between, in_reading_order, rectify
+from pipelines.prediction.rectify import Corners, begun, cut_between, in_reading_order, rectify
 
 Cutting = Literal["words", "lines"]
 

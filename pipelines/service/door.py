@@ -16,10 +16,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from kdltr_core.recognizers.reading import ReadWord
-from pipelines.service_body import images_of
-from pipelines.service_limits import Admission, Refusal, ServiceLimits, Share, busy
-from pipelines.service_page import Page
-from pipelines.service_schema import describe_api
+from pipelines.service.body import images_of
+from pipelines.service.limits import Admission, Refusal, ServiceLimits, Share, busy
+from pipelines.service.page import Page
+from pipelines.service.schema import describe_api
 
 # Larger bodies are taken apart beside the event loop, one at a time.
 LARGE_BODY = 2**18

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from kdltr_core.reader import BaseReader, ReadWord, UnreadableImage
-from pipelines.service_door import ImageAnswer
+from pipelines.service.door import ImageAnswer
 
 # Images that are unpacked at a time, which with the limit of their pixels bounds a replica's memory.
 NUM_UNPACKED = 2

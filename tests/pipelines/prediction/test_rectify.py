@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.rectify import begun, cut_between, in_reading_order, rectify
+from pipelines.prediction.rectify import begun, cut_between, in_reading_order, rectify
 
 
 def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:

@@ -15,9 +15,9 @@ import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.predict_output import as_table, whole_file
-from pipelines.predict_reading import Row
-from pipelines.predict_sources import Skipped, Source
+from pipelines.prediction.output import as_table, whole_file
+from pipelines.prediction.reading import Row
+from pipelines.prediction.sources import Skipped, Source
 
 # Programs that read a folder of Parquet files pass over names that begin so.
 MANIFEST = "_manifest.json"

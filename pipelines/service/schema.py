@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.service_limits import ServiceLimits
+from pipelines.service.limits import ServiceLimits
 
 _ERRORS = {
     400: "the body is not what its content type says",

@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from pipelines.service_limits import ServiceLimits
+from pipelines.service.limits import ServiceLimits
 
 SECONDS_TO_FINISH = 10
 

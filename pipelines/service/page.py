@@ -7,7 +7,7 @@ import hashlib
 import json
 from importlib.resources import files
 
-from pipelines.service_limits import ServiceLimits
+from pipelines.service.limits import ServiceLimits
 
 
 class Page:

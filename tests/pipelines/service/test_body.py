@@ -10,8 +10,8 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.service_body import SentImage, images_of
-from pipelines.service_limits import Refusal
+from pipelines.service.body import SentImage, images_of
+from pipelines.service.limits import Refusal
 
 MOST = 5
 

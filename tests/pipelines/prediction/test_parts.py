@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from kdltr_core import ReadWord
-from pipelines.predict_parts import MANIFEST, Block, PartsFolder, blocks_of, part_bytes
-from pipelines.predict_reading import Row
-from pipelines.predict_sources import ImageFile, Skipped
+from pipelines.prediction.parts import MANIFEST, Block, PartsFolder, blocks_of, part_bytes
+from pipelines.prediction.reading import Row
+from pipelines.prediction.sources import ImageFile, Skipped
 
 JOB = {"student": "abc", "detect": "off"}
 
