@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipelines.command_line import RunStopped, answer_mistakes
+from pipelines.comparison.contenders import runs
 from pipelines.comparison.options import parse_comparison
-from pipelines.contenders import runs
 
 if TYPE_CHECKING:
     from kdltr_core.config import RunConfig

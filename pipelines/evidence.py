@@ -24,9 +24,9 @@ from kdltr_core.readings import Column
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.report import BenchmarkTable
 from kdltr_core.robustness import RobustnessCurves, measure_robustness
-from pipelines.complexity import WORD_LENGTHS, Complexity, describe
 from pipelines.evaluate_options import EvaluateOptions
 from pipelines.journal import Journal
+from pipelines.measurement.complexity import WORD_LENGTHS, Complexity, describe
 from pipelines.progress import progress_bar, say
 from pipelines.tracking import DatasetNote, Description, Tracker
 

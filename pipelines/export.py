@@ -10,7 +10,7 @@ from pathlib import Path
 import tyro
 
 from pipelines.command_line import answer_mistakes
-from pipelines.export_options import ExportOptions
+from pipelines.exporting.options import ExportOptions
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
     from kdltr_core.data.words import open_benchmarks
     from kdltr_core.student import fetch_recognizer, find_recognizer, load_recognizer
-    from pipelines.export_steps import quantise, write_checked
+    from pipelines.exporting.steps import quantise, write_checked
     from pipelines.progress import progress_bar, say
 
     student = find_recognizer(fetch_recognizer(options.student, options.data.cache_folder))
@@ -33,7 +33,7 @@ def main() -> int:
         if options.quantise == "int8":
             found |= quantise(file, options, recognizer, packs)
         if options.format == "mlflow":
-            from pipelines.registered_model import origin_of, register
+            from pipelines.exporting.registered_model import origin_of, register
 
             say("registering the model")
             print(register(file, origin_of(student, options.tracking_uri), options.name, found))

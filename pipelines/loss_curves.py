@@ -22,9 +22,9 @@ from kdltr_core.data.packed import build_pack
 from kdltr_core.data.render import render_pairs
 from kdltr_core.optim import rate_factor, set_rates
 from pipelines.command_line import answer_mistakes
+from pipelines.measurement.step import Bench
 from pipelines.progress import progress_bar
 from pipelines.recipes import parseq_tiny_ltr
-from pipelines.speed_step import Bench
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def open_reader(
         raise ValueError(f"{student} is read on the CPU and not on {device}; give the run that it was exported from")
     if find_spec("onnxruntime") is None:
         raise ValueError(f"reading with {student} needs onnxruntime: pip install 'kdltr[export]'")
-    from pipelines.onnx_reader import FASTEST_BATCH, OnnxReader
+    from pipelines.exporting.onnx_reader import FASTEST_BATCH, OnnxReader
 
     file = fetch(str(student), cache_folder)
     if not file.is_file():

@@ -23,12 +23,12 @@ from kdltr_core.recognizers import Recognizer
 from kdltr_core.student import find_recognizer, load_recognizer
 from pipelines.command_line import answer_mistakes
 from pipelines.evaluate_options import BenchmarkOptions
-from pipelines.export_options import ExportOptions
-from pipelines.export_steps import quantise, write_checked
+from pipelines.exporting.options import ExportOptions
+from pipelines.exporting.steps import quantise, write_checked
+from pipelines.measurement.readers import TITLES, ContenderName, Read, open_contender
+from pipelines.measurement.reading_table import ReadingTimes, to_markdown
+from pipelines.measurement.stopwatch import in_turns, machine
 from pipelines.progress import progress_bar, say
-from pipelines.reading_contenders import TITLES, ContenderName, Read, open_contender
-from pipelines.reading_table import ReadingTimes, to_markdown
-from pipelines.stopwatch import in_turns, machine
 
 
 @dataclass(frozen=True)

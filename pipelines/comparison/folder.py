@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from kdltr_core.comparison import Comparison, comparison
 from kdltr_core.config import RunConfig
 from kdltr_core.verdict import read_correct
+from pipelines.comparison.contenders import Run
 from pipelines.comparison.options import CompareOptions
-from pipelines.contenders import Run
 from pipelines.journal import read_records
 from pipelines.run_folder import FINISHED_FILE, RunFolder
 from pipelines.sweep.ledger import Entry, Ledger, plain

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from kdltr_core.config import RunConfig, nearest
 from pipelines.command_line import parse_run
-from pipelines.contenders import CONTENDERS
+from pipelines.comparison.contenders import CONTENDERS
 from pipelines.sweep.options import SweepOptions
 
 

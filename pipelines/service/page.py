@@ -41,7 +41,7 @@ class Page:
 
 
 def _asset(name: str) -> str:
-    return files("pipelines").joinpath("assets", name).read_text(encoding="utf-8")
+    return files("pipelines.service").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

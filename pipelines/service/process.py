@@ -30,7 +30,7 @@ def service_process(words: Sequence[str], environment: Mapping[str, str] | None 
     Returns: its address, once it reads.
     Raises: RunStopped with what it said if it does not come to read.
     """
-    command = [sys.executable, str(Path(__file__).with_name("serve.py")), *words, "--port", "0"]
+    command = [sys.executable, str(Path(__file__).parent.with_name("serve.py")), *words, "--port", "0"]
     with tempfile.NamedTemporaryFile("w+", prefix="kdltr-serve-", suffix=".log") as log:
         service = subprocess.Popen(command, stderr=log, stdout=log, env=environment, start_new_session=True)
         try:

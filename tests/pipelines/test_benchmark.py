@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pipelines.benchmark import BenchmarkConfig, main
-from pipelines.speed_table import Row, Section, to_json, to_markdown
-from pipelines.stopwatch import Timing, in_turns
+from pipelines.measurement.stopwatch import Timing, in_turns
+from pipelines.measurement.table import Row, Section, to_json, to_markdown
 
 
 def test_rates_and_ratios_are_those_of_one_item():

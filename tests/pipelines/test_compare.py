@@ -13,9 +13,9 @@ import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from kdltr_core.readings import STUDENT_LOW_RES, Reading, write_readings
+from pipelines.comparison.contenders import CONTENDERS, contender, runs
 from pipelines.comparison.folder import CompareFolder
 from pipelines.comparison.options import CompareOptions, parse_comparison
-from pipelines.contenders import CONTENDERS, contender, runs
 from pipelines.journal import Journal
 from pipelines.sweep.ledger import Ledger
 from tests.pipelines.test_tune import tracked

@@ -35,9 +35,9 @@ from kdltr_core.recognizers.weights import enlargement, start_from_teacher
 from kdltr_core.student import export_recognizer
 from pipelines.command_line import answer_mistakes
 from pipelines.export import main
-from pipelines.exported_program import open_program
-from pipelines.onnx_export import write_onnx
-from pipelines.onnx_reader import OnnxReader
+from pipelines.exporting.onnx_export import write_onnx
+from pipelines.exporting.onnx_reader import OnnxReader
+from pipelines.exporting.program import open_program
 from tests.kdltr_core.lively import assert_reads_as, pictures, read_alone
 
 Export = Callable[..., tuple[int, str, str]]

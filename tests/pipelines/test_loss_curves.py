@@ -10,7 +10,7 @@ from kdltr_core.data.pack import Pack
 from kdltr_core.data.packed import build_pack
 from kdltr_core.data.render import render_pairs
 from pipelines.loss_curves import CurveConfig, to_markdown, train
-from pipelines.speed_step import Bench
+from pipelines.measurement.step import Bench
 
 STEPS = 4
 

@@ -13,9 +13,9 @@ from kdltr_core.exported_reading import ExportedReading
 from kdltr_core.reader import Reader
 from kdltr_core.student import find_recognizer, load_recognizer
 from pipelines import open_reader as opening
-from pipelines.export_notes import describe_export
-from pipelines.onnx_export import write_onnx
-from pipelines.onnx_reader import OnnxReader
+from pipelines.exporting.notes import describe_export
+from pipelines.exporting.onnx_export import write_onnx
+from pipelines.exporting.onnx_reader import OnnxReader
 from pipelines.open_reader import open_reader
 from pipelines.predict import main
 from pipelines.serve import ServeOptions

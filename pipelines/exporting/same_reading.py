@@ -15,7 +15,7 @@ from kdltr_core.distiller import as_float
 from kdltr_core.metrics import is_correct, mcnemar
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.reading import ReadWord, decode_with_confidence
-from pipelines.exported_program import Read
+from pipelines.exporting.program import Read
 
 TOLERANCE = 1e-3
 _BATCH = 16

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 
 from kdltr_core.config import RecognizerName
 from pipelines.benchmark import BenchmarkConfig, main
-from pipelines.complexity import Complexity, multiply_accumulates
-from pipelines.complexity_table import to_json, to_markdown
+from pipelines.measurement.complexity import Complexity, multiply_accumulates
+from pipelines.measurement.complexity_table import to_json, to_markdown
 
 # PARSeq base: width, encoder depth, positions of the image, classes, and values of a 2×4 patch.
 DIM, DEPTH, POSITIONS, CLASSES, PATCH = 384, 12, 128, 95, 24

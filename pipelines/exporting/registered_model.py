@@ -20,7 +20,7 @@ from mlflow.types.schema import ColSpec, DataType, Schema
 
 from kdltr_core.config import RunConfig
 from pipelines.command_line import RunStopped, absolute
-from pipelines.onnx_reader import OnnxReader
+from pipelines.exporting.onnx_reader import OnnxReader
 from pipelines.run_folder import TRACKING_FILE
 from pipelines.tracking import experiment_id
 

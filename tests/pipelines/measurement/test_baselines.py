@@ -10,8 +10,8 @@ from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.packed import build_pack
 from kdltr_core.data.render import render_pairs
 from kdltr_core.losses.sequence_targets import sequence_targets
-from pipelines.baselines_for_speed import decode_pairs, search_sequence_targets
-from pipelines.speed import confident_probs
+from pipelines.measurement.baselines import decode_pairs, search_sequence_targets
+from pipelines.measurement.sections import confident_probs
 
 
 @pytest.mark.parametrize(("margin", "num_steps"), [(14.0, 26), (8.0, 5), (0.0, 4)])

@@ -14,9 +14,9 @@ from kdltr_core.charset import Charset36
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.packed import build_pack
 from kdltr_core.losses.sequence_targets import sequence_targets
-from pipelines.baselines_for_speed import decode_pairs, search_sequence_targets
-from pipelines.speed_table import Row, Section
-from pipelines.stopwatch import in_turns
+from pipelines.measurement.baselines import decode_pairs, search_sequence_targets
+from pipelines.measurement.stopwatch import in_turns
+from pipelines.measurement.table import Row, Section
 
 LONG_SEARCH = 10_000
 

@@ -25,9 +25,9 @@ from kdltr_core.losses.objective import term_weights
 from kdltr_core.optim import build_optimiser
 from kdltr_core.recognizers import build_student, build_teacher
 from kdltr_core.recognizers.permutations import sample_permutations
-from pipelines.plain_step import plain_terms
-from pipelines.speed_table import Row, Section
-from pipelines.stopwatch import Timing, in_turns, matrix_rate, stopwatch
+from pipelines.measurement.plain_step import plain_terms
+from pipelines.measurement.stopwatch import Timing, in_turns, matrix_rate, stopwatch
+from pipelines.measurement.table import Row, Section
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 # As published: a teacher that is sure of nothing has too many paths to try them all.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from kdltr_core.exported_reading import ExportedReading
 from kdltr_core.recognizers.layers import SelfAttention
-from pipelines.exported_program import example_pixels, trace
+from pipelines.exporting.program import example_pixels, trace
 
 # The first with an operator for attention; ONNX Runtime 1.23 and newer have it.
 OPSET = 23

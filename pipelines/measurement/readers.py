@@ -16,7 +16,7 @@ from kdltr_core.data.open_image import open_image
 from kdltr_core.exported_reading import ExportedReading
 from kdltr_core.reader import BaseReader, Reader
 from kdltr_core.recognizers import Recognizer
-from pipelines.onnx_reader import OnnxReader
+from pipelines.exporting.onnx_reader import OnnxReader
 
 ContenderName = Literal["eager", "compiled", "onnx", "int8", "rapidocr"]
 TITLES: dict[ContenderName, str] = {

@@ -10,11 +10,11 @@ from kdltr_core.data.pack import Pack
 from kdltr_core.data.words import open_benchmarks
 from kdltr_core.exported_reading import ExportedReading
 from kdltr_core.recognizers import Recognizer
-from pipelines.export_notes import describe_export
-from pipelines.export_options import ExportOptions
-from pipelines.exported_program import Read, open_program, write_program
+from pipelines.exporting.notes import describe_export
+from pipelines.exporting.options import ExportOptions
+from pipelines.exporting.program import Read, open_program, write_program
+from pipelines.exporting.same_reading import ReadsOtherwise, check_reading, compare_readings, gather_words
 from pipelines.progress import progress_bar, say
-from pipelines.same_reading import ReadsOtherwise, check_reading, compare_readings, gather_words
 
 
 def write_checked(
@@ -28,7 +28,7 @@ def write_checked(
         write_program(file, reading, recognizer.image_size, notes)
         read, _ = open_program(file)
     else:
-        from pipelines.onnx_export import write_onnx
+        from pipelines.exporting.onnx_export import write_onnx
 
         write_onnx(file, reading, recognizer.image_size, notes)
         read = _open_onnx(file)
@@ -40,7 +40,7 @@ def write_checked(
 
 def quantise(file: Path, options: ExportOptions, recognizer: Recognizer, packs: Mapping[str, Pack]) -> dict[str, str]:
     """The file with products in integers. Returns: what it costs. Raises: ReadsOtherwise if that is too much."""
-    from pipelines.onnx_int8 import write_int8
+    from pipelines.exporting.onnx_int8 import write_int8
 
     rendered = open_benchmarks(options.rendered(), progress=progress_bar("rendering words"))
     seen = gather_words(rendered, options.rendered().num_rendered_benchmark, recognizer.image_size)
@@ -60,6 +60,6 @@ def quantise(file: Path, options: ExportOptions, recognizer: Recognizer, packs: 
 
 
 def _open_onnx(file: Path) -> Read:
-    from pipelines.onnx_reader import OnnxReader
+    from pipelines.exporting.onnx_reader import OnnxReader
 
     return OnnxReader(file).run

@@ -17,7 +17,7 @@ from kdltr_core.distiller import Distiller, as_float
 from kdltr_core.losses.objective import LossTerms, term_weights
 from kdltr_core.losses.visual_focus import focus_mask, visual_focus
 from kdltr_core.recognizers import Recognizer, RecognizerOutput
-from pipelines.baselines_for_speed import search_sequence_targets
+from pipelines.measurement.baselines import search_sequence_targets
 
 
 def plain_terms(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.stopwatch import Timing
+from pipelines.measurement.stopwatch import Timing
 
 
 @dataclass(frozen=True)
