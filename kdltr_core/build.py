@@ -29,8 +29,8 @@ def teacher_name(config: RunConfig) -> RecognizerName:
 def teacher_file(config: RunConfig) -> Path:
     """The teacher's checkpoint file; one in an object store is fetched.
 
-    Raises: ValueError if it is not there, or if 'bundled' is asked for a recognizer that no teacher is bundled for;
-        as ``fetch``.
+    Raises: ValueError if none is named or it is not there, or if 'bundled' is asked for a recognizer that no teacher is
+        bundled for; as ``fetch``.
     """
     return _checkpoint_file("teacher_weights", teacher_name(config), config)
 
@@ -54,6 +54,13 @@ def _checkpoint_file(field: str, name: RecognizerName, config: RunConfig) -> Pat
                 f"with --recognizer.{field.replace('_', '-')} FILE"
             )
         return Path(str(files("kdltr_core.assets") / BUNDLED_TEACHERS[name]))
+    if not given:
+        bundled = " or 'bundled'" if name in BUNDLED_TEACHERS else ""
+        raise ValueError(
+            f"recognizer.{field} is empty, but the student learns or starts from a teacher: give --recognizer."
+            f"{field.replace('_', '-')} FILE{bundled}, or train without one by --objective.name supervised "
+            "--recognizer.student-start random"
+        )
     path = fetch(given, config.data.cache_folder)
     if not path.is_file():
         raise ValueError(f"there is no checkpoint file {path}; correct --recognizer.{field.replace('_', '-')}")

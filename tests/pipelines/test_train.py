@@ -41,6 +41,19 @@ STEPS = 8
         ({"data.train_roots": ("/nowhere",)}, "--data.train-roots names /nowhere"),
         ({"data.benchmark_roots": ("/nowhere",)}, "--data.benchmark-roots names /nowhere"),
         ({"recognizer.teacher_weights": "/nowhere.pt"}, "/nowhere.pt"),
+        (
+            {"recognizer.teacher_weights": ""},
+            r"recognizer\.teacher_weights is empty, .* --recognizer\.teacher-weights FILE or 'bundled', or train "
+            r"without one by --objective\.name supervised --recognizer\.student-start random$",
+        ),
+        (
+            {"recognizer.teacher_weights": "", "objective.name": "supervised"},
+            "is empty, but the student learns or starts from a teacher",
+        ),
+        (
+            {"recognizer.teacher_weights": "", "recognizer.name": "parseq"},
+            "--recognizer.teacher-weights FILE, or train",
+        ),
         ({"recognizer.student_weights": "/nowhere.pt"}, "--recognizer.student-weights names /nowhere.pt"),
         ({"recognizer.name": "parseq"}, "--recognizer.teacher-weights FILE"),
     ],
@@ -50,9 +63,10 @@ def test_what_is_not_there_is_found_out_before_anything_is_prepared(changes: dic
         check_files(RunConfig().override(changes))
 
 
-def test_a_supervised_student_with_random_weights_needs_no_teacher() -> None:
+@pytest.mark.parametrize("weights", ["bundled", ""])
+def test_a_supervised_student_with_random_weights_needs_no_teacher(weights: str) -> None:
     changes = {"recognizer.name": "parseq", "recognizer.student_start": "random", "objective.name": "supervised"}
-    check_files(RunConfig().override(changes))
+    check_files(RunConfig().override({**changes, "recognizer.teacher_weights": weights}))
 
 
 def test_fewer_pairs_than_a_batch_are_refused(tmp_path: Path) -> None:
