@@ -33,6 +33,8 @@ def main() -> int:
     from kdltr_core.recognizers import Recognizer
     from kdltr_core.world import World
     from pipelines.evidence import Evaluated, report
+    from pipelines.exporting.onnx_columns import open_onnx_columns
+    from pipelines.open_reader import is_onnx
     from pipelines.progress import progress_bar, say
     from pipelines.two_stage import two_stage_columns
 
@@ -43,11 +45,18 @@ def main() -> int:
         run = absolute(run.override({"tracking_uri": options.tracking_uri, "experiment": options.experiment}))
         options = replace(options, tracking_uri=run.tracking_uri)
     opened = open_described(
-        options.checkpoints,
+        [place for place in options.checkpoints if not is_onnx(place)],
         world.device,
         with_teacher=options.teacher,
         note=say,
         cache_folder=run.data.cache_folder,
+    )
+    exported = open_onnx_columns(
+        [place for place in options.checkpoints if is_onnx(place)],
+        {reader.column.name for reader in opened},
+        options.batch_size,
+        torch.get_num_threads(),
+        run.data.cache_folder,
     )
     for option, folder in (("--output-folder", options.output_folder), ("--report", options.report)):
         if folder:
@@ -58,6 +67,7 @@ def main() -> int:
             say(f"{name}: {pack.report.describe()}")
     native = NativeImages(benchmark_folders(run.data))
     readers: dict[Column, Recognizer | BatchReader] = {reader.column: reader.module for reader in opened}
+    readers |= {reader.column: reader.read for reader in exported}
     if options.two_stage != "none":
         readers |= two_stage_columns(options.two_stage, packs, native, torch.get_num_threads())
     table = read_benchmarks(
@@ -73,7 +83,7 @@ def main() -> int:
         write_evaluation(options.output_folder, table, packs)
         say(f"table, readings of every word and example words: {options.output_folder}")
     if options.report:
-        report(Evaluated(options, opened, readers, packs, native, table, world.device))
+        report(Evaluated(options, opened, exported, readers, packs, native, table, world.device))
         say(f"the report: {Path(options.report) / 'report.html'}")
     return 0
 

@@ -38,7 +38,8 @@ class EvaluateOptions:
     """Read benchmarks with finished students and teachers and, where its file is at hand, with a student's teacher."""
 
     checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """run folders, student or teacher folders in them, .safetensors files, or URIs; each a column, a teacher two"""
+    """run folders, student or teacher folders in them, .safetensors files, ONNX files that export.py wrote, or URIs;
+    each a column, a teacher two"""
     data: BenchmarkOptions = field(default_factory=BenchmarkOptions)
     protocol: Protocol = "36"
     """characters that count: 36 letters and digits, 62 with case, 94 with case and punctuation"""
@@ -67,7 +68,9 @@ class EvaluateOptions:
     def check(self) -> None:
         """Raises: ValueError for what cannot be meant."""
         if not self.checkpoints:
-            raise ValueError("expected the folder of a finished run, or a student.safetensors; --help says more")
+            raise ValueError(
+                "expected the folder of a finished run, a student.safetensors, or an ONNX file of it; --help says more"
+            )
         if self.batch_size < 1:
             raise ValueError(f"--batch-size is {self.batch_size}, expected at least 1")
         for option in ("curve_words", "time_words"):

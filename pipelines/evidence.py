@@ -25,6 +25,7 @@ from kdltr_core.recognizers import Recognizer
 from kdltr_core.report import BenchmarkTable
 from kdltr_core.robustness import RobustnessCurves, measure_robustness
 from pipelines.evaluate_options import EvaluateOptions
+from pipelines.exporting.onnx_columns import OnnxColumn
 from pipelines.journal import Journal
 from pipelines.measurement.complexity import WORD_LENGTHS, Complexity, describe
 from pipelines.progress import progress_bar, say
@@ -39,12 +40,14 @@ class Evaluated:
 
     Attributes:
         opened: the recognizers among the readers, with what is known of them.
+        exported: the ONNX files among the readers; they read on the CPU, and have no attention to show.
         readers: all of them.
         native: the sources of the packs.
     """
 
     options: EvaluateOptions
     opened: Sequence[OpenedReader]
+    exported: Sequence[OnnxColumn]
     readers: Mapping[Column, Recognizer | BatchReader]
     packs: Mapping[str, Pack]
     native: NativeImages
@@ -55,6 +58,8 @@ class Evaluated:
 def report(evaluated: Evaluated) -> None:
     """Measures what a table does not hold, writes the report's files, and hands them to MLflow."""
     options, folder = evaluated.options, Path(evaluated.options.report)
+    if evaluated.exported:
+        say("what an ONNX file attends to is not known; the report shows where runs and their teachers look")
     tracker, journal = _begin_tracking(evaluated, folder)
     curves = _curves(evaluated)
     if curves is not None:
@@ -142,14 +147,15 @@ def _times(evaluated: Evaluated) -> tuple[dict[Column, float], str]:
     where = threads if device.type == "cpu" else torch.cuda.get_device_name(device)
     return taken, (
         f"Times: median of {count} words, one at a time, from uint8 pixels to text, the readers taking turns at every "
-        f"word; recognizers on {where}, RapidOCR on {threads}."
+        f"word; recognizers on {where}, RapidOCR and ONNX files on {threads}."
     )
 
 
 def _notes(evaluated: Evaluated, milliseconds: Mapping[Column, float]) -> dict[Column, ReaderNote]:
     counted: dict[tuple[str, str], Complexity] = {}
     notes = {}
-    for reader in evaluated.opened:
+    described: list[OpenedReader | OnnxColumn] = [*evaluated.opened, *evaluated.exported]
+    for reader in described:
         role = "student" if reader.column.role == "student_low_res" else "teacher"
         if (reader.recognizer, role) not in counted:
             counted[reader.recognizer, role] = describe(reader.recognizer, role)  # type: ignore[arg-type]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdltr_core.config import DataConfig
 from kdltr_core.data.open_image import MAX_PIXELS
 from kdltr_core.fetch import fetch
 from kdltr_core.reader import BaseReader, load_student
+
+if TYPE_CHECKING:
+    from pipelines.exporting.onnx_reader import OnnxReader
 
 _CACHE_FOLDER = DataConfig().cache_folder
 
@@ -33,10 +37,30 @@ def open_reader(
 
     Raises: ValueError as ``load_student``, or if an ONNX file cannot be read so.
     """
-    if not str(student).endswith(".onnx"):
+    if not is_onnx(student):
         return load_student(student, device or None, batch_size, max_pixels=max_pixels, cache_folder=cache_folder)
     if device not in ("", "cpu"):
         raise ValueError(f"{student} is read on the CPU and not on {device}; give the run that it was exported from")
+    return open_onnx(student, batch_size, num_threads=num_threads, max_pixels=max_pixels, cache_folder=cache_folder)
+
+
+def is_onnx(student: str | Path) -> bool:
+    """Whether it is to be opened as an exported file, by its name."""
+    return str(student).endswith(".onnx")
+
+
+def open_onnx(
+    student: str | Path,
+    batch_size: int = 64,
+    *,
+    num_threads: int = 0,
+    max_pixels: int = MAX_PIXELS,
+    cache_folder: str | Path = _CACHE_FOLDER,
+) -> OnnxReader:
+    """Of a file that export.py wrote; arguments as ``open_reader`` takes them.
+
+    Raises: ValueError if it is no such file or not there, or ONNX Runtime is not; as ``fetch``.
+    """
     if find_spec("onnxruntime") is None:
         raise ValueError(f"reading with {student} needs onnxruntime: pip install 'kdltr[export]'")
     from pipelines.exporting.onnx_reader import FASTEST_BATCH, OnnxReader

@@ -13,6 +13,7 @@ import onnxruntime
 from kdltr_core.data.open_image import MAX_PIXELS
 from kdltr_core.reader import BaseReader
 from kdltr_core.recognizers.reading import ReadWord
+from pipelines.exporting.notes import FORMAT
 
 # The loop of PARSeq's graph ends with the longest word of a batch, and what a layer hands on no longer fits a core's
 # cache where a batch is large.
@@ -45,11 +46,14 @@ class OnnxReader(BaseReader):
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             self.notes: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+            if self.notes.get("format") != FORMAT:
+                raise ValueError(f"its metadata says format {self.notes.get('format')!r}, expected {FORMAT!r}")
             height, width = json.loads(self.notes["image_size"])
             self.characters = self.notes["characters"]
         except Exception as error:  # those of ONNX Runtime have no class in common but this
             raise ValueError(
-                f"{path} is not an ONNX file that export.py wrote, or not whole ({str(error).splitlines()[0]})"
+                f"{path} is not an ONNX file that export.py wrote, or not whole ({str(error).splitlines()[0]}); write "
+                "one of a run with pipelines/export.py"
             ) from error
         super().__init__((height, width), batch_size, max_pixels)
         self.path = Path(path)
