@@ -35,6 +35,7 @@ from kdltr_core.recognizers.weights import enlargement, start_from_teacher
 from kdltr_core.student import export_recognizer
 from pipelines.command_line import answer_mistakes
 from pipelines.export import main
+from pipelines.exporting.notes import FORMAT
 from pipelines.exporting.onnx_export import write_onnx
 from pipelines.exporting.onnx_reader import OnnxReader
 from pipelines.exporting.program import open_program
@@ -134,7 +135,7 @@ def test_a_student_becomes_a_program_of_torch_export(places: Path, export: Expor
 def test_every_family_in_its_real_size_is_one_graph(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     student = build_student(name).eval()
-    notes = {"image_size": "[16, 64]", "characters": student.charset.characters}
+    notes = {"format": FORMAT, "image_size": "[16, 64]", "characters": student.charset.characters}
     write_onnx(tmp_path / "student.onnx", ExportedReading(student), (16, 64), notes)
     words = read_alone(student, pictures(6))
     reader = OnnxReader(tmp_path / "student.onnx")
