@@ -70,14 +70,28 @@ def change_sentence(kind: str, there: int, fewest: int, wanted: int) -> str:
 
 def failure_sentence(failures: Mapping[int, Exception]) -> str:
     """Which worker failed, and what it said. One that died tells more than those that then missed it."""
-    causes = {rank: getattr(failure, "health_check_failure", failure) for rank, failure in failures.items()}
-    died = [rank for rank in causes if isinstance(causes[rank], RayError)]
-    if died:
+    causes = _causes(failures)
+    if died := _died(causes):
         memory = " for want of memory" if isinstance(causes[min(died)], OutOfMemoryError) else ""
         return f"worker {min(died)} was lost{memory}"
     rank = min(causes)
     lines = [line.strip() for line in str(causes[rank]).splitlines() if line.strip()]
     return f"worker {rank} failed with {': '.join([type(causes[rank]).__name__, *lines[:1]])}"
+
+
+def failed_process(failures: Mapping[int, Exception]) -> str:
+    """Which process it was that ``failure_sentence`` calls lost: a worker that was started again is another one."""
+    causes = _causes(failures)
+    died = _died(causes)
+    return str(getattr(causes[min(died)], "actor_id", "")) if died else ""
+
+
+def _causes(failures: Mapping[int, Exception]) -> dict[int, Exception]:
+    return {rank: getattr(failure, "health_check_failure", failure) for rank, failure in failures.items()}
+
+
+def _died(causes: Mapping[int, Exception]) -> list[int]:
+    return [rank for rank, cause in causes.items() if isinstance(cause, RayError)]
 
 
 class _Mailbox:
@@ -99,13 +113,13 @@ class _Failures(UserCallback):
 
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
-        self._last, self._told = "", 0.0
+        self._last, self._told = ("", ""), 0.0
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         if any(isinstance(error, ValueError) for error in worker_exceptions.values()):
             return
-        sentence = failure_sentence(worker_exceptions)
+        told = failure_sentence(worker_exceptions), failed_process(worker_exceptions)
         # Ray asks every few seconds, and may find the same failure each time.
-        if sentence != self._last or time.monotonic() - self._told > SECONDS_BETWEEN_REPEATS:
-            self._mailbox.put.remote(sentence)
-        self._last, self._told = sentence, time.monotonic()
+        if told != self._last or time.monotonic() - self._told > SECONDS_BETWEEN_REPEATS:
+            self._mailbox.put.remote(told[0])
+        self._last, self._told = told, time.monotonic()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from pipelines.watch import change_sentence, failure_sentence
+from pipelines.watch import _Failures, change_sentence, failure_sentence
 
 
 def missed(failure: Exception) -> Exception:
@@ -29,6 +31,33 @@ def missed(failure: Exception) -> Exception:
 )
 def test_the_worker_that_died_is_named_before_those_that_missed_it(failures: dict[int, Exception], said: str) -> None:
     assert failure_sentence(failures) == said
+
+
+def died(actor_id: str) -> ActorDiedError:
+    error = ActorDiedError()
+    error.actor_id = actor_id
+    return error
+
+
+def test_a_failure_that_is_found_again_is_told_once_and_another_of_the_same_worker_again() -> None:
+    """A second kill of worker 0, seconds after it was started anew, leads to the same sentence."""
+    told: list[str] = []
+    callback = _Failures(SimpleNamespace(put=SimpleNamespace(remote=told.append)))
+    for failures in (
+        {0: missed(died("first"))},
+        {0: missed(died("first")), 1: missed(died("its neighbour"))},
+        {0: missed(died("second"))},
+        {0: missed(died("second"))},
+        {1: RuntimeError("Connection closed by peer")},
+        {1: RuntimeError("Connection closed by peer")},
+        {1: ValueError("the input's mistake")},
+    ):
+        callback.after_exception(None, failures)
+    assert told == [
+        "worker 0 was lost",
+        "worker 0 was lost",
+        "worker 1 failed with RuntimeError: Connection closed by peer",
+    ]
 
 
 @pytest.mark.parametrize(
