@@ -1,7 +1,7 @@
 """Population-based training (Jaderberg et al. 2017): who takes over whose weights, and with which values.
 
-Ray Tune's own scheduler keeps this in the driver's memory, lets values leave the space, and stops trials by killing
-them. Here a decision is a function of what was read, and written down before anything follows from it.
+Ray Tune's own scheduler remembers this as of its last snapshot, lets values leave the space and multiplies choices.
+Here a decision is a function of what was read, and written down before anything follows from it.
 """
 
 from __future__ import annotations
