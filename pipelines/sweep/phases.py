@@ -34,7 +34,8 @@ def given_points(config: RunConfig, space: Space, options: SweepOptions) -> list
     Raises: ValueError if the trials make no grid, or no population.
     """
     if options.scheduler == "pbt":
-        check_population(space, options.trial_steps or config.num_steps, options.rounds)
+        shortened = config.override({"num_steps": options.trial_steps or config.num_steps})
+        check_population(space, shortened, options.rounds)
     points = first_points(space, config)
     if options.search == "grid":
         points += grid_points(space, options.num_trials, beside=points)

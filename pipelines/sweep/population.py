@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from kdltr_core.changes import CHANGEABLE, WEIGHTS
+from kdltr_core.config import RunConfig
 from tune_spaces.space import Space
 
 # The worst quarter goes on from the best quarter; a value is drawn anew with this probability, else moved a little.
@@ -48,17 +49,19 @@ def choose_copies(accuracies: Mapping[int, float], kept: Collection[int], random
     return {to: of for to, of in chosen.items() if accuracies[of] > accuracies[to]}
 
 
-def check_population(space: Space, num_steps: int | None, num_rounds: int) -> None:
-    """Raises: ValueError if no population can be made of the space, or no rounds of trials of so many steps.
-
-    Args:
-        num_steps: None where a trial's length is given in epochs.
-    """
+def check_population(space: Space, config: RunConfig, num_rounds: int) -> None:
+    """Raises: ValueError if no population can be made of the space, or no rounds of trials of this config."""
+    if config.changes:
+        raise ValueError(
+            f"--scheduler pbt finds out what changes while a run trains, and the config has changes of its own "
+            f"({'; '.join(config.changes)}); leave them out, or use asha or none"
+        )
     if not CHANGEABLE & space.domains.keys():
         raise ValueError(
             f"--scheduler pbt changes points while trials train, and of the space {space.name} nothing can change then "
             f"({', '.join(space.domains)}); use asha or none, or a space with one of {', '.join(sorted(CHANGEABLE))}"
         )
+    num_steps = config.num_steps
     if num_steps is None and "optim.batch_size" in space.domains:
         raise ValueError(
             f"the space {space.name} varies optim.batch_size, and trials whose length is given in epochs then differ "

@@ -97,15 +97,18 @@ def test_a_decision_stands_for_the_next_driver(tmp_path: Path) -> None:
 
 
 def test_what_makes_no_population_is_refused() -> None:
-    check_population(SPACE, 100, 4)
-    check_population(SPACE, None, 4)
+    hundred = RunConfig(num_steps=100)
+    check_population(SPACE, hundred, 4)
+    check_population(SPACE, RunConfig(), 4)
     with pytest.raises(
         ValueError, match=r"of the space s nothing can change then \(optim.schedule\); use asha or none"
     ):
-        check_population(Space("s", {STANDARD: tune.choice(["step", "cosine"])}), 100, 4)
+        check_population(Space("s", {STANDARD: tune.choice(["step", "cosine"])}), hundred, 4)
     with pytest.raises(ValueError, match="trials of 3 steps have no 4 rounds; give fewer --rounds"):
-        check_population(SPACE, 3, 4)
+        check_population(SPACE, RunConfig(num_steps=3), 4)
     batches = Space("s", {**SPACE.domains, "optim.batch_size": tune.choice([32, 64])})
-    check_population(batches, 100, 4)
+    check_population(batches, hundred, 4)
     with pytest.raises(ValueError, match=r"varies optim.batch_size, .* give --trial-steps"):
-        check_population(batches, None, 4)
+        check_population(batches, RunConfig(), 4)
+    with pytest.raises(ValueError, match=r"changes of its own \(50% optim.clip_norm=1\); leave them out"):
+        check_population(SPACE, hundred.override({"changes": ("50% optim.clip_norm=1",)}), 4)
