@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 # Terms of the loss. One that was not computed has no projection to go on with.
 WEIGHTS = frozenset(
@@ -50,11 +51,16 @@ class Change:
 
     def step(self, num_steps: int) -> int:
         """The first step, from 0, that is trained with it."""
-        return round(self.percent * num_steps / 100)
+        return step_at(self.percent, num_steps)
 
     def to_text(self) -> str:
         share = int(self.percent) if self.percent == int(self.percent) else self.percent
         return " ".join([f"{share}%", *(f"{name}={value!r}" for name, value in self.values.items())])
+
+
+def step_at(percent: float, num_steps: int) -> int:
+    """How many of a run's steps are the share of its length."""
+    return round(percent * num_steps / 100)
 
 
 def parse_change(text: str) -> Change:
@@ -90,6 +96,20 @@ def parse_changes(texts: Iterable[str]) -> tuple[Change, ...]:
                 f"the change at {later.percent:g} % is given after the one at {earlier.percent:g} %; give them in order"
             )
     return changes
+
+
+def schedule_of(recipe: Mapping[str, Any]) -> list[tuple[float, dict[str, Any]]]:
+    """(percent of a run's length, the values from there on), from 0 on.
+
+    Args:
+        recipe: dotted fields of a run's config and their first values, with "changes" or without.
+
+    Raises: ValueError as ``parse_changes``.
+    """
+    points = [(0.0, {name: value for name, value in recipe.items() if name != "changes"})]
+    for change in parse_changes(recipe.get("changes", ())):
+        points.append((change.percent, {**points[-1][1], **change.values}))
+    return points
 
 
 def _number(text: str) -> int | float | None:

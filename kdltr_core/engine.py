@@ -215,7 +215,7 @@ class _Run:
         values, bad_in_row = self.meters.take()
         values["learning_rate"] = self.training.optimiser.param_groups[0]["lr"]
         values["epoch"] = self.step / self.sampler.steps_per_epoch
-        point = self.training.config.flatten()
+        point = self.training.config.flatten() if self.changing else {}
         self._record(
             {f"train/{name}": value for name, value in values.items()}
             | {f"changing/{name}": point[name] for name in self.changing}

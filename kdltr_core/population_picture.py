@@ -42,11 +42,12 @@ def draw_population(path: str | Path, trials: Sequence[Trial], space: Sequence[P
             style = {**style, "label": "best: the published point"}
         shares = [100 * step / num_steps for step, _ in trial.curve]
         panels[0].plot(shares, [accuracy for _, accuracy in trial.curve], **style)
-        end = shares[-1] if shares else 0.0
+        schedule = trial.schedule
+        starts = [share for share, _ in schedule]
+        end = max([*shares, *starts])
         for axes, parameter in zip(panels[1:], space, strict=False):
-            values = [_height(parameter, point[parameter.name]) for _, point in trial.schedule]
-            starts = [share for share, _ in trial.schedule]
-            axes.step([*starts, max(end, starts[-1])], [*values, values[-1]], where="post", **style)
+            values = [_height(parameter, point[parameter.name]) for _, point in schedule]
+            axes.step([*starts, end], [*values, values[-1]], where="post", **style)
     panels[0].set_title("validation accuracy, %", loc="left", fontsize=11, color=INK)
     for axes, parameter in zip(panels[1:], space, strict=False):
         _scale(axes, parameter)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from kdltr_core.changes import parse_changes
+from kdltr_core.changes import schedule_of
 from kdltr_core.metrics import standard_error
 
 State = Literal["FINISHED", "PRUNED", "FAILED"]
@@ -60,11 +60,7 @@ class Trial:
     @property
     def schedule(self) -> list[tuple[float, dict[str, Any]]]:
         """(percent of its length, the point from there on), from 0 on."""
-        point = {name: value for name, value in self.recipe.items() if name != "changes"}
-        points = [(0.0, point)]
-        for change in parse_changes(self.recipe.get("changes", ())):
-            points.append((change.percent, {**points[-1][1], **change.values}))
-        return points
+        return schedule_of(self.recipe)
 
     @property
     def accuracy(self) -> float | None:

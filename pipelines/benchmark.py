@@ -17,7 +17,7 @@ import tyro
 from kdltr_core.data.packed import build_pack
 from kdltr_core.data.render import render_pairs
 from pipelines.command_line import answer_mistakes
-from pipelines.measurement import complexity_table as complexity_table
+from pipelines.measurement import complexity_table
 from pipelines.measurement.complexity import describe_all
 from pipelines.measurement.sections import gather_section, sequence_section, teacher_sequence_section
 from pipelines.measurement.step import Bench, phase_section, read_sections, train_section

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kdltr_core.changes import Change, parse_changes
+from kdltr_core.changes import Change, schedule_of
 from kdltr_core.sweep import State, Trial
 from pipelines.journal import read_records
 
@@ -63,10 +63,7 @@ class Entry:
     @property
     def point(self) -> dict[str, Any]:
         """What it is trained with by now: a value for every field of ``params``."""
-        values = dict(self.trained_with)
-        for change in parse_changes(values.pop("changes", ())):
-            values |= change.values
-        return values
+        return schedule_of(self.trained_with)[-1][1]
 
     @property
     def curve(self) -> tuple[tuple[int, float], ...]:

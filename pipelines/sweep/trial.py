@@ -17,6 +17,7 @@ from ray.train import FailureConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
+from kdltr_core.changes import step_at
 from kdltr_core.checkpoint import NotWritten
 from kdltr_core.config import RunConfig
 from kdltr_core.data.words import open_words
@@ -145,7 +146,7 @@ def _train(
     config = RunConfig.from_yaml(folder / "config.yaml")
     words = _open_words(config.data, charset_of(config))
     num_steps, until = total_steps(config, len(words.train)), settings["until"]
-    last_step = round(until * num_steps / 100)
+    last_step = step_at(until, num_steps)
     best, percent_done = max((accuracy for _, accuracy in curve_of(folder)), default=0.0), 0.0
     journal = Journal(folder / "metrics.jsonl") if world.is_main else None
 
