@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdltr_core.reader import Reader, ReadWord, UnreadableImage, load_student
+    from kdltr_core.inference.reader import Reader, ReadWord, UnreadableImage, load_student
 
 __all__ = ["ReadWord", "Reader", "UnreadableImage", "load_student"]
 
@@ -13,7 +13,7 @@ __all__ = ["ReadWord", "Reader", "UnreadableImage", "load_student"]
 def __getattr__(name: str) -> Any:
     # Late, so that what needs only the config does not wait for torch.
     if name in __all__:
-        from kdltr_core import reader
+        from kdltr_core.inference import reader
 
         return getattr(reader, name)
     raise AttributeError(f"module 'kdltr_core' has no attribute {name!r}")

@@ -7,7 +7,7 @@ import time
 import torch
 from torch import Tensor
 
-from kdltr_core.world import World
+from kdltr_core.distributed import World
 
 
 class Agreement:

@@ -15,16 +15,16 @@ import torch
 import tyro
 
 from kdltr_core.data.packed import build_pack
-from kdltr_core.data.render import render_pairs
-from pipelines.command_line import answer_mistakes
+from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.evaluation.complexity import describe_all
 from pipelines.measurement import complexity_table
-from pipelines.measurement.complexity import describe_all
 from pipelines.measurement.sections import gather_section, sequence_section, teacher_sequence_section
 from pipelines.measurement.step import Bench, phase_section, read_sections, train_section
 from pipelines.measurement.stopwatch import machine
 from pipelines.measurement.table import Section, to_json, to_markdown
-from pipelines.progress import progress_bar, say
 from pipelines.recipes import RECIPES
+from pipelines.run.command_line import answer_mistakes
+from pipelines.run.progress import progress_bar, say
 
 SectionName = Literal["gather", "sequence", "train", "phases", "read"]
 

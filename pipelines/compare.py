@@ -7,15 +7,15 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipelines.command_line import RunStopped, answer_mistakes
-from pipelines.comparison.contenders import runs
-from pipelines.comparison.options import parse_comparison
+from pipelines.run.command_line import RunStopped, answer_mistakes
+from pipelines.sweep.comparison_options import parse_comparison
+from pipelines.sweep.objectives import runs
 
 if TYPE_CHECKING:
     from kdltr_core.config import RunConfig
-    from pipelines.comparison.folder import CompareFolder
-    from pipelines.sweep.tracker import SweepTracker
-    from pipelines.tracking import Description, Status
+    from pipelines.run.tracking import Description, Status
+    from pipelines.sweep.comparison_folder import CompareFolder
+    from pipelines.sweep.tracking import SweepTracker
 
 ABOUT = "Train a student with each of several objectives, alike in all else, and compare what they read."
 
@@ -25,10 +25,10 @@ def main() -> int:
     asked = runs(options.objectives, options.seeds, config)
 
     # Not at the top: ray, torch and mlflow take seconds, which --help and a mistyped option need not wait for.
-    from pipelines.checks import check_files
-    from pipelines.comparison.folder import CompareFolder
-    from pipelines.progress import say
-    from pipelines.sweep.tracker import SweepTracker
+    from pipelines.run.checks import check_files
+    from pipelines.run.progress import say
+    from pipelines.sweep.comparison_folder import CompareFolder
+    from pipelines.sweep.tracking import SweepTracker
 
     folder = CompareFolder(config, options, asked)
     tracker = SweepTracker(folder.path, config, say)
@@ -49,13 +49,13 @@ def compare(config: RunConfig, folder: CompareFolder, tracker: SweepTracker) -> 
 
     Raises: ValueError for words or runs that cannot be trained with; RunStopped; KeyboardInterrupt.
     """
-    from kdltr_core.data.words import open_words
-    from pipelines.checks import check_words, describe, summary
-    from pipelines.cluster import connect
-    from pipelines.comparison.runs import train_all, write_report
-    from pipelines.progress import progress_bar, say
-    from pipelines.sweep.room import room_for
-    from pipelines.worker import charset_of
+    from kdltr_core.data.dataset import open_words
+    from kdltr_core.recognizers.registry import charset_of
+    from pipelines.ray_train.cluster import connect
+    from pipelines.run.checks import check_words, describe, summary
+    from pipelines.run.progress import progress_bar, say
+    from pipelines.sweep.resources import room_for
+    from pipelines.sweep.runs import train_all, write_report
 
     options = folder.options
     at_once = config.override({"workers": max(1, options.workers_per_trial), "min_workers": 0})

@@ -14,8 +14,8 @@ import tyro
 
 from kdltr_core.config import RunConfig
 from kdltr_core.uri import is_uri
-from pipelines.command_line import absolute, answer_mistakes
-from pipelines.evaluate_options import EvaluateOptions
+from pipelines.report.options import EvaluateOptions
+from pipelines.run.command_line import absolute, answer_mistakes
 
 
 def main() -> int:
@@ -25,18 +25,19 @@ def main() -> int:
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
     import torch
 
+    from kdltr_core.data.dataset import benchmark_folders, open_benchmarks
     from kdltr_core.data.native_images import NativeImages
-    from kdltr_core.data.words import benchmark_folders, open_benchmarks
-    from kdltr_core.evaluation import open_described, read_benchmarks, write_evaluation
-    from kdltr_core.readers import BatchReader
-    from kdltr_core.readings import Column
+    from kdltr_core.distributed import World
+    from kdltr_core.evaluation.benchmarks import open_described, read_benchmarks
+    from kdltr_core.evaluation.readings import Column
+    from kdltr_core.inference.batched import BatchReader
     from kdltr_core.recognizers import Recognizer
-    from kdltr_core.world import World
-    from pipelines.evidence import Evaluated, report
-    from pipelines.exporting.onnx_columns import open_onnx_columns
-    from pipelines.open_reader import is_onnx
-    from pipelines.progress import progress_bar, say
-    from pipelines.two_stage import two_stage_columns
+    from pipelines.prediction.onnx_columns import open_onnx_columns
+    from pipelines.prediction.open_reader import is_onnx
+    from pipelines.prediction.two_stage import two_stage_columns
+    from pipelines.report.build import Evaluated, report
+    from pipelines.report.examples import write_evaluation
+    from pipelines.run.progress import progress_bar, say
 
     world = World.current()
     changes = {f"data.{name}": value for name, value in asdict(options.data).items()}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import tyro
 
-from pipelines.command_line import answer_mistakes
 from pipelines.exporting.options import ExportOptions
+from pipelines.run.command_line import answer_mistakes
 
 
 def main() -> int:
@@ -18,10 +18,10 @@ def main() -> int:
     options.check()
 
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
-    from kdltr_core.data.words import open_benchmarks
-    from kdltr_core.student import fetch_recognizer, find_recognizer, load_recognizer
+    from kdltr_core.data.dataset import open_benchmarks
+    from kdltr_core.inference.weights_files import fetch_recognizer, find_recognizer, load_recognizer
     from pipelines.exporting.steps import quantise, write_checked
-    from pipelines.progress import progress_bar, say
+    from pipelines.run.progress import progress_bar, say
 
     student = find_recognizer(fetch_recognizer(options.student, options.data.cache_folder))
     recognizer = load_recognizer(student)

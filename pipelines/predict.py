@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import tyro
 
 from kdltr_core.uri import is_uri
-from pipelines.command_line import DID_NOT_FINISH, INTERRUPTED, answer_mistakes
 from pipelines.prediction.options import PredictOptions
+from pipelines.run.command_line import DID_NOT_FINISH, INTERRUPTED, answer_mistakes
 
 if TYPE_CHECKING:
-    from kdltr_core.reader import BaseReader
+    from kdltr_core.inference.reader import BaseReader
     from pipelines.prediction.sources import Skipped, Sources
 
 
@@ -41,9 +41,9 @@ def predict(options: PredictOptions) -> int:
     """The exit code. Raises: ValueError; BrokenPipeError, if standard output is closed."""
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
     from kdltr_core.config import LOW_RES_SIZE
-    from pipelines.open_reader import open_reader
+    from pipelines.prediction.open_reader import open_reader
     from pipelines.prediction.sources import find_sources
-    from pipelines.progress import say
+    from pipelines.run.progress import say
 
     if not is_uri(options.student):
         options = replace(options, student=str(Path(options.student).expanduser().absolute()))
@@ -71,7 +71,7 @@ def read_here(options: PredictOptions, reader: BaseReader, sources: Sources) -> 
     """What had to be skipped; the words go to the output."""
     from pipelines.prediction.output import open_output
     from pipelines.prediction.reading import cutter_for, read_images
-    from pipelines.progress import progress_bar
+    from pipelines.run.progress import progress_bar
 
     skipped: list[Skipped] = []
     num_done, progress = 0, progress_bar("reading images")

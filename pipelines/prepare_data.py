@@ -12,12 +12,12 @@ import tyro
 
 from kdltr_core.config import DataConfig, DegradationName
 from kdltr_core.data.convert import convert
+from kdltr_core.data.dataset import lmdb_folders
 from kdltr_core.data.packed import build_pack
-from kdltr_core.data.render import render_pairs
+from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.data.verify import textzoom_train, to_markdown, verify
-from kdltr_core.data.words import lmdb_folders
-from pipelines.command_line import DID_NOT_FINISH, answer_mistakes
-from pipelines.progress import progress_bar
+from pipelines.run.command_line import DID_NOT_FINISH, answer_mistakes
+from pipelines.run.progress import progress_bar
 
 DEFAULTS = DataConfig()
 

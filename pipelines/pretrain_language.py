@@ -9,7 +9,7 @@ from typing import Literal
 
 import tyro
 
-from pipelines.command_line import answer_mistakes
+from pipelines.run.command_line import answer_mistakes
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ def main() -> int:
 
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
     from kdltr_core.charset import Charset36
-    from kdltr_core.data.word_list import bundled_word_list, read_word_list
-    from kdltr_core.language import LANGUAGE_FILE, LanguageConfig, build_language_model, pretrain
+    from kdltr_core.distributed import World
     from kdltr_core.seeding import seed_everything
-    from kdltr_core.world import World
-    from pipelines.progress import progress_bar, say
+    from kdltr_core.train.language import LANGUAGE_FILE, LanguageConfig, build_language_model, pretrain
+    from kdltr_core.train.word_list import bundled_word_list, read_word_list
+    from pipelines.run.progress import progress_bar, say
 
     config = LanguageConfig(
         num_steps=options.num_steps,

@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from kdltr_core.uri import is_uri
-from pipelines.command_line import answer_mistakes
+from pipelines.run.command_line import answer_mistakes
 from pipelines.service.limits import ServiceLimits
 from pipelines.service.server import open_port, run_server
 
@@ -65,10 +65,10 @@ def main() -> int:
     listening = open_port(options.host, options.port)
 
     # Not at the top: ray and torch take seconds, which --help and a mistyped option need not wait for.
-    from pipelines.cluster import connect
-    from pipelines.open_reader import open_reader
-    from pipelines.progress import say
-    from pipelines.service.door import Door
+    from pipelines.prediction.open_reader import open_reader
+    from pipelines.ray_train.cluster import connect
+    from pipelines.run.progress import say
+    from pipelines.service.app import Door
     from pipelines.service.replicas import ReplicaOptions, Replicas
 
     student = options.student if is_uri(options.student) else str(Path(options.student).expanduser().absolute())

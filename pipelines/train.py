@@ -6,13 +6,13 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pipelines.command_line import RunStopped, answer_mistakes, parse_run
-from pipelines.run_folder import TRACKING_FILE
+from pipelines.run.command_line import RunStopped, answer_mistakes, parse_run
+from pipelines.run.folder import TRACKING_FILE
 
 if TYPE_CHECKING:
     from kdltr_core.config import RunConfig
-    from pipelines.run_folder import RunFolder
-    from pipelines.tracking import Status, Tracker
+    from pipelines.run.folder import RunFolder
+    from pipelines.run.tracking import Status, Tracker
 
 ABOUT = "Distil a recognizer that reads 32x128 images into one that reads 16x64 images directly."
 
@@ -21,15 +21,15 @@ def main() -> int:
     config = parse_run(sys.argv[1:], "train.py", ABOUT)
 
     # Not at the top: torch, ray and mlflow take seconds, which --help and a mistyped option need not wait for.
-    from pipelines.progress import say
-    from pipelines.stored_run import open_run
+    from pipelines.run.progress import say
+    from pipelines.run.stored_run import open_run
 
     folder = open_run(config)
     if folder.is_finished:
         table = folder.named("evaluation/table.md")
         say(f"The run {config.name} is finished. Its table is in {table}; another --name begins another run.")
-    from pipelines.checks import check_files
-    from pipelines.tracking import Tracker
+    from pipelines.run.checks import check_files
+    from pipelines.run.tracking import Tracker
 
     tracker = Tracker(folder.path, config.tracking_uri, config.experiment, say)
     if folder.is_finished:
@@ -56,12 +56,13 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
 
     Raises: ValueError for words or a number of workers that cannot be trained with; RunStopped; KeyboardInterrupt.
     """
-    from kdltr_core.data.words import open_words
-    from kdltr_core.engine import total_steps
-    from pipelines.checks import check_words, describe, summary
-    from pipelines.cluster import connect, train_on
-    from pipelines.progress import Follower, progress_bar, say
-    from pipelines.worker import charset_of, train_worker
+    from kdltr_core.data.dataset import open_words
+    from kdltr_core.recognizers.registry import charset_of
+    from kdltr_core.train.engine import total_steps
+    from pipelines.ray_train.cluster import connect, train_on
+    from pipelines.ray_train.worker import train_worker
+    from pipelines.run.checks import check_words, describe, summary
+    from pipelines.run.progress import Follower, progress_bar, say
 
     cluster = connect().prepare(config, folder.place, progress_bar("waiting for machines"))
     words = open_words(config.data, charset_of(config), progress=progress_bar("preparing words"))

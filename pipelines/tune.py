@@ -7,16 +7,16 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pipelines.command_line import RunStopped, answer_mistakes
+from pipelines.run.command_line import RunStopped, answer_mistakes
 from pipelines.sweep.options import parse_sweep
 
 if TYPE_CHECKING:
     from kdltr_core.config import RunConfig
-    from kdltr_core.verdict import Verdict
+    from kdltr_core.evaluation.significance import Verdict
+    from pipelines.run.tracking import Description, Status
     from pipelines.sweep.folder import SweepFolder
     from pipelines.sweep.options import SweepOptions
-    from pipelines.sweep.tracker import SweepTracker
-    from pipelines.tracking import Description, Status
+    from pipelines.sweep.tracking import SweepTracker
     from tune_spaces.space import Space
 
 ABOUT = "Try points of a search space, each as a training run that the validation split judges, and confirm the best."
@@ -29,10 +29,10 @@ def main() -> int:
     from tune_spaces.space import load_space
 
     space = load_space(options.space)
-    from pipelines.checks import check_files
-    from pipelines.progress import say
+    from pipelines.run.checks import check_files
+    from pipelines.run.progress import say
     from pipelines.sweep.folder import SweepFolder
-    from pipelines.sweep.tracker import SweepTracker
+    from pipelines.sweep.tracking import SweepTracker
 
     folder = SweepFolder(config, options, space)
     tracker = SweepTracker(folder.path, config, say)
@@ -52,15 +52,15 @@ def sweep(options: SweepOptions, config: RunConfig, space: Space, folder: SweepF
 
     Raises: ValueError for words, a space or trials that cannot be trained with; RunStopped; KeyboardInterrupt.
     """
-    from kdltr_core.data.words import open_words
-    from pipelines.checks import check_words, describe, summary
-    from pipelines.cluster import connect
-    from pipelines.progress import progress_bar, say
+    from kdltr_core.data.dataset import open_words
+    from kdltr_core.recognizers.registry import charset_of
+    from pipelines.ray_train.cluster import connect
+    from pipelines.run.checks import check_words, describe, summary
+    from pipelines.run.progress import progress_bar, say
     from pipelines.sweep.end import write_report
     from pipelines.sweep.phases import confirm, given_points, try_points
-    from pipelines.sweep.room import machines_for, room_for
-    from pipelines.sweep.shared_lessons import share_lessons
-    from pipelines.worker import charset_of
+    from pipelines.sweep.resources import machines_for, room_for
+    from pipelines.sweep.teacher_cache import share_lessons
 
     points = given_points(config, space, options)
     cluster = connect()

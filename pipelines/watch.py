@@ -13,7 +13,7 @@ from ray.exceptions import OutOfMemoryError, RayError
 from ray.train import UserCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipelines.nodes import num_usable
+from pipelines.ray_train.nodes import num_usable
 
 SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_TO_ANSWER = 30.0

@@ -12,13 +12,13 @@ import torch
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from kdltr_core.build import load_teacher
 from kdltr_core.config import RunConfig
-from kdltr_core.reader import Reader, ReadWord, load_student
+from kdltr_core.inference.reader import Reader, ReadWord, load_student
+from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.recognizers import build_student
 from kdltr_core.recognizers.weights import enlargement, start_from_teacher
-from kdltr_core.student import export_recognizer
-from pipelines.service.door import Door
+from kdltr_core.train.build import load_teacher
+from pipelines.service.app import Door
 from pipelines.service.limits import ServiceLimits
 from pipelines.service.reader import ImageReader, Pixels, read_batch
 from pipelines.service.server import open_port, server_of

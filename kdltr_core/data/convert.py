@@ -9,9 +9,9 @@ from pathlib import Path
 
 import lmdb
 
-from kdltr_core.data.drops import RecordError
 from kdltr_core.data.images import decode_image
 from kdltr_core.data.lmdb_store import IMAGE_PREFIXES, NUM_SAMPLES_KEY, Kind, LmdbStore
+from kdltr_core.data.rejected import RecordError
 
 Progress = Callable[[int, int], None]
 

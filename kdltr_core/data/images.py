@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
-from kdltr_core.data.drops import RecordError
+from kdltr_core.data.rejected import RecordError
 
 
 def decode_image(data: bytes, key: str) -> Image.Image:
@@ -28,3 +30,13 @@ def resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(image)
+
+
+def as_float(pixels: Tensor) -> Tensor:
+    """uint8 pixels to float in [0, 1]."""
+    return pixels.float() / 255
+
+
+def enlarge(images: Tensor) -> Tensor:
+    """Low-res images (N, 3, 16, 64) as a teacher is shown them: (N, 3, 32, 128), bicubic with aligned corners."""
+    return F.interpolate(images, scale_factor=2, mode="bicubic", align_corners=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import lmdb
 
-from kdltr_core.data.drops import RecordError
+from kdltr_core.data.rejected import RecordError
 
 Kind = Literal["paired", "single"]
 

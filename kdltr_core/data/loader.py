@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from kdltr_core.charset import Charset
-from kdltr_core.data.ahead import ahead
 from kdltr_core.data.batch import Batch, encode_targets, valid_rows
+from kdltr_core.data.dataset import TrainingPairs
+from kdltr_core.data.device_cache import ResidentPixels
 from kdltr_core.data.pack import Pairs
-from kdltr_core.data.resident import ResidentPixels
+from kdltr_core.data.prefetch import ahead
 from kdltr_core.data.sampler import EpochSampler
-from kdltr_core.data.words import TrainingPairs
 
 WIDTHS = (9, 13, 18, 26)
 

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, DegradationName
-from kdltr_core.data.drops import DropReport
 from kdltr_core.data.lmdb_store import Kind
+from kdltr_core.data.rejected import DropReport
 
 FORMAT_VERSION = 2
 HIGH_RES_SHAPE = (3, *HIGH_RES_SIZE)

@@ -18,10 +18,10 @@ import pyarrow as pa
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, DegradationName
 from kdltr_core.data.degrade import DEGRADATION_VERSION, degrade
-from kdltr_core.data.drops import DropReport, RecordError
 from kdltr_core.data.images import decode_image, resize
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import FORMAT_VERSION, Pack, UnusablePack, checksum, pixels_checksum
+from kdltr_core.data.rejected import DropReport, RecordError
 
 Progress = Callable[[int, int], None]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdltr_core.data.drops import DropReport, RecordError
 from kdltr_core.data.images import decode_image
 from kdltr_core.data.lmdb_store import LmdbStore
+from kdltr_core.data.rejected import DropReport, RecordError
 
 Progress = Callable[[int, int], None]
 

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from kdltr_core.config import ObjectiveConfig
 from kdltr_core.losses.attention import attention_divergence, attention_maps, attention_similarity
+from kdltr_core.losses.baselines import decoupled_logits, standardise, step_logits
 from kdltr_core.losses.character_vectors import affinity, character_hint
 from kdltr_core.losses.feature_distance import feature_distance
 from kdltr_core.losses.path_likelihood import path_likelihood
 from kdltr_core.losses.recognition import recognition
 from kdltr_core.losses.semantic_contrast import semantic_contrast
 from kdltr_core.losses.soft_logits import soft_logits
-from kdltr_core.losses.step_logits import decoupled_logits, standardise, step_logits
 from kdltr_core.losses.visual_focus import focus_mask, visual_focus
 from kdltr_core.recognizers.output import RecognizerOutput
 

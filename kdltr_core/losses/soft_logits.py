@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kdltr_core.losses.baselines import standardise
 from kdltr_core.losses.sequence_targets import sequence_targets
-from kdltr_core.losses.step_logits import standardise
 
 
 def soft_logits(

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from kdltr_core.charset import Charset, Charset36
+from kdltr_core.recognizers.abinet_layers import CrossAttentionDecoder, Encoder, SinusoidalPositions
 from kdltr_core.recognizers.finished_lesson import FinishedLesson
 from kdltr_core.recognizers.output import RecognizerOutput
 from kdltr_core.recognizers.position_attention import PositionAttention
-from kdltr_core.recognizers.postnorm import CrossAttentionDecoder, Encoder, SinusoidalPositions
 from kdltr_core.recognizers.resnet import ResNet45
 
 MAP_SIZE = (8, 32)

@@ -13,8 +13,8 @@ from kdltr_core.recognizers.abinet import (
     VisionAndLanguage,
     predicted_lengths,
 )
+from kdltr_core.recognizers.abinet_layers import Encoder, SinusoidalPositions
 from kdltr_core.recognizers.position_attention import PositionAttention
-from kdltr_core.recognizers.postnorm import Encoder, SinusoidalPositions
 
 _MASKED_POSITIONS = 10
 _MASK_PROBABILITY = 0.9

@@ -7,7 +7,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdltr_core.recognizers.postnorm import SinusoidalPositions
+from kdltr_core.recognizers.abinet_layers import SinusoidalPositions
 
 _STRIDES = ((1, 2), (2, 2), (2, 2), (2, 2))
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
+import torch
+
+from kdltr_core.charset import Charset
+from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, RunConfig
 from kdltr_core.recognizers.abinet import Abinet, AbinetVision
 from kdltr_core.recognizers.matrn import Matrn
 from kdltr_core.recognizers.parseq import Parseq, ParseqSize
@@ -42,3 +45,9 @@ def _build(family: dict[str, Callable[[], Recognizer]], name: str) -> Recognizer
     if name not in family:
         raise ValueError(f"unknown recognizer {name!r}; there are {', '.join(family)}")
     return family[name]()
+
+
+def charset_of(config: RunConfig) -> Charset:
+    """The alphabet of the run's recognizer, without making its weights."""
+    with torch.device("meta"):
+        return build_student(config.recognizer.name).charset

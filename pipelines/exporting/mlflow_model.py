@@ -8,7 +8,7 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from pipelines.exporting.onnx_reader import OnnxReader
+from pipelines.prediction.onnx_reader import OnnxReader
 
 
 class WordReader(PythonModel):

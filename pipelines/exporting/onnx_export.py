@@ -12,7 +12,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from kdltr_core.exported_reading import ExportedReading
+from kdltr_core.inference.graph import ExportedReading
 from kdltr_core.recognizers.layers import SelfAttention
 from pipelines.exporting.program import example_pixels, trace
 

@@ -11,7 +11,7 @@ import tyro
 
 from kdltr_core.charset import Protocol
 from kdltr_core.config import DataConfig, RunConfig
-from pipelines.evaluate_options import BenchmarkOptions
+from pipelines.report.options import BenchmarkOptions
 
 _RUN = RunConfig()
 _ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "mlflow": ".onnx"}

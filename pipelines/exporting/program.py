@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdltr_core.exported_reading import ExportedReading
+from kdltr_core.inference.graph import ExportedReading
 
 NOTES = "notes.json"
 Read = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]

@@ -19,10 +19,10 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 from mlflow.types.schema import ColSpec, DataType, Schema
 
 from kdltr_core.config import RunConfig
-from pipelines.command_line import RunStopped, absolute
-from pipelines.exporting.onnx_reader import OnnxReader
-from pipelines.run_folder import TRACKING_FILE
-from pipelines.tracking import experiment_id
+from pipelines.prediction.onnx_reader import OnnxReader
+from pipelines.run.command_line import RunStopped, absolute
+from pipelines.run.folder import TRACKING_FILE
+from pipelines.run.tracking import experiment_id
 
 _CODE = Path(__file__).with_name("mlflow_model.py")
 _SIGNATURE = ModelSignature(

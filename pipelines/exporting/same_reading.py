@@ -10,11 +10,11 @@ import torch
 
 from kdltr_core.charset import Charset, Protocol
 from kdltr_core.config import HIGH_RES_SIZE
+from kdltr_core.data.images import as_float
 from kdltr_core.data.pack import Pack
-from kdltr_core.distiller import as_float
 from kdltr_core.metrics import is_correct, mcnemar
 from kdltr_core.recognizers import Recognizer
-from kdltr_core.recognizers.reading import ReadWord, decode_with_confidence
+from kdltr_core.recognizers.decoding import ReadWord, decode_with_confidence
 from pipelines.exporting.program import Read
 
 TOLERANCE = 1e-3

@@ -6,15 +6,15 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from kdltr_core.data.dataset import open_benchmarks
 from kdltr_core.data.pack import Pack
-from kdltr_core.data.words import open_benchmarks
-from kdltr_core.exported_reading import ExportedReading
+from kdltr_core.inference.graph import ExportedReading
 from kdltr_core.recognizers import Recognizer
-from pipelines.exporting.notes import describe_export
 from pipelines.exporting.options import ExportOptions
 from pipelines.exporting.program import Read, open_program, write_program
 from pipelines.exporting.same_reading import ReadsOtherwise, check_reading, compare_readings, gather_words
-from pipelines.progress import progress_bar, say
+from pipelines.prediction.onnx_notes import describe_export
+from pipelines.run.progress import progress_bar, say
 
 
 def write_checked(
@@ -60,6 +60,6 @@ def quantise(file: Path, options: ExportOptions, recognizer: Recognizer, packs: 
 
 
 def _open_onnx(file: Path) -> Read:
-    from pipelines.exporting.onnx_reader import OnnxReader
+    from pipelines.prediction.onnx_reader import OnnxReader
 
     return OnnxReader(file).run

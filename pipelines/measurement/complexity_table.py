@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines.measurement.complexity import LAYERS_WORD_LENGTH, WORD_LENGTHS, Complexity
+from kdltr_core.evaluation.complexity import LAYERS_WORD_LENGTH, WORD_LENGTHS, Complexity
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdltr_core.config import ObjectiveConfig
-from kdltr_core.distiller import Distiller, as_float
+from kdltr_core.data.images import as_float
 from kdltr_core.losses.objective import LossTerms, term_weights
 from kdltr_core.losses.visual_focus import focus_mask, visual_focus
 from kdltr_core.recognizers import Recognizer, RecognizerOutput
+from kdltr_core.train.distiller import Distiller
 from pipelines.measurement.baselines import search_sequence_targets
 
 

@@ -12,19 +12,21 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdltr_core.build import BUNDLED_TEACHERS, build_pair
-from kdltr_core.compiled import compile_module, compile_reading, compile_whole
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch, encode_targets, valid_rows
+from kdltr_core.data.dataset import TrainingPairs
+from kdltr_core.data.images import as_float
 from kdltr_core.data.loader import WIDTHS
 from kdltr_core.data.pack import Pack
-from kdltr_core.data.words import TrainingPairs
-from kdltr_core.distiller import Distiller, as_float, autocast, teach
+from kdltr_core.device import autocast
 from kdltr_core.losses import LossTerms, compute_terms
 from kdltr_core.losses.objective import term_weights
-from kdltr_core.optim import build_optimiser
 from kdltr_core.recognizers import build_student, build_teacher
 from kdltr_core.recognizers.permutations import sample_permutations
+from kdltr_core.train.build import BUNDLED_TEACHERS, build_pair
+from kdltr_core.train.compile import compile_module, compile_reading, compile_whole
+from kdltr_core.train.distiller import Distiller, teach
+from kdltr_core.train.optim import build_optimiser
 from pipelines.measurement.plain_step import plain_terms
 from pipelines.measurement.stopwatch import Timing, in_turns, matrix_rate, stopwatch
 from pipelines.measurement.table import Row, Section

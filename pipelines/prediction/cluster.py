@@ -15,15 +15,15 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import RayError
 
-from kdltr_core.reader import BaseReader, Reader
-from pipelines.cluster import Cluster, connect
-from pipelines.command_line import RunStopped
-from pipelines.open_reader import open_reader
+from kdltr_core.inference.reader import BaseReader, Reader
+from pipelines.prediction.open_reader import open_reader
 from pipelines.prediction.options import PredictOptions
 from pipelines.prediction.parts import Block, PartsFolder, blocks_of, part_bytes
 from pipelines.prediction.reading import cutter_for, read_images
 from pipelines.prediction.sources import Skipped, Sources
-from pipelines.progress import progress_bar, say
+from pipelines.ray_train.cluster import Cluster, connect
+from pipelines.run.command_line import RunStopped
+from pipelines.run.progress import progress_bar, say
 
 THREADS_OF_A_WORKER = 2
 

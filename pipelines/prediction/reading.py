@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from kdltr_core.data.drops import RecordError
 from kdltr_core.data.open_image import open_image
-from kdltr_core.reader import BaseReader, ReadWord, UnreadableImage
+from kdltr_core.data.rejected import RecordError
+from kdltr_core.inference.reader import BaseReader, ReadWord, UnreadableImage
 from pipelines.prediction.sources import Skipped, Source
 
 Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]

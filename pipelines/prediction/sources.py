@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal
 
+from kdltr_core.data.dataset import lmdb_folders
 from kdltr_core.data.lmdb_store import IMAGE_PREFIXES, LmdbStore
-from kdltr_core.data.words import lmdb_folders
 
 STANDARD_INPUT = "-"
 # By which files of a folder are taken for images. What is named itself is tried whatever it is called.

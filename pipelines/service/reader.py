@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kdltr_core.reader import BaseReader, ReadWord, UnreadableImage
-from pipelines.service.door import ImageAnswer
+from kdltr_core.inference.reader import BaseReader, ReadWord, UnreadableImage
+from pipelines.service.app import ImageAnswer
 
 # Images that are unpacked at a time, which with the limit of their pixels bounds a replica's memory.
 NUM_UNPACKED = 2

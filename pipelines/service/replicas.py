@@ -17,11 +17,11 @@ from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from kdltr_core.reader import ReadWord
-from pipelines.cluster import Cluster
-from pipelines.command_line import RunStopped
-from pipelines.open_reader import open_reader
-from pipelines.service.door import ImageAnswer
+from kdltr_core.inference.reader import ReadWord
+from pipelines.prediction.open_reader import open_reader
+from pipelines.ray_train.cluster import Cluster
+from pipelines.run.command_line import RunStopped
+from pipelines.service.app import ImageAnswer
 from pipelines.service.limits import ServiceLimits, busy
 from pipelines.service.reader import ImageReader, Pixels, read_batch
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kdltr_core.config import RunConfig
-from kdltr_core.sweep import Trial, finished
-from kdltr_core.verdict import Verdict, compare, read_correct
+from kdltr_core.evaluation.significance import Verdict, compare, read_correct
 from pipelines.sweep.end import title
 from pipelines.sweep.folder import SweepFolder
-from pipelines.sweep.ledger import Entry, plain
+from pipelines.sweep.study import Entry, plain
+from pipelines.sweep.sweep import Trial, finished
 
 BASELINE = "the published point"
 

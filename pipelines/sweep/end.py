@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdltr_core.config import RunConfig
-from kdltr_core.step_times import StepTimes
-from kdltr_core.sweep import Trial, finished, is_population
-from kdltr_core.sweep_pictures import draw_sweep
-from kdltr_core.sweep_report import sweep_markdown
-from kdltr_core.verdict import Verdict
+from kdltr_core.evaluation.significance import Verdict
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.importances import importances
+from pipelines.sweep.report import sweep_markdown
+from pipelines.sweep.step_times import StepTimes
+from pipelines.sweep.sweep import Trial, finished, is_population
+from pipelines.sweep.sweep_pictures import draw_sweep
 
 
 def write_report(folder: SweepFolder, config: RunConfig, num_words: int, verdict: Verdict | None) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from kdltr_core.config import RunConfig
-from kdltr_core.sweep import Parameter
-from pipelines.run_folder import FREE_FIELDS, RunFolder
-from pipelines.sweep.ledger import Ledger
+from pipelines.run.folder import FREE_FIELDS, RunFolder
 from pipelines.sweep.options import SweepOptions
+from pipelines.sweep.study import Ledger
+from pipelines.sweep.sweep import Parameter
 from tune_spaces.space import Space
 
 

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator
 
-from kdltr_core.sweep import Importance, Parameter, Trial
+from pipelines.sweep.sweep import Importance, Parameter, Trial
 
 FEWEST_TRIALS = 10
 _TOP = 1 / 3  # Optuna's tenth is two or three trials of a sweep of two dozen: too few to show a choice that matters

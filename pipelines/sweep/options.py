@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kdltr_core.config import RunConfig, nearest
-from pipelines.command_line import parse_run
+from pipelines.run.command_line import parse_run
 from tune_spaces import SPACES
 
 # The config's own point goes on as it began; of so many others one can be the worst and another the best.

@@ -6,26 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.words import WordData
-from kdltr_core.engine import total_steps
-from pipelines.journal import Journal
-from pipelines.progress import say
+from kdltr_core.data.dataset import WordData
+from kdltr_core.train.engine import total_steps
+from pipelines.run.metrics_log import Journal
+from pipelines.run.progress import say
 from pipelines.sweep.confirmation import contenders, points_with_seeds, verdict_of
 from pipelines.sweep.end import summary_metrics
 from pipelines.sweep.folder import SweepFolder
-from pipelines.sweep.ledger import Ledger
 from pipelines.sweep.options import SweepOptions
 from pipelines.sweep.points import drawn_points, first_points, grid_points
 from pipelines.sweep.population import check_population
 from pipelines.sweep.progress import watched
-from pipelines.sweep.room import Room
+from pipelines.sweep.resources import Room
 from pipelines.sweep.rounds import train_population
 from pipelines.sweep.search import LedgerSearch, sampler_for
+from pipelines.sweep.study import Ledger
 from pipelines.sweep.tuner import GRACE_PERCENT, asha, run_trials
 from tune_spaces.space import Space
 
 if TYPE_CHECKING:
-    from kdltr_core.verdict import Verdict
+    from kdltr_core.evaluation.significance import Verdict
 
 
 def given_points(config: RunConfig, space: Space, options: SweepOptions) -> list[dict[str, Any]]:

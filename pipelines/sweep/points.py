@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdltr_core.config import RunConfig
-from pipelines.sweep.ledger import plain
+from pipelines.sweep.study import plain
 from tune_spaces.space import Space
 
 # A range is a grid's from its two ends on.

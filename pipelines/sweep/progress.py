@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from kdltr_core.sweep import short
-from pipelines.progress import say
-from pipelines.sweep.ledger import Entry, Ledger
+from pipelines.run.progress import say
+from pipelines.sweep.study import Entry, Ledger
+from pipelines.sweep.sweep import short
 
 
 class SweepProgress:

@@ -12,16 +12,16 @@ from typing import Any
 
 import filelock
 
-from kdltr_core.checkpoint import CheckpointStore
 from kdltr_core.config import RunConfig
-from pipelines.command_line import RunStopped
-from pipelines.progress import say
+from kdltr_core.train.checkpoint import CheckpointStore
+from pipelines.run.command_line import RunStopped
+from pipelines.run.progress import say
 from pipelines.sweep.folder import SweepFolder
-from pipelines.sweep.ledger import INHERITED_FILE, Ledger
 from pipelines.sweep.population import Copy, Decisions, choose_copies, explore, round_ends
 from pipelines.sweep.progress import watched
-from pipelines.sweep.room import Room
+from pipelines.sweep.resources import Room
 from pipelines.sweep.search import LedgerSearch
+from pipelines.sweep.study import INHERITED_FILE, Ledger
 from pipelines.sweep.trial import SECONDS_FOR_OTHERS
 from pipelines.sweep.tuner import run_trials
 from tune_spaces.space import Space

@@ -12,8 +12,8 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from kdltr_core.config import RunConfig
-from pipelines.sweep.ledger import ERROR_FILE, OWN_FAULT, Entry, Ledger
 from pipelines.sweep.options import SweepOptions
+from pipelines.sweep.study import ERROR_FILE, OWN_FAULT, Entry, Ledger
 from pipelines.sweep.trial import BEST, PERCENT_DONE, leave_error
 from pipelines.sweep.trial_place import release_place
 from tune_spaces.space import Space

@@ -18,18 +18,19 @@ from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from kdltr_core.changes import step_at
-from kdltr_core.checkpoint import NotWritten
 from kdltr_core.config import RunConfig
-from kdltr_core.data.words import open_words
-from kdltr_core.engine import TrainingDiverged, fit, total_steps
-from kdltr_core.evaluation import open_readers, read_benchmarks, write_evaluation
-from kdltr_core.world import World
-from pipelines.journal import Journal
-from pipelines.sweep.ledger import ACCURACY, ERROR_FILE, curve_of
+from kdltr_core.data.dataset import open_words
+from kdltr_core.distributed import World
+from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
+from kdltr_core.files import NotWritten
+from kdltr_core.recognizers.registry import charset_of
+from kdltr_core.train.engine import TrainingDiverged, fit, total_steps
+from pipelines.report.examples import write_evaluation
+from pipelines.run.metrics_log import Journal
 from pipelines.sweep.memory import give_back_memory
-from pipelines.sweep.room import WORKER_CPUS
+from pipelines.sweep.resources import WORKER_CPUS
+from pipelines.sweep.study import ACCURACY, ERROR_FILE, curve_of
 from pipelines.sweep.trial_place import note_place, release_place
-from pipelines.worker import charset_of
 
 # What a trial reports after each validation, all in %: the best student so far is what it will be judged by.
 NOW, BEST = "word_accuracy", "best_word_accuracy"

@@ -15,11 +15,11 @@ from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from kdltr_core.config import RunConfig
-from kdltr_core.engine import total_steps
-from pipelines.command_line import RunStopped
-from pipelines.sweep.ledger import Ledger
-from pipelines.sweep.room import Room
+from kdltr_core.train.engine import total_steps
+from pipelines.run.command_line import RunStopped
+from pipelines.sweep.resources import Room
 from pipelines.sweep.search import LedgerSearch
+from pipelines.sweep.study import Ledger
 from pipelines.sweep.trial import NOW, PERCENT_DONE, STOP_FILE, run_trial
 
 # A trial is compared with the others after a quarter of its length and after a half; the lower half stops.

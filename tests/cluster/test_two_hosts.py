@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from kdltr_core.config import RunConfig
-from kdltr_core.report import BenchmarkTable
-from pipelines.checks import source_digest
+from kdltr_core.evaluation.table import BenchmarkTable
+from pipelines.run.checks import source_digest
 from tests.cluster.hosts import Host, obstacle, two_hosts
 
 ROOT = Path(__file__).parents[2]

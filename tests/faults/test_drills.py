@@ -1,6 +1,6 @@
 """Machines and processes die while a run of two workers trains. Run by ``make drills``, which prints what it measured.
 
-A full disk is tests/kdltr_core/test_checkpoint.py and tests/kdltr_core/data/test_packed.py.
+A full disk is tests/kdltr_core/train/test_checkpoint.py and tests/kdltr_core/data/test_packed.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kdltr_core.data.pack import Pack
 from tests.faults.machines import SECONDS_OF_NOTICE, Machines
 from tests.faults.measured import Measured
 from tests.faults.training import CHECKPOINT_EVERY, Training
-from tests.pipelines.test_tracking import free_port, server
+from tests.pipelines.run.test_tracking import free_port, server
 
 pytestmark = pytest.mark.faults
 STEPS = 24

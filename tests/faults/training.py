@@ -13,8 +13,8 @@ import torch
 from mlflow import MlflowClient
 
 import pipelines
-from kdltr_core.checkpoint import read_checkpoint
-from pipelines.journal import Record, read_records
+from kdltr_core.train.checkpoint import read_checkpoint
+from pipelines.run.metrics_log import Record, read_records
 
 TRAIN = Path(pipelines.__path__[0]) / "train.py"
 CHECKPOINT_EVERY = 4

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdltr_core.distiller import as_float
+from kdltr_core.data.images import as_float
 from kdltr_core.recognizers import Recognizer
-from kdltr_core.recognizers.reading import ReadWord, decode_with_confidence
+from kdltr_core.recognizers.decoding import ReadWord, decode_with_confidence
 from tests.kdltr_core.small import STUDENTS
 
 # What the weights are multiplied by, what is added for the end class, and the seed; found by trying.

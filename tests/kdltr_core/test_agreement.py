@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 
 from kdltr_core import agreement
 from kdltr_core.agreement import Agreement
-from kdltr_core.world import World
+from kdltr_core.distributed import World
 
 # The first worker's clock when the agreement is made, and at each of eight steps.
 CLOCK = (100, 100, 109, 110, 112, 115, 122, 131, 133)

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from kdltr_core.world import World
+from kdltr_core.distributed import World
 
 TOGETHER = torch.tensor([[1.0, 2.0, -3.0, 1e-6], [0.3, 257.0, 1e4, 0.1]])
 

@@ -12,12 +12,12 @@ import pytest
 import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
-from kdltr_core.readings import STUDENT_LOW_RES, Reading, write_readings
-from pipelines.comparison.contenders import CONTENDERS, contender, runs
-from pipelines.comparison.folder import CompareFolder
-from pipelines.comparison.options import CompareOptions, parse_comparison
-from pipelines.journal import Journal
-from pipelines.sweep.ledger import Ledger
+from kdltr_core.evaluation.readings import STUDENT_LOW_RES, Reading, write_readings
+from pipelines.run.metrics_log import Journal
+from pipelines.sweep.comparison_folder import CompareFolder
+from pipelines.sweep.comparison_options import CompareOptions, parse_comparison
+from pipelines.sweep.objectives import CONTENDERS, contender, runs
+from pipelines.sweep.study import Ledger
 from tests.pipelines.test_tune import tracked
 
 COMPARE = Path(pipelines.__path__[0]) / "compare.py"

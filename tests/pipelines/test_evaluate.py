@@ -12,15 +12,15 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from kdltr_core import load_student
-from kdltr_core.build import teacher_file
 from kdltr_core.config import RunConfig
 from kdltr_core.data.lmdb_store import LmdbStore
-from kdltr_core.data.render import render_pairs
+from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.recognizers import build_student, build_teacher
 from kdltr_core.recognizers.weights import enlargement, load_weights, save_student, start_from_teacher
-from kdltr_core.student import export_recognizer
-from pipelines.command_line import answer_mistakes
+from kdltr_core.train.build import teacher_file
 from pipelines.evaluate import main
+from pipelines.run.command_line import answer_mistakes
 
 NUM_WORDS = 10
 

@@ -24,21 +24,21 @@ import torch
 from mlflow import MlflowClient
 from PIL import Image
 
-from kdltr_core.build import load_teacher
 from kdltr_core.config import RunConfig
 from kdltr_core.data.lmdb_store import LmdbStore
-from kdltr_core.data.render import render_pairs
-from kdltr_core.exported_reading import ExportedReading
-from kdltr_core.reader import Reader, load_student
+from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.inference.graph import ExportedReading
+from kdltr_core.inference.reader import Reader, load_student
+from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.recognizers import build_student
 from kdltr_core.recognizers.weights import enlargement, start_from_teacher
-from kdltr_core.student import export_recognizer
-from pipelines.command_line import answer_mistakes
+from kdltr_core.train.build import load_teacher
 from pipelines.export import main
-from pipelines.exporting.notes import FORMAT
 from pipelines.exporting.onnx_export import write_onnx
-from pipelines.exporting.onnx_reader import OnnxReader
 from pipelines.exporting.program import open_program
+from pipelines.prediction.onnx_notes import FORMAT
+from pipelines.prediction.onnx_reader import OnnxReader
+from pipelines.run.command_line import answer_mistakes
 from tests.kdltr_core.lively import assert_reads_as, pictures, read_alone
 
 Export = Callable[..., tuple[int, str, str]]

@@ -16,11 +16,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from kdltr_core import load_student
+from kdltr_core.evaluation.table import BenchmarkTable
 from kdltr_core.recognizers import registry
-from kdltr_core.report import BenchmarkTable
-from pipelines import train, worker
-from pipelines.command_line import answer_mistakes
+from pipelines import train
+from pipelines.ray_train import worker
 from pipelines.recipes import abinet_ltr, abinet_vision_ltr, matrn_ltr
+from pipelines.run.command_line import answer_mistakes
 from tests.kdltr_core.data.sets import drawn, single_records, write_records
 from tests.kdltr_core.small import STUDENTS, TEACHERS, build_small
 

@@ -7,7 +7,7 @@ import pytest
 
 from kdltr_core.data.lmdb_store import LmdbStore
 from pipelines import prepare_data
-from pipelines.command_line import answer_mistakes
+from pipelines.run.command_line import answer_mistakes
 from tests.kdltr_core.data.sets import drawn, png, single_records, write_records
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdltr_core.build import build_pair
 from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
-from kdltr_core.data.words import open_words
-from pipelines.command_line import answer_mistakes
+from kdltr_core.data.dataset import open_words
+from kdltr_core.train.build import build_pair
 from pipelines.pretrain_language import main
+from pipelines.run.command_line import answer_mistakes
 
 
 def run(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:

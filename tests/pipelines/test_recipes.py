@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kdltr_core.config import RunConfig
-from pipelines.checks import check_files
 from pipelines.recipes import DEFAULT_RECIPE, RECIPES, demo, parseq_ltr, parseq_tiny_ltr
+from pipelines.run.checks import check_files
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

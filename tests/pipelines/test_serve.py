@@ -24,11 +24,11 @@ import pytest
 import requests
 from PIL import Image
 
+from benchmarks.load import Load, ask, compare
+from benchmarks.load_table import to_markdown
+from benchmarks.process import service_process
 from pipelines.serve import ServeOptions
 from pipelines.service.limits import ServiceLimits
-from pipelines.service.load import Load, ask, compare
-from pipelines.service.load_table import to_markdown
-from pipelines.service.process import service_process
 from tests.service import encoded, make_student, word_picture
 
 WORDS = ("HOTEL", "1984", "Espresso", "EXIT")

@@ -19,16 +19,17 @@ from mlflow import MlflowClient
 import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
-from kdltr_core.data.words import open_words
-from kdltr_core.report import BenchmarkTable
-from pipelines import worker
-from pipelines.checks import check_files, check_words, git_commit, source_digest
-from pipelines.cluster import Cluster
-from pipelines.journal import read_records
-from pipelines.progress import headline
-from pipelines.run_folder import REFUSAL_FILE
-from pipelines.run_place import RunPlace
-from pipelines.worker import charset_of, train_worker
+from kdltr_core.data.dataset import open_words
+from kdltr_core.evaluation.table import BenchmarkTable
+from kdltr_core.recognizers.registry import charset_of
+from pipelines.ray_train import worker
+from pipelines.ray_train.cluster import Cluster
+from pipelines.ray_train.worker import train_worker
+from pipelines.run.checks import check_files, check_words, git_commit, source_digest
+from pipelines.run.folder import REFUSAL_FILE
+from pipelines.run.metrics_log import read_records
+from pipelines.run.progress import headline
+from pipelines.run.run_place import RunPlace
 from tests.kdltr_core.data.sets import single_records, write_records
 
 TRAIN = Path(pipelines.__path__[0]) / "train.py"

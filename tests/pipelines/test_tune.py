@@ -16,8 +16,8 @@ from mlflow.entities import Run
 import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
-from pipelines.command_line import parse_run
-from pipelines.sweep.ledger import Ledger, curve_of
+from pipelines.run.command_line import parse_run
+from pipelines.sweep.study import Ledger, curve_of
 from tests.pipelines.test_train import wait_until
 
 TUNE = Path(pipelines.__path__[0]) / "tune.py"

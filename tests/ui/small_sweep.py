@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdltr_core.config import RunConfig
-from pipelines.journal import Journal
+from pipelines.run.metrics_log import Journal
+from pipelines.run.tracking import Description
 from pipelines.sweep.end import summary_metrics, write_report
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.options import SweepOptions
-from pipelines.sweep.tracker import SweepTracker
-from pipelines.tracking import Description
+from pipelines.sweep.tracking import SweepTracker
 from tune_spaces.space import load_space
 
 # Best validation accuracies in %: of the published point, then of others.

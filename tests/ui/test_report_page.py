@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kdltr_core.evidence.page import write_report
-from tests.kdltr_core.evidence.made import made_up
+from pipelines.report.page import write_report
+from tests.pipelines.report.made import made_up
 
 pytestmark = pytest.mark.browser
 _FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")

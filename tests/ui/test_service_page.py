@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdltr_core.reader import load_student
+from kdltr_core.inference.reader import load_student
 from pipelines.service.limits import ServiceLimits
 from tests.service import encoded, local_service, make_student, word_picture
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kdltr_core.data.drops import RecordError
 from kdltr_core.data.lmdb_store import LmdbStore
+from kdltr_core.data.rejected import RecordError
 from tests.kdltr_core.data.sets import drawn, paired_records, png, single_records, write_records
 
 

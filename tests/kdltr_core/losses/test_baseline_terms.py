@@ -14,13 +14,13 @@ from kdltr_core.config import ObjectiveConfig
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.losses import compute_terms
 from kdltr_core.losses.attention import attention_divergence, attention_maps, attention_similarity
+from kdltr_core.losses.baselines import decoupled_logits, standardise, step_logits
 from kdltr_core.losses.character_vectors import affinity, character_hint
 from kdltr_core.losses.feature_distance import feature_distance
 from kdltr_core.losses.objective import BASELINES
 from kdltr_core.losses.path_likelihood import path_likelihood
 from kdltr_core.losses.sequence_targets import sequence_targets
 from kdltr_core.losses.soft_logits import soft_logits
-from kdltr_core.losses.step_logits import decoupled_logits, standardise, step_logits
 from kdltr_core.recognizers.output import RecognizerOutput
 
 LENGTHS = torch.tensor([2, 4])

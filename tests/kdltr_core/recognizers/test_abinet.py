@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
 from kdltr_core.recognizers.abinet import MAP_SIZE, Abinet, AbinetVision, LanguageModel, predicted_lengths
-from kdltr_core.recognizers.postnorm import CrossAttentionLayer, Encoder, EncoderLayer, SinusoidalPositions
+from kdltr_core.recognizers.abinet_layers import CrossAttentionLayer, Encoder, EncoderLayer, SinusoidalPositions
 from tests.kdltr_core.small import CNN_FAMILIES, SMALL, STUDENTS, TEACHERS
 
 STEPS, CLASSES = 26, 37

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdltr_core.distiller import enlarge
+from kdltr_core.data.images import enlarge
 from kdltr_core.recognizers import Recognizer, RecognizerOutput, build_student, build_teacher
 from tests.golden_weights import GOLDEN, golden_arrays, golden_state
 

@@ -16,14 +16,14 @@ from PIL import Image
 from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
 from kdltr_core.data.open_image import UnreadableImage
-from kdltr_core.exported_reading import ExportedReading
-from kdltr_core.reader import Reader
-from kdltr_core.student import export_recognizer
-from pipelines.exporting.notes import describe_export
+from kdltr_core.inference.graph import ExportedReading
+from kdltr_core.inference.reader import Reader
+from kdltr_core.inference.weights_files import export_recognizer
 from pipelines.exporting.onnx_export import write_onnx
 from pipelines.exporting.onnx_int8 import LARGEST_WEIGHT, write_int8
-from pipelines.exporting.onnx_reader import OnnxReader
 from pipelines.exporting.same_reading import Cost, ReadsOtherwise, Words, check_reading, compare_readings, gather_words
+from pipelines.prediction.onnx_notes import describe_export
+from pipelines.prediction.onnx_reader import OnnxReader
 from tests.kdltr_core.lively import assert_reads_as, lively_student, pictures, read_alone
 
 

@@ -8,7 +8,7 @@ import torch
 
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.packed import build_pack
-from kdltr_core.data.render import render_pairs
+from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.losses.sequence_targets import sequence_targets
 from pipelines.measurement.baselines import decode_pairs, search_sequence_targets
 from pipelines.measurement.sections import confident_probs

@@ -7,8 +7,8 @@ import torch
 
 from kdltr_core.config import ObjectiveConfig
 from kdltr_core.data.batch import encode_targets
-from kdltr_core.distiller import Distiller, teach
 from kdltr_core.recognizers.permutations import sample_permutations
+from kdltr_core.train.distiller import Distiller, teach
 from pipelines.measurement.plain_step import plain_terms
 from tests.kdltr_core.small import STUDENTS, TEACHERS
 

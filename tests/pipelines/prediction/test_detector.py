@@ -13,9 +13,9 @@ import pytest
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines.command_line import answer_mistakes
 from pipelines.predict import main
 from pipelines.prediction.detector import WordDetector, word_spans
+from pipelines.run.command_line import answer_mistakes
 from tests.service import make_student
 
 LINES = [(30, 40, 48, "GRAND HOTEL"), (120, 60, 32, "rooms from 45"), (200, 420, 60, "OPEN")]

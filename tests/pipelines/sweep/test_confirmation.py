@@ -9,13 +9,13 @@ from types import MappingProxyType
 import pytest
 
 from kdltr_core.config import RunConfig
-from kdltr_core.readings import STUDENT_LOW_RES, TEACHER_HIGH_RES, Column, Reading, write_readings
-from kdltr_core.sweep import State
-from pipelines.journal import Journal
+from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_HIGH_RES, Column, Reading, write_readings
+from pipelines.run.metrics_log import Journal
 from pipelines.sweep.confirmation import BASELINE, contenders, points_with_seeds, verdict_of
 from pipelines.sweep.folder import SweepFolder
-from pipelines.sweep.ledger import Entry, Ledger
 from pipelines.sweep.options import SweepOptions
+from pipelines.sweep.study import Entry, Ledger
+from pipelines.sweep.sweep import State
 from tune_spaces.space import Space, load_space
 
 SOFT = "objective.soft_logits"

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from kdltr_core.config import RunConfig
-from kdltr_core.verdict import Gain, Verdict
-from pipelines.command_line import parse_run
-from pipelines.journal import Journal
-from pipelines.run_folder import RunFolder
+from kdltr_core.evaluation.significance import Gain, Verdict
+from pipelines.run.command_line import parse_run
+from pipelines.run.folder import RunFolder
+from pipelines.run.metrics_log import Journal
 from pipelines.sweep.confirmation import contenders
 from pipelines.sweep.end import choose, summary_metrics, write_report
 from pipelines.sweep.folder import SweepFolder
-from pipelines.sweep.ledger import plain
 from pipelines.sweep.options import SweepOptions
+from pipelines.sweep.study import plain
 from tune_spaces.space import load_space
 
 PICTURES = {"history.png", "parallel_coordinates.png", "slices.png", "importances.png"}

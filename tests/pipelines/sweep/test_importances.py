@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from kdltr_core.sweep import Parameter, Trial
 from pipelines.sweep.importances import FEWEST_TRIALS, importances
+from pipelines.sweep.sweep import Parameter, Trial
 
 SPACE = [
     Parameter("weight", 0.1, 10.0, log=True),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.journal import Journal
-from pipelines.sweep.ledger import Ledger
+from pipelines.run.metrics_log import Journal
 from pipelines.sweep.progress import SweepProgress, headline, told
+from pipelines.sweep.study import Ledger
 
 
 def try_point(ledger: Ledger, value: float, accuracy: float) -> int:

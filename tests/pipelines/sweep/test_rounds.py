@@ -10,15 +10,15 @@ import filelock
 import pytest
 import torch
 
-from kdltr_core.checkpoint import read_checkpoint
 from kdltr_core.config import RunConfig
-from pipelines.command_line import RunStopped
-from pipelines.journal import Journal
+from kdltr_core.train.checkpoint import read_checkpoint
+from pipelines.run.command_line import RunStopped
+from pipelines.run.metrics_log import Journal
 from pipelines.sweep import trial
-from pipelines.sweep.ledger import ERROR_FILE, INHERITED_FILE, Ledger
 from pipelines.sweep.population import Copy
 from pipelines.sweep.rounds import take_over
 from pipelines.sweep.search import LedgerSearch
+from pipelines.sweep.study import ERROR_FILE, INHERITED_FILE, Ledger
 from pipelines.sweep.trial import BEST, PERCENT_DONE
 from tests.kdltr_core.small import build_small
 from tests.pipelines.sweep.test_trial import tiny_run

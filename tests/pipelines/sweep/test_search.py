@@ -12,13 +12,13 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from kdltr_core.config import RunConfig
-from kdltr_core.sweep import State
-from pipelines.journal import Journal
-from pipelines.sweep.ledger import ERROR_FILE, Ledger
+from pipelines.run.metrics_log import Journal
 from pipelines.sweep.options import SweepOptions
 from pipelines.sweep.points import first_points
-from pipelines.sweep.room import Room
+from pipelines.sweep.resources import Room
 from pipelines.sweep.search import MOST_DIVERGED, LedgerSearch, sampler_for
+from pipelines.sweep.study import ERROR_FILE, Ledger
+from pipelines.sweep.sweep import State
 from pipelines.sweep.trial import BEST, NOW, PERCENT_DONE, STOP_FILE, leave_error
 from pipelines.sweep.tuner import asha
 from tune_spaces.space import Space

@@ -15,9 +15,9 @@ import torch
 from ray.air._internal.util import RunnerThread
 
 from kdltr_core.config import RunConfig
-from kdltr_core.distiller import Distiller
+from kdltr_core.train.distiller import Distiller
 from pipelines.sweep import trial
-from pipelines.sweep.ledger import ERROR_FILE
+from pipelines.sweep.study import ERROR_FILE
 from tests.kdltr_core.small import build_small, save_teacher
 
 MIB = 2**20

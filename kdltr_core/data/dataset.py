@@ -1,0 +1,278 @@
+"""All the words of a run: training and validation pairs, and the benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdltr_core.charset import Charset
+from kdltr_core.config import DataConfig, DegradationName
+from kdltr_core.data.augment import augment_pair
+from kdltr_core.data.degrade import degrade
+from kdltr_core.data.lmdb_store import LmdbStore
+from kdltr_core.data.pack import Pack
+from kdltr_core.data.packed import build_pack
+from kdltr_core.data.rejected import DropReport
+from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.remote import LMDB_FILE, fetch
+
+Progress = Callable[[int, int], None]
+
+# Raise it when render_pairs draws other pictures from the same seed, so that cached ones are drawn anew.
+RENDERING_VERSION = 2
+
+
+class TrainingPairs:
+    """Rows of several packs, seen as one set.
+
+    Where a pack is of a single set, low_res is degraded when it is gathered.
+
+    Args:
+        packs: the sets, one behind the other.
+        rows: (N,) which rows of the joined packs belong to this set.
+        degradation: of low_res of single sets.
+        name: for reports.
+        strength: of the degradation, see ``degrade``.
+        augments: whether pairs that are gathered with seeds are augmented by them, before any degradation.
+    """
+
+    def __init__(
+        self,
+        packs: Sequence[Pack],
+        rows: np.ndarray,
+        degradation: DegradationName,
+        name: str,
+        *,
+        strength: float = 1.0,
+        augments: bool = False,
+    ) -> None:
+        self.name, self.strength, self.augments = name, strength, augments
+        self.packs = tuple(packs)
+        self.degradation: DegradationName = degradation
+        self._rows = rows
+        self._starts = np.concatenate([[0], np.cumsum([len(pack) for pack in packs])])
+        self._pack_of = np.searchsorted(self._starts, rows, side="right") - 1
+        self.image_hashes: np.ndarray = np.concatenate([pack.image_hashes for pack in packs])[rows]
+        labels = [label for pack in packs for label in pack.labels]
+        self.labels: list[str] = [labels[row] for row in rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def gather(self, indices: np.ndarray, seeds: np.ndarray | None = None) -> tuple[Tensor, Tensor]:
+        """Copies of the pairs at ``indices`` (N,), in that order.
+
+        Args:
+            indices: in [0, len).
+            seeds: (N,) not negative, of each pair's degradation and augmentation; by default the hash of its image,
+                so that the set is the same whenever it is read, and not augmented.
+
+        Returns: high_res (N, 3, 32, 128) uint8 and low_res (N, 3, 16, 64) uint8.
+        """
+        if len(self.packs) == 1:
+            high_res, low_res = self.packs[0].gather(self._rows[indices])
+        else:
+            high_res, low_res = self._gather_joined(indices)
+        if self.augments and seeds is not None:
+            self._augment(high_res.numpy(), low_res.numpy(), seeds)
+        if self.degradation != "none":
+            pixels = low_res.numpy()
+            seeds = self.image_hashes[indices] if seeds is None else seeds
+            for place, pack in enumerate(self._pack_of[indices]):
+                if self.packs[pack].kind == "single":
+                    degraded = degrade(
+                        pixels[place].transpose(1, 2, 0), int(seeds[place]), self.degradation, self.strength
+                    )
+                    pixels[place] = degraded.transpose(2, 0, 1)
+        return high_res, low_res
+
+    def _augment(self, high_res: np.ndarray, low_res: np.ndarray, seeds: np.ndarray) -> None:
+        for place, seed in enumerate(seeds):
+            pair = high_res[place].transpose(1, 2, 0), low_res[place].transpose(1, 2, 0)
+            high, low = augment_pair(*pair, int(seed))
+            high_res[place], low_res[place] = high.transpose(2, 0, 1), low.transpose(2, 0, 1)
+
+    def _gather_joined(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        rows, owners = self._rows[indices], self._pack_of[indices]
+        high_res = low_res = torch.empty(0)
+        for pack in np.unique(owners):
+            here = owners == pack
+            high, low = self.packs[pack].gather(rows[here] - self._starts[pack])
+            if here.all():
+                return high, low
+            if not len(high_res):
+                high_res = torch.empty((len(rows), *high.shape[1:]), dtype=torch.uint8)
+                low_res = torch.empty((len(rows), *low.shape[1:]), dtype=torch.uint8)
+            places = torch.from_numpy(np.flatnonzero(here))
+            high_res[places], low_res[places] = high, low
+        return high_res, low_res
+
+
+@dataclass(frozen=True)
+class WordData:
+    """What a run learns from, is chosen by, and is read on.
+
+    Attributes:
+        train: training pairs; their low_res is degraded anew by the seeds that ``gather`` is given.
+        validation: held-out pairs with a fixed low_res.
+        benchmarks: packs by the name of their set.
+        dropped: what could not be used of each set, by the root of a training set or the name of a benchmark.
+    """
+
+    train: TrainingPairs
+    validation: TrainingPairs
+    benchmarks: Mapping[str, Pack]
+    dropped: Mapping[str, DropReport]
+
+
+def open_words(config: DataConfig, charset: Charset, progress: Progress | None = None) -> WordData:
+    """Pack what is not packed yet, and split train from validation.
+
+    The split follows the hash of the image, so it is the same for every run and for every order of the roots, and
+    copies of one image stay on one side. The validation split is degraded as the benchmarks are, since it stands in
+    for them. Samples whose label has no character of the alphabet are left out of both; benchmarks keep them.
+
+    Args:
+        config: roots (those that a URI names are fetched), shares, limits; without train or benchmark roots words are
+            rendered in their place. Words rendered beside train roots are all trained on: the validation split is of
+            the roots alone.
+        charset: the recognizer's alphabet.
+        progress: called with (done, total) for each root that is fetched, in bytes, and each set that is packed or
+            rendered, in words.
+
+    Raises: ValueError for a root that cannot be used, or if too much would be dropped; as ``fetch``.
+    """
+    dropped: dict[str, DropReport] = {}
+    train_packs, kept, offset = [], [], 0
+    beside = _rendered_beside_roots(config, progress)
+    for root in [*_train_roots(config, progress), *beside]:
+        pack = _build(config, root, "none", progress)
+        writable = np.array([bool(charset.normalise(label)) for label in pack.labels])
+        report = DropReport.from_json(pack.report.to_json())
+        for row in np.flatnonzero(~writable):
+            report.add("no encodable character", pack.keys[row])
+        report.check(str(root), config.max_dropped_share)
+        dropped[str(root)] = report
+        train_packs.append(pack)
+        kept.append(np.flatnonzero(writable) + offset)
+        offset += len(pack)
+    benchmarks = open_benchmarks(config, progress)
+    dropped |= {name: pack.report for name, pack in benchmarks.items()}
+    num_beside = sum(len(of_pack) for of_pack in kept[len(kept) - len(beside) :])
+    rows = np.concatenate(kept)
+    hashes = np.concatenate([pack.image_hashes for pack in train_packs])[rows[: len(rows) - num_beside]]
+    held_out = held_out_rows(hashes, config.validation_share)
+    if held_out.all():
+        raise ValueError(
+            f"the {len(hashes)} usable training pairs are copies of too few images to hold some out for validation; "
+            "give more with data.train_roots"
+        )
+    held_out = np.concatenate([held_out, np.zeros(num_beside, bool)])
+    return WordData(
+        train=TrainingPairs(
+            train_packs,
+            rows[~held_out],
+            config.train_degradation,
+            "train",
+            strength=config.train_degradation_strength,
+            augments=config.train_augmentation == "light",
+        ),
+        validation=TrainingPairs(train_packs, rows[held_out], config.benchmark_degradation, "validation"),
+        benchmarks=benchmarks,
+        dropped=dropped,
+    )
+
+
+def open_benchmarks(config: DataConfig, progress: Progress | None = None) -> dict[str, Pack]:
+    """The benchmark sets by name; rendered words where the config names none.
+
+    Raises: ValueError for a root that cannot be used, or two sets of one name; as ``fetch``.
+    """
+    folders = benchmark_folders(config, progress)
+    return {name: _build(config, root, config.benchmark_degradation, progress) for name, root in folders.items()}
+
+
+def benchmark_folders(config: DataConfig, progress: Progress | None = None) -> dict[str, Path]:
+    """The LMDB of each benchmark set, by the name that ``open_benchmarks`` gives the set. Raises: as that does."""
+    folders: dict[str, Path] = {}
+    for root in _benchmark_roots(config, progress):
+        name = root.resolve().name
+        name = name if name not in folders else f"{root.resolve().parent.name}-{name}"
+        if name in folders:
+            raise ValueError(f"two benchmarks are called {name!r}; rename the folder of one: {root}")
+        folders[name] = root
+    return folders
+
+
+def held_out_rows(image_hashes: np.ndarray, share: float) -> np.ndarray:
+    """(N,) bool: which images, uint64 hashes (N,), fall under ``share`` of all hashes; at least the lowest does."""
+    limit = np.uint64(int(share * 2**64))
+    return image_hashes <= max(limit, image_hashes.min())
+
+
+def lmdb_folders(root: str | Path) -> list[Path]:
+    """The LMDB folders that a root stands for: itself, or those under it, by name.
+
+    Raises: ValueError if there is none.
+    """
+    root = Path(root).expanduser()
+    if (root / LMDB_FILE).is_file():
+        return [root]
+    found = sorted(file.parent for file in root.rglob(LMDB_FILE))
+    return found or [LmdbStore.open(root).root]  # which says what is wrong
+
+
+def _all_folders(roots: Sequence[str], field: str, config: DataConfig, progress: Progress | None) -> list[Path]:
+    folders: list[Path] = []
+    for root in roots:
+        for folder in lmdb_folders(fetch(root, config.cache_folder, progress, only=LMDB_FILE)):
+            if any(folder.samefile(other) for other in folders):
+                raise ValueError(f"{folder} is given twice in {field}; name it once")
+            folders.append(folder)
+    return folders
+
+
+def _train_roots(config: DataConfig, progress: Progress | None) -> list[Path]:
+    if config.train_roots:
+        return _all_folders(config.train_roots, "data.train_roots", config, progress)
+    return [_rendered(config, "train", config.num_rendered_train, 2 * config.render_seed, progress)]
+
+
+def _rendered_beside_roots(config: DataConfig, progress: Progress | None) -> list[Path]:
+    if not (config.train_roots and config.num_rendered_beside_roots):
+        return []
+    return [_rendered(config, "train", config.num_rendered_beside_roots, 2 * config.render_seed, progress)]
+
+
+def _benchmark_roots(config: DataConfig, progress: Progress | None) -> list[Path]:
+    if config.benchmark_roots:
+        return _all_folders(config.benchmark_roots, "data.benchmark_roots", config, progress)
+    return [_rendered(config, "benchmark", config.num_rendered_benchmark, 2 * config.render_seed + 1, progress)]
+
+
+def _rendered(config: DataConfig, name: str, num_pairs: int, seed: int, progress: Progress | None) -> Path:
+    """The LMDB of rendered words, made by the first process that asks; even seeds train, odd ones test."""
+    folder = Path(config.cache_folder).expanduser() / f"rendered-v{RENDERING_VERSION}-{num_pairs}-pairs-seed-{seed}"
+    root = folder / f"rendered_{name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / f"{name}.lock"):
+        if not (root / LMDB_FILE).is_file():
+            render_pairs(root, num_pairs, seed, progress=progress)
+    return root
+
+
+def _build(config: DataConfig, root: Path, degradation: DegradationName, progress: Progress | None) -> Pack:
+    return build_pack(
+        root,
+        cache_folder=config.cache_folder,
+        degradation=degradation,
+        max_label_length=config.max_label_length,
+        max_dropped_share=config.max_dropped_share,
+        progress=progress,
+    )

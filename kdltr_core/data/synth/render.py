@@ -1,0 +1,164 @@
+"""Words on coloured grounds, as a paired LMDB in TextZoom's layout: what demo and tests train on."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import chain, islice
+from pathlib import Path
+
+import lmdb
+import numpy as np
+from PIL import Image, ImageFont
+
+from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
+from kdltr_core.data.degrade import degrade
+from kdltr_core.data.synth import fonts as font_files
+from kdltr_core.data.synth.fonts import fonts
+from kdltr_core.data.synth.processes import ahead_in_processes
+from kdltr_core.data.synth.vocabulary import draw_text
+from kdltr_core.data.synth.word_image import FONT_SIZE, Pixels, draw_picture
+
+__all__ = ["RenderedPair", "fonts", "render_pair", "render_pairs"]
+
+_PAIRS_A_TRANSACTION = 256
+_PAIRS_A_JOB = 64
+_PAIRS_A_PROCESS = 256  # fewer are drawn here sooner than another process has started
+_MOST_PROCESSES = 32  # of about 80 MB each
+_BYTES_A_PAIR = 32 * 1024  # more than the raw pixels of both sizes in whole LMDB pages
+
+
+@dataclass(frozen=True)
+class RenderedPair:
+    """One word, drawn twice.
+
+    Attributes:
+        label: the text, printable ASCII without spaces.
+        high_res: (32, 128, 3) uint8.
+        low_res: (16, 64, 3) uint8, of the same picture, degraded.
+    """
+
+    label: str
+    high_res: Pixels
+    low_res: Pixels
+
+
+def render_pairs(
+    root: Path,
+    num_pairs: int,
+    seed: int,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    fonts: Sequence[Path] | None = None,
+) -> None:
+    """Write a paired LMDB of rendered words, whole or not at all.
+
+    Pair ``i`` is a pure function of (seed, i, fonts): a large set is drawn by other processes, as many as there are
+    cores, and written by this one, with the same bytes whatever their number. Two sets drawn with different seeds
+    share words of the list, as any two sets of street signs do, but no picture: render train and benchmark with
+    different seeds.
+
+    Args:
+        root: the LMDB's folder; it must not exist yet, or be empty.
+        num_pairs: how many.
+        seed: not negative.
+        progress: called with (done, total) now and then, and at the end.
+        fonts: font files; by default what ``fonts()`` finds.
+
+    Raises:
+        ValueError: root is taken, num_pairs or seed is out of range, or no font is usable.
+        OSError: root cannot be written; nothing is left behind.
+    """
+    if num_pairs < 1:
+        raise ValueError(f"num_pairs is {num_pairs}, expected at least 1")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}, expected 0 or more")
+    _refuse_taken(root)
+    faces = font_files.fonts() if fonts is None else font_files.usable(fonts)
+    if not faces:
+        raise ValueError("no font holds printable ASCII among those given; leave fonts out to use matplotlib's own")
+
+    root.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = root.with_name(f".{root.name}.{os.getpid()}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        _write(unfinished, num_pairs, seed, faces, progress)
+        _refuse_taken(root)
+        unfinished.rename(root)
+    except lmdb.Error as error:
+        raise OSError(f"{root} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def render_pair(seed: int, index: int, faces: Sequence[Path]) -> RenderedPair:
+    """Pair ``index`` of the set that ``seed`` names, with one of the fonts."""
+    rng = np.random.default_rng((seed, index))
+    label = draw_text(rng)
+    picture = Image.fromarray(draw_picture(label, _font(faces[int(rng.integers(len(faces)))]), rng))
+    high_res = _resized(picture, HIGH_RES_SIZE)
+    low_res = degrade(_resized(picture, LOW_RES_SIZE), int(rng.integers(2**31)), "interlaced")
+    return RenderedPair(label, high_res, low_res)
+
+
+def _refuse_taken(root: Path) -> None:
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise ValueError(f"{root} is there already and is not overwritten; name another folder or remove it first")
+
+
+def _encoded(seed: int, faces: Sequence[Path], indices: range) -> list[tuple[bytes, bytes, bytes]]:
+    """PNG files of both sizes, and the label, of each pair."""
+    pairs = [render_pair(seed, index, faces) for index in indices]
+    return [(_png(pair.high_res), _png(pair.low_res), pair.label.encode()) for pair in pairs]
+
+
+def _drawn(num_pairs: int, seed: int, faces: Sequence[Path]) -> Generator[list[tuple[bytes, bytes, bytes]]]:
+    jobs = [range(start, min(start + _PAIRS_A_JOB, num_pairs)) for start in range(0, num_pairs, _PAIRS_A_JOB)]
+    draw = partial(_encoded, seed, faces)
+    num_processes = min(len(os.sched_getaffinity(0)), num_pairs // _PAIRS_A_PROCESS, _MOST_PROCESSES)
+    yield from ahead_in_processes(draw, jobs, num_processes) if num_processes > 1 else map(draw, jobs)
+
+
+def _write(
+    folder: Path, num_pairs: int, seed: int, faces: Sequence[Path], progress: Callable[[int, int], None] | None
+) -> None:
+    folder.mkdir()
+    map_size = num_pairs * _BYTES_A_PAIR + 2**24
+    # No lock: nobody else knows this folder before it is whole, and readers open it without one.
+    with (
+        lmdb.open(str(folder), map_size=map_size, lock=False, sync=False) as environment,
+        closing(_drawn(num_pairs, seed, faces)) as drawn,
+    ):
+        pairs = enumerate(chain.from_iterable(drawn), start=1)
+        for start in range(0, num_pairs, _PAIRS_A_TRANSACTION):
+            stop = min(start + _PAIRS_A_TRANSACTION, num_pairs)
+            with environment.begin(write=True) as transaction:
+                for number, (high_res, low_res, label) in islice(pairs, stop - start):
+                    transaction.put(b"image_hr-%09d" % number, high_res)
+                    transaction.put(b"image_lr-%09d" % number, low_res)
+                    transaction.put(b"label-%09d" % number, label)
+                transaction.put(b"num-samples", str(stop).encode())
+            if progress is not None:
+                progress(stop, num_pairs)
+        environment.sync(True)
+
+
+@lru_cache(maxsize=512)
+def _font(path: Path) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _resized(picture: Image.Image, size: tuple[int, int]) -> Pixels:
+    height, width = size
+    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _png(pixels: Pixels) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()

@@ -1,0 +1,7 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+
+class NotWritten(OSError):
+    """A checkpoint or a student could not be written; what was there before is untouched."""

@@ -1,0 +1,123 @@
+"""Words of a set, batch by batch, before a reader: a recognizer, or any function from a batch to readings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdltr_core.data.images import as_float, enlarge
+from kdltr_core.data.loader import evaluation_batches
+from kdltr_core.data.pack import Pairs
+from kdltr_core.device import autocast
+from kdltr_core.distributed import World
+from kdltr_core.recognizers import Recognizer
+from kdltr_core.recognizers.decoding import ReadWord, decode_with_confidence
+
+IMAGES = ("high_res", "low_res", "enlarged")
+
+
+class KeyedPairs(Pairs, Protocol):
+    """A set whose words have names in their source, such as a pack."""
+
+    @property
+    def keys(self) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class WordBatch:
+    """Some words of a set.
+
+    Attributes:
+        set_name: of the set.
+        pairs: the set, a ``Pack`` or what looks like one.
+        indices: (N,) which of its words.
+        high_res: (N, 3, 32, 128) uint8.
+        low_res: (N, 3, 16, 64) uint8.
+    """
+
+    set_name: str
+    pairs: Any
+    indices: np.ndarray
+    high_res: Tensor
+    low_res: Tensor
+
+
+BatchReader = Callable[[WordBatch], list[ReadWord]]
+
+
+def recognizer_reader(module: Recognizer, image: str, device: torch.device, precision: str = "float32") -> BatchReader:
+    """A recognizer, in the mode it is in, as a reader of one kind of image.
+
+    Args:
+        image: "high_res", "low_res", or "enlarged" (low_res, bicubic, for a teacher).
+        precision: as for ``device.autocast``.
+
+    Raises: ValueError for another kind of image.
+    """
+    if image not in IMAGES:
+        raise ValueError(f"unknown column {image!r}; expected 'high_res', 'low_res' or 'enlarged'")
+
+    @torch.inference_mode()
+    def read(batch: WordBatch) -> list[ReadWord]:
+        images = as_float((batch.high_res if image == "high_res" else batch.low_res).to(device))
+        with autocast(device, precision):
+            logits = module(enlarge(images) if image == "enlarged" else images).logits
+        return decode_with_confidence(logits, module.charset)
+
+    return read
+
+
+def read_set(
+    reader: BatchReader,
+    pairs: Any,
+    *,
+    batch_size: int,
+    set_name: str = "",
+    world: World | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[ReadWord]:
+    """Readings of every word of a set, in its order, on every worker; each word is read by exactly one.
+
+    Args:
+        batch_size: of each worker.
+        progress: called with (words read by this worker, words it has to read).
+    """
+    world = world or World()
+    mine: dict[int, ReadWord] = {}
+    share = len(range(world.rank, len(pairs), world.size))
+    for indices, high_res, low_res in evaluation_batches(pairs, batch_size, world.rank, world.size):
+        words = reader(WordBatch(set_name, pairs, indices, high_res, low_res))
+        mine.update(zip(indices.tolist(), words, strict=True))
+        if progress:
+            progress(len(mine), share)
+    readings = {index: word for part in world.gather(mine) for index, word in part.items()}
+    return [readings[index] for index in range(len(pairs))]
+
+
+def read_with_recognizer(
+    module: Recognizer,
+    pairs: Any,
+    image: str,
+    *,
+    batch_size: int,
+    world: World | None = None,
+    precision: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> list[ReadWord]:
+    """As ``read_set``, by a recognizer in evaluation mode; afterwards it is in the mode it was in.
+
+    All read with the running statistics of the first worker, whose recognizer is the one that is kept.
+    """
+    world = world or World()
+    reader = recognizer_reader(module, image, world.device, precision)
+    world.share_buffers(module)
+    was_training = module.training
+    module.eval()
+    words = read_set(reader, pairs, batch_size=batch_size, world=world, progress=progress)
+    module.train(was_training)
+    return words

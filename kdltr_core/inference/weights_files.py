@@ -1,0 +1,101 @@
+"""What a run made, a student or a teacher: written once, loaded anywhere, without training state."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import get_args
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from kdltr_core.config import HIGH_RES_SIZE, RunConfig, Trained
+from kdltr_core.files import NotWritten
+from kdltr_core.object_store import ObjectStore
+from kdltr_core.recognizers import Recognizer, build_student, build_teacher
+from kdltr_core.recognizers.weights import describe, load_weights, read_metadata, save_student
+from kdltr_core.remote import fetch
+from kdltr_core.uri import is_uri, local_path, under
+
+FILES: dict[Trained, str] = {trained: f"{trained}.safetensors" for trained in get_args(Trained)}
+
+
+def export_recognizer(
+    folder: Path, recognizer: Recognizer, state: Mapping[str, Tensor], config: RunConfig, **notes: str
+) -> Path:
+    """Write weights and config into a folder; each file is replaced whole.
+
+    Returns: the weights' path, ``student.safetensors`` or ``teacher.safetensors`` as the config says.
+    Raises: NotWritten; what the folder held before is untouched.
+    """
+    name = FILES[config.recognizer.trained]
+    path = folder / name
+    writing, config_writing = folder / f".{name}.writing", folder / ".config.writing"
+    if recognizer.num_iterations:
+        notes["num_iterations"] = str(recognizer.num_iterations)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_student(writing, state, {**describe(config.recognizer.name, recognizer), **notes})
+        config_writing.write_text(config.to_yaml())
+        os.replace(writing, path)
+        os.replace(config_writing, folder / "config.yaml")
+    except (SafetensorError, OSError) as error:
+        raise NotWritten(f"{path} could not be written ({error}); free some space") from error
+    finally:
+        for left_over in (writing, config_writing):
+            left_over.unlink(missing_ok=True)
+    return path
+
+
+def find_recognizer(path: str | Path) -> Path:
+    """The weights of a run folder, of the folder in it, or the file itself. Raises: ValueError if there are none."""
+    path = Path(path).expanduser()
+    for candidate in (path, *(path / file for file in FILES.values()), *(path / t / FILES[t] for t in FILES)):
+        if candidate.is_file() and candidate.suffix == ".safetensors":
+            return candidate
+    raise ValueError(
+        f"{path} is not a student or teacher that a run made: expected {' or '.join(FILES.values())}, a folder that "
+        "holds it, or the folder of a finished run"
+    )
+
+
+def load_recognizer(path: str | Path) -> Recognizer:
+    """The student or teacher that a run made, in evaluation mode; its ``image_size`` says which.
+
+    Raises: ValueError if the file is not of this software, or of another recognizer, charset or image size than it
+        says.
+    """
+    file = find_recognizer(path)
+    metadata = read_metadata(file)
+    if "recognizer" not in metadata:
+        raise ValueError(
+            f"{file} does not say which recognizer it is of; export it with this software, or use load_weights"
+        )
+    build = build_teacher if metadata.get("image_size") == json.dumps(HIGH_RES_SIZE) else build_student
+    recognizer = build(metadata["recognizer"])
+    for key, expected in describe(metadata["recognizer"], recognizer).items():
+        if metadata.get(key) != expected:
+            raise ValueError(f"{file} says {key} {metadata.get(key)!r}, this version reads {expected!r}")
+    if recognizer.num_iterations:
+        recognizer.num_iterations = int(metadata.get("num_iterations", recognizer.num_iterations))
+    load_weights(recognizer, file)
+    return recognizer.eval()
+
+
+def fetch_recognizer(place: str | Path, cache_folder: str | Path) -> Path:
+    """What a run made, as a path of this machine: of a URI that and nothing else of the run is fetched, a path stands
+    for itself.
+
+    Raises: as ``fetch``; ValueError if nothing that a run made is there.
+    """
+    place = str(place)
+    if is_uri(place) and local_path(place) is None:
+        store = ObjectStore(place)
+        for trained, file in FILES.items():
+            if store.file(f"{trained}/{file}"):
+                return fetch(under(place, trained), cache_folder)
+        if not store.name.endswith(".safetensors") and not any(store.file(file) for file in FILES.values()):
+            raise ValueError(f"{place} is not a student or teacher that a run made, nor the folder of a finished run")
+    return fetch(place, cache_folder)

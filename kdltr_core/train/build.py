@@ -1,0 +1,128 @@
+"""A run's teacher and student, as its config says."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdltr_core.config import RecognizerName, RunConfig
+from kdltr_core.data.dataset import TrainingPairs
+from kdltr_core.data.images import as_float
+from kdltr_core.recognizers import Recognizer, build_student, build_teacher
+from kdltr_core.recognizers.parseq import Parseq
+from kdltr_core.recognizers.weights import enlargement, fit_enlargement, load_part, load_weights, start_from_teacher
+from kdltr_core.remote import fetch
+from kdltr_core.train.distiller import check_pair, needs_teacher
+
+BUNDLED_TEACHERS = {"parseq_tiny": "parseq_tiny_hr.safetensors"}
+_PAIRS_TO_FIT = 1000
+
+
+def teacher_name(config: RunConfig) -> RecognizerName:
+    """The teacher's family and size: the student's own unless the config says otherwise."""
+    return config.recognizer.teacher_name or config.recognizer.name
+
+
+def teacher_file(config: RunConfig) -> Path:
+    """The teacher's checkpoint file; one in an object store is fetched.
+
+    Raises: ValueError if none is named or it is not there, or if 'bundled' is asked for a recognizer that no teacher is
+        bundled for; as ``fetch``.
+    """
+    return _checkpoint_file("teacher_weights", teacher_name(config), config)
+
+
+def start_file(config: RunConfig) -> Path | None:
+    """The high-res checkpoint that the student starts from in place of its teacher's; None: the teacher's.
+
+    Raises: ValueError as ``teacher_file``.
+    """
+    if not config.recognizer.start_weights:
+        return None
+    return _checkpoint_file("start_weights", config.recognizer.name, config)
+
+
+def _checkpoint_file(field: str, name: RecognizerName, config: RunConfig) -> Path:
+    given = getattr(config.recognizer, field)
+    if given == "bundled":
+        if name not in BUNDLED_TEACHERS:
+            raise ValueError(
+                f"no teacher of {name} comes with the package: give its checkpoint, for instance the official one, "
+                f"with --recognizer.{field.replace('_', '-')} FILE"
+            )
+        return Path(str(files("kdltr_core.assets") / BUNDLED_TEACHERS[name]))
+    if not given:
+        bundled = " or 'bundled'" if name in BUNDLED_TEACHERS else ""
+        raise ValueError(
+            f"recognizer.{field} is empty, but the student learns or starts from a teacher: give --recognizer."
+            f"{field.replace('_', '-')} FILE{bundled}, or train without one by --objective.name supervised "
+            "--recognizer.student-start random"
+        )
+    path = fetch(given, config.data.cache_folder)
+    if not path.is_file():
+        raise ValueError(f"there is no checkpoint file {path}; correct --recognizer.{field.replace('_', '-')}")
+    return path
+
+
+def load_teacher(config: RunConfig, device: torch.device) -> Recognizer:
+    """The frozen teacher, in evaluation mode. Raises: ValueError if its file does not fit."""
+    return _load(config, teacher_name(config), teacher_file(config), device)
+
+
+def _load(config: RunConfig, name: RecognizerName, file: Path, device: torch.device) -> Recognizer:
+    teacher = _with_iterations(build_teacher(name), config)
+    load_weights(teacher, file)
+    return teacher.eval().requires_grad_(False).to(device)
+
+
+def _with_iterations(recognizer: Recognizer, config: RunConfig) -> Recognizer:
+    if recognizer.num_iterations:
+        recognizer.num_iterations = config.recognizer.num_iterations or recognizer.num_iterations
+    return recognizer
+
+
+def build_pair(
+    config: RunConfig, pairs: TrainingPairs | None, device: torch.device
+) -> tuple[Recognizer, Recognizer | None]:
+    """What is trained with its first weights, and the teacher where the objective needs one.
+
+    The first is a student, or a recognizer of high_res where the config's resolution is that.
+
+    Args:
+        pairs: real pairs, for the least-squares patch resampling; None: the first alone, to be loaded.
+
+    Raises: ValueError if a checkpoint file does not fit, or the two do not.
+    """
+    settings, cache_folder = config.recognizer, config.data.cache_folder
+    build = build_teacher if settings.trained == "teacher" else build_student
+    student = _with_iterations(build(settings.name), config).to(device)
+    if pairs is None:
+        return student, None
+    teacher = load_teacher(config, device) if needs_teacher(config.objective) else None
+    if teacher is not None:
+        check_pair(student, teacher, config.objective)
+    if settings.student_weights:
+        load_weights(student, fetch(settings.student_weights, cache_folder))
+    elif settings.student_start != "random":
+        file = start_file(config)
+        model = _load(config, settings.name, file, device) if file else teacher or load_teacher(config, device)
+        start_from_teacher(student, model, settings.student_start, _enlarge_map(student, model, config, pairs))
+    if settings.language_weights:
+        load_part(student, "language", fetch(settings.language_weights, cache_folder))
+    return student, teacher
+
+
+def _enlarge_map(student: Recognizer, teacher: Recognizer, config: RunConfig, pairs: TrainingPairs) -> Tensor | None:
+    if not (isinstance(student, Parseq) and isinstance(teacher, Parseq)):
+        return None
+    if config.recognizer.patch_resampling != "least_squares":
+        return enlargement(student.patch_size, teacher.patch_size, config.recognizer.patch_resampling)
+    rows = np.linspace(0, len(pairs) - 1, min(len(pairs), _PAIRS_TO_FIT)).astype(np.int64)
+    high_res, low_res = pairs.gather(rows, rows)
+    return fit_enlargement(
+        as_float(high_res) * 2 - 1, as_float(low_res) * 2 - 1, student.patch_size, teacher.patch_size
+    )

@@ -1,0 +1,150 @@
+"""All that a report shows, as figures: counted from the readings of every word, and measured beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from kdltr_core.charset import fold
+from kdltr_core.evaluation.readings import Column, Reading
+from kdltr_core.evaluation.robustness import RobustnessCurves
+from kdltr_core.evaluation.table import BenchmarkTable, Comparison
+from kdltr_core.metrics import mcnemar
+from pipelines.report.analysis import Confusions, count_confusions
+from pipelines.report.attention import AttendedWord
+from pipelines.report.by_size import HEIGHTS, LENGTHS, Group, group_by
+from pipelines.report.calibration import Calibration, calibrate
+from pipelines.report.published import NOTICE, ROWS
+
+
+@dataclass(frozen=True)
+class ReaderNote:
+    """What is known of a reader beside its readings; None: not known, or not counted.
+
+    Attributes:
+        recognizer: its family and size.
+        method: how it came to be, or what is done before it reads.
+        multiply_accumulates: of one reading.
+        milliseconds: a word, as ``times.measure_times`` has it.
+    """
+
+    recognizer: str = ""
+    method: str = ""
+    parameters: int | None = None
+    multiply_accumulates: int | None = None
+    milliseconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one evaluation found.
+
+    Attributes:
+        table: with readings.
+        title: of the report.
+        notes: by column; some may be missing.
+        heights: rows of the native picture of each reading, in the table's order; empty where not known.
+        curves: None where they were not measured.
+        attended: example words of readers that have attention maps, with their labels.
+        times_note: how the milliseconds were taken, in a sentence.
+    """
+
+    table: BenchmarkTable
+    title: str
+    notes: Mapping[Column, ReaderNote] = field(default_factory=dict)
+    heights: Sequence[int] = ()
+    curves: RobustnessCurves | None = None
+    attended: Mapping[Column, Sequence[tuple[str, AttendedWord]]] = field(default_factory=dict)
+    times_note: str = ""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return self.table.columns
+
+    @property
+    def readings(self) -> Sequence[Reading]:
+        return self.table.readings
+
+    def note(self, column: Column) -> ReaderNote:
+        return self.notes.get(column, ReaderNote())
+
+    @cached_property
+    def correct(self) -> dict[Column, np.ndarray]:
+        """(N,) bool of each reader."""
+        protocol = self.table.protocol
+        truths = [fold(r.label, protocol) for r in self.readings]
+        return {
+            c: np.array([fold(r.by_column[c], protocol) == t for r, t in zip(self.readings, truths, strict=True)])
+            for c in self.columns
+        }
+
+    @cached_property
+    def pairs(self) -> list[Comparison]:
+        """The paired test of every two readers."""
+        return [
+            Comparison(a, b, mcnemar(self.correct[a].tolist(), self.correct[b].tolist()))
+            for a, b in combinations(self.columns, 2)
+        ]
+
+    @cached_property
+    def confusions(self) -> dict[Column, Confusions]:
+        protocol = self.table.protocol
+        wrong = {c: np.flatnonzero(~right).tolist() for c, right in self.correct.items()}
+        return {
+            c: count_confusions(((self.readings[i].label, self.readings[i].by_column[c]) for i in rows), protocol)
+            for c, rows in wrong.items()
+        }
+
+    @cached_property
+    def by_length(self) -> dict[Column, list[Group]]:
+        """By characters of the label that count."""
+        lengths = [len(fold(r.label, self.table.protocol)) for r in self.readings]
+        return {c: group_by(lengths, right, LENGTHS) for c, right in self.correct.items()}
+
+    @cached_property
+    def by_height(self) -> dict[Column, list[Group]]:
+        return {c: group_by(self.heights, right, HEIGHTS) for c, right in self.correct.items()} if self.heights else {}
+
+    @cached_property
+    def calibrations(self) -> dict[Column, Calibration]:
+        """Of the readers that say how sure they are."""
+        return {
+            c: calibrate([r.confidences[c] for r in self.readings], right)
+            for c, right in self.correct.items()
+            if c in self.readings[0].confidences
+        }
+
+    def to_tree(self) -> dict[str, Any]:
+        """Everything but readings and pictures; shares in [0, 1]."""
+        return {
+            "title": self.title,
+            "table": self.table.to_tree(),
+            "readers": {c.key: asdict(self.note(c)) for c in self.columns},
+            "mcnemar_all_pairs": [_pair_tree(pair) for pair in self.pairs],
+            "robustness": self.curves.to_tree() if self.curves else None,
+            "confusions": {
+                c.key: {
+                    "words_aligned": found.num_near,
+                    "words_too_far": found.num_far,
+                    "counts": [{"label": a, "read": b, "count": n} for (a, b), n in found.counts.most_common(200)],
+                }
+                for c, found in self.confusions.items()
+            },
+            "by_length": _groups_tree(self.by_length),
+            "by_native_height": _groups_tree(self.by_height),
+            "calibration": {c.key: asdict(found) for c, found in self.calibrations.items()},
+            "published": {"notice": NOTICE, "rows": [asdict(row) for row in ROWS]},
+        }
+
+
+def _pair_tree(pair: Comparison) -> dict[str, Any]:
+    return {"first": pair.first.key, "second": pair.second.key, **asdict(pair.test)}
+
+
+def _groups_tree(groups: Mapping[Column, Sequence[Group]]) -> dict[str, Any]:
+    return {c.key: [{**asdict(g), "standard_error": g.error} for g in of_one] for c, of_one in groups.items()}

@@ -1,0 +1,133 @@
+"""What can be found wrong with a run before anything is decoded or trained."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import kdltr_core
+import pipelines
+import tune_spaces
+from kdltr_core.config import RunConfig
+from kdltr_core.data.dataset import WordData
+from kdltr_core.data.device_cache import check_unchanging
+from kdltr_core.data.pack import Pack
+from kdltr_core.remote import LMDB_FILE, check_there, fetch
+from kdltr_core.train.build import start_file, teacher_file
+from kdltr_core.train.distiller import needs_teacher
+from kdltr_core.uri import is_uri
+from pipelines.run.tracking import DatasetNote, Description
+
+
+def check_files(config: RunConfig) -> None:
+    """Weights that are named by a URI are fetched, roots are only looked for.
+
+    Raises: ValueError naming the option whose file or folder is not there; as ``fetch``.
+    """
+    recognizer = config.recognizer
+    for option, roots in (("train-roots", config.data.train_roots), ("benchmark-roots", config.data.benchmark_roots)):
+        for root in roots:
+            if is_uri(root):
+                check_there(root, only=LMDB_FILE)
+            elif not Path(root).is_dir():
+                raise ValueError(f"--data.{option} names {root}, which is not a folder")
+    starts_from_high_res = recognizer.student_start != "random" and not recognizer.student_weights
+    if needs_teacher(config.objective) or (starts_from_high_res and not recognizer.start_weights):
+        teacher_file(config)
+    if starts_from_high_res:
+        start_file(config)
+    for option, file in (
+        ("student-weights", recognizer.student_weights),
+        ("language-weights", recognizer.language_weights),
+    ):
+        if file and not fetch(file, config.data.cache_folder).is_file():
+            raise ValueError(f"--recognizer.{option} names {file}, which is not a file")
+
+
+def check_words(config: RunConfig, words: WordData) -> None:
+    """Raises: ValueError for an empty benchmark, fewer training pairs than a batch, or a placement that cannot be."""
+    if config.data.placement == "device":
+        check_unchanging(words.train)
+    for name, pack in words.benchmarks.items():
+        if len(pack) == 0:
+            raise ValueError(
+                f"the benchmark {name} has no word that can be read; leave it out of --data.benchmark-roots"
+            )
+    if len(words.train) < config.optim.batch_size:
+        raise ValueError(
+            f"{len(words.train)} training pairs are fewer than optim.batch_size {config.optim.batch_size}; "
+            "give more, or a smaller --optim.batch-size"
+        )
+
+
+def summary(words: WordData) -> list[str]:
+    """How many words there are for what, and what had to be left out."""
+    sets = ", ".join(f"{name} {len(pack)}" for name, pack in words.benchmarks.items())
+    dropped = [f"{root}: {report.describe()}" for root, report in words.dropped.items() if report.num_dropped]
+    return [f"{len(words.train)} training pairs, {len(words.validation)} held out; benchmarks: {sets}", *dropped]
+
+
+def describe(config: RunConfig, words: WordData) -> Description:
+    """What the tracking server is told of the run before it starts."""
+    commit = git_commit()
+    tags = {"recipe": config.recipe or "none", "git_commit": commit, "mlflow.source.git.commit": commit}
+    tags["source_sha256"] = source_digest(Path(wing.__path__[0]) for wing in (kdltr_core, tune_spaces, pipelines))
+    tags |= {
+        "mlflow.source.name": "pipelines/train.py",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": getpass.getuser(),
+    }
+    for option in ("teacher_weights", "student_weights", "language_weights"):
+        if digest := _digest(config, option):
+            tags[f"{option}_sha256"] = digest
+    notes = [_note(pack, "training") for pack in words.train.packs]
+    notes += [_note(pack, "testing") for pack in words.benchmarks.values()]
+    for context in ("training", "testing"):
+        tags[f"data_{context}"] = ", ".join(f"{n.name} {n.fingerprint}" for n in notes if n.context == context)
+    return Description(config.name, config.flatten(), tags, notes)
+
+
+def git_commit() -> str:
+    """Of the code that runs, with "-dirty" where it was edited since; "unknown" outside a repository."""
+    folder = Path(kdltr_core.__path__[0])
+    answer = subprocess.run(
+        ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
+        capture_output=True,
+        text=True,
+    )
+    return answer.stdout.strip() or "unknown"
+
+
+def source_digest(folders: Iterable[Path]) -> str:
+    """Of all Python files in the folders and their names, so that nodes without a repository have a version as well."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for file in sorted(folder.rglob("*.py")):
+            content = file.read_bytes()
+            digest.update(f"{file.relative_to(folder.parent).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _digest(config: RunConfig, option: str) -> str:
+    given = getattr(config.recognizer, option)
+    if option == "teacher_weights":
+        if config.recognizer.student_start == "random" and not needs_teacher(config.objective):
+            return ""
+        try:
+            path = teacher_file(config)
+        except ValueError:
+            return ""
+    elif given:
+        path = fetch(given, config.data.cache_folder)
+    else:
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _note(pack: Pack, context: Literal["training", "testing"]) -> DatasetNote:
+    return DatasetNote(pack.name, str(pack.path), context, pack.fingerprint, {"num_pairs": len(pack)})

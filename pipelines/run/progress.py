@@ -1,0 +1,106 @@
+"""What a person at the terminal sees while the work is done elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from tqdm import tqdm
+
+from pipelines.run.metrics_log import Record, read_records
+
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_LINES = 15.0
+
+
+def say(sentence: str) -> None:
+    """One line on stderr, above a bar if there is one."""
+    tqdm.write(sentence, file=sys.stderr)
+
+
+def progress_bar(label: str) -> Callable[[int, int], None]:
+    """A bar that counts ``progress(done, total)``; it goes away when all is done."""
+    bar: tqdm | None = None
+
+    def progress(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(total=total, desc=label, leave=False, disable=None, unit_scale=True)
+        bar.total = total
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+            bar = None
+
+    return progress
+
+
+class Follower:
+    """Follows the journal that rank 0 writes, from the driver: a bar on a terminal, else a line now and then.
+
+    Args:
+        journal: metrics.jsonl of the run.
+        total: steps of the whole run.
+        each: called after every look, for instance to send what is new to MLflow.
+    """
+
+    def __init__(self, journal: Path, total: int, each: Callable[[], None]) -> None:
+        self._journal, self._each = journal, each
+        earlier, self._offset = read_records(journal)
+        self._latest: dict[str, float] = {}
+        self._bar = tqdm(total=total, desc="training", unit="step", disable=None, initial=_last_step(earlier))
+        self._total, self._last_line = total, time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follow-journal", daemon=True)
+
+    def __enter__(self) -> Follower:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+        self._bar.close()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(SECONDS_BETWEEN_LOOKS):
+            self._look()
+            self._each()
+
+    def _look(self) -> None:
+        records, self._offset = read_records(self._journal, self._offset)
+        for record in records:
+            self._latest.update(record.metrics)
+            if record.note:
+                say(record.note)
+        names = {name.partition("/")[0] for record in records for name in record.metrics}
+        if not names & {"train", "validation"}:
+            return
+        step = _last_step(records)
+        self._bar.set_postfix_str(headline(self._latest), refresh=False)
+        self._bar.update(step - self._bar.n)
+        due = time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES
+        if self._bar.disable and ("validation" in names or due):
+            say(f"step {step} of {self._total}: {headline(self._latest)}")
+            self._last_line = time.monotonic()
+
+
+def headline(metrics: dict[str, float]) -> str:
+    """ "loss 1.23, 45 images/s, validation 67.8 %" of what is known."""
+    forms = (
+        ("train/loss", "loss {:.3f}"),
+        ("train/images_per_second", "{:.0f} images/s"),
+        ("validation/word_accuracy", "validation {:.1f} %"),
+    )
+    return ", ".join(form.format(metrics[name]) for name, form in forms if name in metrics)
+
+
+def _last_step(records: list[Record]) -> int:
+    return max((record.step for record in records), default=0)

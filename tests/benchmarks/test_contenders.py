@@ -1,0 +1,79 @@
+"""Whoever is compared reads the same crops, of any size, and says the words in their order."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.contenders import ContenderName, open_contender
+from kdltr_core.inference.graph import ExportedReading
+from kdltr_core.inference.reader import Reader
+from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
+from kdltr_core.recognizers import Recognizer
+from pipelines.exporting.onnx_export import write_onnx
+from pipelines.exporting.onnx_int8 import write_int8
+from pipelines.prediction.onnx_notes import describe_export
+from tests.kdltr_core.lively import lively_student
+from tests.service import make_student, word_picture
+
+WORDS = ["HOTEL", "Station", "exit", "open24"]
+
+
+def crops() -> list[np.ndarray]:
+    return [np.asarray(word_picture(word)) for word in WORDS]
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recognizer, dict[str, Path]]:
+    """One that reads clean print, and its graphs."""
+    run = make_student(tmp_path_factory.mktemp("run"))
+    recognizer, graphs = load_recognizer(run), {name: run / f"{name}.onnx" for name in ("onnx", "int8")}
+    notes = describe_export(find_recognizer(run), recognizer)
+    write_onnx(graphs["onnx"], ExportedReading(recognizer), recognizer.image_size, notes)
+    reader = Reader(recognizer, "cpu")
+    pixels = np.stack([reader.pixels(crop) for crop in crops()]).transpose(0, 3, 1, 2)
+    write_int8(graphs["int8"], graphs["onnx"], np.ascontiguousarray(pixels))
+    return recognizer, graphs
+
+
+@pytest.mark.parametrize("name", ["eager", "onnx", "int8", "rapidocr"])
+def test_everyone_reads_the_words_of_crops_of_any_size(
+    name: ContenderName, student: tuple[Recognizer, dict[str, Path]]
+) -> None:
+    if name == "rapidocr":
+        pytest.importorskip("rapidocr")
+    read = open_contender(name, *student, num_threads=1, batch_size=3)
+    assert len({crop.shape for crop in crops()}) == len(WORDS)
+    assert read(crops()) == WORDS
+    assert read(crops()[::-1]) == WORDS[::-1]
+
+
+def test_each_graph_is_read_with_its_own_file(student: tuple[Recognizer, dict[str, Path]], tmp_path: Path) -> None:
+    recognizer, graphs = student
+    names: tuple[ContenderName, ...] = ("onnx", "int8")
+    for name in names:
+        only = {name: graphs[name], "another": tmp_path / "missing.onnx"}
+        assert open_contender(name, recognizer, only, 1, 1)(crops()[:1]) == WORDS[:1]
+        with pytest.raises(ValueError, match=r"missing\.onnx is not an ONNX file"):
+            open_contender(name, recognizer, {name: only["another"]}, 1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_the_compiled_student_reads_as_the_student_does() -> None:
+    recognizer = lively_student("parseq_tiny")
+    colours = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 3), dtype=np.uint8)
+    blocks = [np.kron(colour, np.ones((9 + number, 17, 1), np.uint8)) for number, colour in enumerate(colours)]
+    expected = [word.text for word in Reader(recognizer, "cpu")(blocks)]
+    assert len(set(expected)) > 1
+    assert open_contender("compiled", recognizer, {}, 1, 1)(blocks) == expected
+
+
+def test_without_rapidocr_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'kdltr\[detect\]', or leave rapidocr out"):
+        open_contender("rapidocr", lively_student("parseq_tiny"), {}, 1, 1)

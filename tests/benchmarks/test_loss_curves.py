@@ -1,0 +1,50 @@
+"""The fast path's loss curve lies on the plain path's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.loss_curves import CurveConfig, to_markdown, train
+from kdltr_core.data.pack import Pack
+from kdltr_core.data.packed import build_pack
+from kdltr_core.data.synth.render import render_pairs
+from pipelines.measurement.step import Bench
+
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
+    folder = tmp_path_factory.mktemp("curves")
+    render_pairs(folder / "words", STEPS * 4, seed=0)
+    return build_pack(folder / "words", cache_folder=folder / "packs")
+
+
+@pytest.fixture
+def no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways then compute the same; with it they draw different random numbers."""
+    make = Bench.__init__
+
+    def quiet(self: Bench, *args: object) -> None:
+        make(self, *args)  # type: ignore[arg-type]
+        self.distiller.eval()
+
+    monkeypatch.setattr(Bench, "__init__", quiet)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.1)])
+def test_the_fast_losses_are_the_plain_ones(pack: Pack, no_dropout: None, precision: str, tolerance: float):
+    config = CurveConfig(STEPS, 4, torch.get_num_threads(), "cpu", precision)  # type: ignore[arg-type]
+    plain, fast = (np.array(train(config, pack, way, 0)) for way in ("plain", "fast"))
+    np.testing.assert_allclose(fast, plain, rtol=tolerance)
+    assert len(set(plain)) == STEPS
+
+
+def test_a_distance_is_a_share_of_the_loss():
+    curves = {"plain, seed 0": [4.0, 2.0], "fast, seed 0": [4.3, 2.3], "plain, seed 1": [4.0, 1.4]}
+    text = to_markdown(curves, width=1)
+    assert "| 2–2 | 2.000 | 2.300 | 1.400 |" in text
+    assert text.count("10.00 %") == 2

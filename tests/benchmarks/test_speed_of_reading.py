@@ -1,0 +1,96 @@
+"""speed_of_reading.py gives everyone the same crops, as often, and writes what it measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.speed_of_reading import SpeedOptions, _crops, _measure, main
+from kdltr_core.data.dataset import open_benchmarks
+from pipelines.exporting.options import ExportOptions
+from pipelines.report.options import BenchmarkOptions
+from tests.kdltr_core.data.sets import drawn, png, write_records
+from tests.service import make_student
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> BenchmarkOptions:
+    """Nine words in one set and three in another, each of a size of its own."""
+    for name, num in (("many", 9), ("few", 3)):
+        records = {"num-samples": str(num).encode()}
+        for number in range(1, num + 1):
+            records |= {f"image-{number:09d}": png(drawn(number, 40 + number, 20 + num))}
+            records |= {f"label-{number:09d}": b"word"}
+        write_records(tmp_path / "words" / name, records)
+    return BenchmarkOptions((str(tmp_path / "words"),), cache_folder=str(tmp_path / "cache"))
+
+
+def test_crops_are_the_images_as_they_are_evenly_over_the_sets(data: BenchmarkOptions) -> None:
+    export = ExportOptions("student", data=data)
+    crops = list(_crops(export, open_benchmarks(export.benchmarks()), 4))
+    sizes = {"few": [(41, 23)], "many": [(41, 29), (45, 29), (49, 29)]}
+    assert sorted((crop.shape[1], crop.shape[0]) for crop in crops) == sorted([*sizes["few"], *sizes["many"]])
+    for crop in crops:
+        np.testing.assert_array_equal(crop, drawn(crop.shape[1] - 40, crop.shape[1], crop.shape[0]))
+
+
+def test_readers_take_turns_at_the_same_crops_and_no_crop_is_left_out() -> None:
+    crops = [np.full((1, 1, 3), number, np.uint8) for number in range(9)]
+    read: dict[str, list[list[int]]] = {"first": [], "second": []}
+    order: list[str] = []
+
+    def reader(title: str):
+        def call(given: Sequence[np.ndarray]) -> list[str]:
+            order.append(title)
+            read[title].append([int(crop[0, 0, 0]) for crop in given])
+            return []
+
+        return call
+
+    times = _measure({title: reader(title) for title in read}, crops, num_threads=1, batch_size=2)
+    assert order == ["first", "second"] * 6
+    assert read["first"] == read["second"]
+    # Five calls have them all, the last one filled up; one more was to warm up.
+    assert {number for batch in read["first"][:5] for number in batch} == set(range(9))
+    assert {len(batch) for batch in read["first"]} == {2}
+    assert (times.batch_size, [row["calls"] for row in times.figures()]) == (2, [5, 5])
+
+
+@pytest.mark.slow
+def test_a_run_writes_table_and_json(
+    data: BenchmarkOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    student, output = make_student(tmp_path / "run"), tmp_path / "speed"
+    options = SpeedOptions(
+        str(student), data, ("eager", "onnx", "int8"), batch_sizes=(1, 3), num_threads=(1,), num_crops=6, output=output
+    )
+    assert main(options) == 0
+    table = (output / "reading.md").read_text()
+    assert table in capsys.readouterr().out
+    assert "6 crops of few, many." in table
+    rows = json.loads((output / "reading.json").read_text())["rows"]
+    titles = ["student, PyTorch eager", "student, ONNX", "student, ONNX int8"]
+    assert [(row["batch"], row["reader"]) for row in rows] == [(batch, title) for batch in (1, 3) for title in titles]
+    assert [row["speed"] for row in rows if row["reader"] == titles[0]] == [1.0, 1.0]
+    assert [row["calls"] for row in rows] == [6] * 3 + [4] * 3
+
+
+@pytest.mark.parametrize(
+    "mistake", [{"contenders": ()}, {"batch_sizes": (4, 0)}, {"num_threads": (0,)}, {"num_crops": 0}]
+)
+def test_what_cannot_be_measured_is_refused(mistake: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give a contender; batch sizes, numbers of threads and of crops must each"):
+        main(SpeedOptions("run", output=tmp_path / "speed", **mistake))  # type: ignore[arg-type]
+    assert not (tmp_path / "speed").exists()

@@ -1,0 +1,180 @@
+"""Rendered words: the same every time, in TextZoom's layout, whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+from kdltr_core.charset import CHARACTERS_94, Charset36, fold
+from kdltr_core.data.synth import render
+from kdltr_core.data.synth.fonts import usable
+from kdltr_core.data.synth.processes import ahead_in_processes
+from kdltr_core.data.synth.render import fonts, render_pair, render_pairs
+from kdltr_core.data.synth.vocabulary import draw_text, words
+
+
+def records(root: Path) -> dict[bytes, bytes]:
+    with (
+        lmdb.open(str(root), readonly=True, lock=False) as environment,
+        environment.begin() as transaction,
+    ):
+        return dict(transaction.cursor())
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("rendered") / "set"
+    render_pairs(root, 24, seed=5)
+    return root
+
+
+def test_the_layout_is_textzooms(rendered: Path) -> None:
+    held = records(rendered)
+    expected = {f"{column}-{i:09d}" for i in range(1, 25) for column in ("image_hr", "image_lr", "label")}
+    assert {key.decode() for key in held} == expected | {"num-samples"}
+    assert held[b"num-samples"] == b"24"
+
+
+def test_images_are_rgb_png_of_the_two_sizes(rendered: Path) -> None:
+    for key, value in records(rendered).items():
+        if key.startswith(b"image"):
+            image = Image.open(io.BytesIO(value))
+            size = (128, 32) if key.startswith(b"image_hr") else (64, 16)
+            assert (image.format, image.mode, image.size) == ("PNG", "RGB", size)
+
+
+def test_same_seed_and_fonts_give_the_same_bytes(rendered: Path, tmp_path: Path) -> None:
+    render_pairs(tmp_path / "again", 24, seed=5, fonts=fonts())
+    assert records(tmp_path / "again") == records(rendered)
+
+
+def test_other_processes_draw_the_same_bytes(rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counted(draw: Any, jobs: list[range], num_processes: int) -> Any:
+        asked.append(num_processes)
+        return ahead_in_processes(draw, jobs, num_processes)
+
+    monkeypatch.setattr(render, "ahead_in_processes", counted)
+    monkeypatch.setattr(render, "_PAIRS_A_PROCESS", 8)
+    monkeypatch.setattr(render, "_PAIRS_A_JOB", 5)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
+    render_pairs(tmp_path / "shared", 24, seed=5)
+    assert asked == [3]
+    assert (tmp_path / "shared" / "data.mdb").read_bytes() == (rendered / "data.mdb").read_bytes()
+
+
+def test_a_shorter_set_is_the_beginning_of_a_longer_one(rendered: Path, tmp_path: Path) -> None:
+    render_pairs(tmp_path / "short", 3, seed=5)
+    short, long = records(tmp_path / "short"), records(rendered)
+    del short[b"num-samples"]
+    assert short.items() <= long.items()
+
+
+def test_two_seeds_share_no_picture(rendered: Path, tmp_path: Path) -> None:
+    render_pairs(tmp_path / "other", 24, seed=6)
+    ours, theirs = records(rendered), records(tmp_path / "other")
+    pictures = [{v for k, v in held.items() if k.startswith(b"image_hr")} for held in (ours, theirs)]
+    assert len(pictures[0]) == len(pictures[1]) == 24
+    assert not pictures[0] & pictures[1]
+
+
+def test_letters_stand_out_from_their_ground() -> None:
+    """Blank pictures would teach nothing: brightness varies in every high_res image."""
+    faces = fonts()
+    for index in range(40):
+        assert render_pair(1, index, faces).high_res.mean(2).std() > 4
+
+
+def test_low_res_shows_the_same_picture() -> None:
+    """On average over a set: the mean colours of both sizes agree, whatever blur and noise did to single ones."""
+    faces = fonts()
+    pairs = [render_pair(2, index, faces) for index in range(40)]
+    difference = [abs(p.high_res.mean((0, 1)) - p.low_res.mean((0, 1))).max() for p in pairs]
+    assert np.median(difference) < 3
+
+
+def test_progress_ends_at_the_total(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    render_pairs(tmp_path / "set", 5, seed=0, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (5, 5)
+
+
+def test_a_taken_folder_is_refused_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("text")
+    with pytest.raises(ValueError, match="not overwritten"):
+        render_pairs(tmp_path / "mine", 2, seed=0)
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis.txt"]
+
+
+def test_an_interrupted_rendering_leaves_nothing(tmp_path: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_pairs(tmp_path / "set", 2, seed=0, progress=interrupt)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_said_in_one_sentence_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise lmdb.DiskError("No space left on device")
+
+    monkeypatch.setattr(lmdb, "open", full)
+    with pytest.raises(OSError, match="cannot be written: No space left"):
+        render_pairs(tmp_path / "set", 2, seed=0)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("num_pairs", "seed", "sentence"),
+    [(0, 0, "num_pairs is 0"), (-3, 0, "num_pairs is -3"), (1, -1, "seed is -1")],
+)
+def test_values_out_of_range_are_named(tmp_path: Path, num_pairs: int, seed: int, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        render_pairs(tmp_path / "set", num_pairs, seed)
+
+
+def test_what_is_no_font_is_skipped_and_without_any_the_user_is_told(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.ttf"
+    broken.write_bytes(b"not a font")
+    good = fonts()[0]
+    assert usable([broken, tmp_path / "absent.ttf", good, good]) == [good]
+    with pytest.raises(ValueError, match="no font"):
+        render_pairs(tmp_path / "set", 1, seed=0, fonts=[broken])
+
+
+def test_symbol_fonts_are_left_out_and_text_fonts_kept() -> None:
+    """Of matplotlib's own: DejaVu, STIX General and upright Computer Modern write ASCII, the others draw signs."""
+    names = {path.name for path in fonts()}
+    assert {"DejaVuSans.ttf", "DejaVuSerif-Italic.ttf", "STIXGeneral.ttf", "cmr10.ttf", "cmtt10.ttf"} <= names
+    assert not names & {"cmsy10.ttf", "cmex10.ttf", "cmmi10.ttf", "STIXNonUni.ttf", "STIXSizOneSymReg.ttf"}
+    assert not any("LastResort" in name or "Display" in name for name in names)
+
+
+def test_every_font_draws_letters_apart() -> None:
+    for path in fonts():
+        font = ImageFont.truetype(path, 32)
+        assert len({bytes(font.getmask(c)) for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"}) == 36, path
+
+
+def test_the_word_list_is_sorted_lower_case_and_without_doubles() -> None:
+    assert list(words()) == sorted(set(words()))
+    assert all(word.isascii() and word.isalpha() and word.islower() and len(word) >= 2 for word in words())
+
+
+def test_every_text_can_be_encoded_and_fits_a_recognizer() -> None:
+    rng = np.random.default_rng(0)
+    texts = [draw_text(rng) for _ in range(3000)]
+    assert all(set(text) <= set(CHARACTERS_94) and 1 <= len(text) <= 25 for text in texts)
+    assert all(Charset36.normalise(text) for text in texts)
+    assert set("".join(map(fold, texts))) == set(Charset36.characters)

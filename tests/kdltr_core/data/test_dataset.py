@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdltr_core.charset import Charset36, Charset94
+from kdltr_core.config import DataConfig
+from kdltr_core.data.dataset import TrainingPairs, held_out_rows, open_words
+from kdltr_core.data.degrade import degrade
+from tests.kdltr_core.data.sets import paired_records, single_records, write_records
+
+
+def words_of(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}{i}" for i in range(count)]
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Path:
+    """train/{pairs, photos}, benchmark/{pairs, photos}: 40, 60, 5 and 6 samples."""
+    write_records(tmp_path / "train" / "pairs", paired_records(words_of("pair", 40)))
+    write_records(tmp_path / "train" / "photos", single_records(words_of("photo", 60), first_seed=1000))
+    write_records(tmp_path / "benchmark" / "pairs", paired_records(words_of("b", 5), first_seed=2000))
+    write_records(tmp_path / "benchmark" / "photos", single_records(words_of("c", 6), first_seed=3000))
+    return tmp_path
+
+
+def config_of(sets: Path, **values: object) -> DataConfig:
+    given = {
+        "train_roots": (str(sets / "train"),),
+        "benchmark_roots": (str(sets / "benchmark" / "pairs"), str(sets / "benchmark" / "photos")),
+        "cache_folder": str(sets / "cache"),
+        "validation_share": 0.2,
+    }
+    return DataConfig.model_validate(given | values)
+
+
+def test_folders_of_lmdbs_are_joined_and_split_without_loss(sets: Path) -> None:
+    words = open_words(config_of(sets), Charset94)
+    assert sorted(words.train.labels + words.validation.labels) == sorted(words_of("pair", 40) + words_of("photo", 60))
+    assert {name: pack.labels for name, pack in words.benchmarks.items()} == {
+        "pairs": words_of("b", 5),
+        "photos": words_of("c", 6),
+    }
+    assert len(words.dropped) == 4
+    assert 5 <= len(words.validation) <= 40
+
+
+def test_the_split_does_not_depend_on_order_or_company_of_the_sets(sets: Path) -> None:
+    pairs, photos = str(sets / "train" / "pairs"), str(sets / "train" / "photos")
+    one = set(open_words(config_of(sets, train_roots=(pairs, photos)), Charset94).validation.labels)
+    other = set(open_words(config_of(sets, train_roots=(photos, pairs)), Charset94).validation.labels)
+    alone = set(open_words(config_of(sets, train_roots=(photos,)), Charset94).validation.labels)
+    assert one == other
+    assert alone == {label for label in one if label.startswith("photo")}
+
+
+def test_copies_of_an_image_stay_on_one_side(tmp_path: Path) -> None:
+    """Forty images, each three times in one set and once in another."""
+    labels = words_of("w", 40)
+    thrice = single_records(labels * 3)
+    for number in range(41, 121):
+        thrice[f"image-{number:09d}"] = thrice[f"image-{(number - 1) % 40 + 1:09d}"]
+    write_records(tmp_path / "train" / "thrice", thrice)
+    write_records(tmp_path / "train" / "again", single_records(labels))
+    write_records(tmp_path / "benchmark" / "b", single_records(["a"], 500))
+    words = open_words(config_of(tmp_path, benchmark_roots=(str(tmp_path / "benchmark"),)), Charset94)
+    assert len(words.train) + len(words.validation) == 160
+    assert not set(words.train.image_hashes.tolist()) & set(words.validation.image_hashes.tolist())
+    for side in (words.train, words.validation):
+        assert all(side.labels.count(label) == 4 for label in set(side.labels))
+
+
+def test_the_held_out_share_is_met_and_grows_without_exchange() -> None:
+    hashes = np.random.default_rng(0).integers(0, 2**64, 20_000, dtype=np.uint64)
+    small, large = held_out_rows(hashes, 0.05), held_out_rows(hashes, 0.1)
+    assert small.mean() == pytest.approx(0.05, abs=4 * np.sqrt(0.05 * 0.95 / 20_000))
+    assert not (small & ~large).any()
+
+
+def test_at_least_one_image_is_held_out_and_one_trained_on() -> None:
+    hashes = np.array([2**63, 2**63 + 5, 2**64 - 1], np.uint64)
+    assert held_out_rows(hashes, 0.01).tolist() == [True, False, False]
+
+
+def test_a_set_of_one_image_cannot_be_split(tmp_path: Path) -> None:
+    write_records(tmp_path / "train" / "t", single_records(["a"]))
+    write_records(tmp_path / "benchmark" / "b", single_records(["a"], 500))
+    with pytest.raises(ValueError, match=r"too few images to hold some out.*data\.train_roots"):
+        open_words(config_of(tmp_path, benchmark_roots=(str(tmp_path / "benchmark"),)), Charset94)
+
+
+def row_of(pairs: TrainingPairs, prefix: str) -> int:
+    return next(i for i, label in enumerate(pairs.labels) if label.startswith(prefix))
+
+
+def test_only_single_sets_are_degraded_at_gather_and_by_the_given_seeds(sets: Path) -> None:
+    train = open_words(config_of(sets), Charset94).train
+    clean = open_words(config_of(sets, train_degradation="none"), Charset94).train
+    assert train.labels == clean.labels
+    rows = np.arange(len(train))
+    for seeds in (rows + 7, rows + 1000):
+        high_res, low_res = train.gather(rows, seeds)
+        clean_high_res, clean_low_res = clean.gather(rows, seeds)
+        assert (high_res == clean_high_res).all()
+        for row, label in enumerate(train.labels):
+            pixels = clean_low_res[row].numpy().transpose(1, 2, 0)
+            expected = degrade(pixels, int(seeds[row])) if label.startswith("photo") else pixels
+            np.testing.assert_array_equal(low_res[row].numpy().transpose(1, 2, 0), expected)
+
+
+def test_rows_of_several_packs_come_in_the_order_asked(sets: Path) -> None:
+    clean = open_words(config_of(sets, train_degradation="none"), Charset94).train
+    rows = np.array([row_of(clean, "photo"), row_of(clean, "pair"), row_of(clean, "photo") + 1])
+    high_res, low_res = clean.gather(rows)
+    for place, row in enumerate(rows):
+        alone_high_res, alone_low_res = clean.gather(rows[place : place + 1])
+        assert (high_res[place] == alone_high_res[0]).all()
+        assert (low_res[place] == alone_low_res[0]).all()
+        pack = clean.packs[0 if clean.labels[row].startswith("pair") else 1]
+        source, _ = pack.gather(np.array([pack.labels.index(clean.labels[row])]))
+        assert (high_res[place] == source[0]).all()
+
+
+def test_low_res_of_the_validation_split_is_fixed(sets: Path) -> None:
+    """The same pixels whenever and in whatever company an image is read."""
+    rows = np.arange(5)
+    first = open_words(config_of(sets), Charset94).validation
+    again = open_words(config_of(sets), Charset94).validation
+    together = first.gather(rows)[1]
+    for row in rows:
+        assert (again.gather(np.array([row]))[1][0] == together[row]).all()
+
+
+def test_labels_without_an_encodable_character_are_left_out_of_training_and_reported(tmp_path: Path) -> None:
+    labels = [*words_of("w", 30), "?!", "éé", "don't"]
+    root = write_records(tmp_path / "train" / "t", single_records(labels))
+    write_records(tmp_path / "benchmark" / "b", single_records(["a", "?!"], 500))
+    config = config_of(tmp_path, benchmark_roots=(str(tmp_path / "benchmark"),), max_dropped_share=0.1)
+
+    words = open_words(config, Charset36)
+    assert {"?!", "éé"}.isdisjoint(words.train.labels + words.validation.labels)
+    assert "don't" in words.train.labels + words.validation.labels
+    assert words.dropped[str(root)].keys == {"no encodable character": ["image-000000031", "image-000000032"]}
+    assert words.benchmarks["b"].labels == ["a", "?!"]  # a benchmark's words are all counted
+
+    assert open_words(config, Charset94).dropped[str(root)].keys == {"no encodable character": ["image-000000032"]}
+    with pytest.raises(ValueError, match=r"2 no encodable character.*max_dropped_share"):
+        open_words(config.model_copy(update={"max_dropped_share": 0.02}), Charset36)
+
+
+def test_benchmarks_of_one_name_are_told_apart_by_their_parents(tmp_path: Path) -> None:
+    write_records(tmp_path / "train" / "t", single_records(words_of("w", 30)))
+    write_records(tmp_path / "x" / "easy", single_records(["a"], 500))
+    write_records(tmp_path / "y" / "easy", single_records(["b"], 600))
+    config = config_of(tmp_path, benchmark_roots=(str(tmp_path / "x"), str(tmp_path / "y")))
+    assert list(open_words(config, Charset94).benchmarks) == ["easy", "y-easy"]
+
+
+@pytest.mark.parametrize(
+    ("roots", "sentence"),
+    [
+        (("train", "train/pairs"), "given twice in data.train_roots"),
+        (("nowhere",), "there is no folder .*nowhere"),
+        (("empty",), "is not an LMDB: there is no data.mdb"),
+    ],
+)
+def test_roots_that_cannot_be_used_are_refused(sets: Path, roots: tuple[str, ...], sentence: str) -> None:
+    (sets / "empty").mkdir()
+    with pytest.raises(ValueError, match=sentence):
+        open_words(config_of(sets, train_roots=tuple(str(sets / root) for root in roots)), Charset94)
+
+
+def _labels_of_rendered(cache: Path) -> tuple[list[str], list[str], int]:
+    config = DataConfig(cache_folder=str(cache), num_rendered_train=64, num_rendered_benchmark=16)
+    calls: list[int] = []
+    words = open_words(config, Charset94, progress=lambda done, total: calls.append(done))
+    return words.train.labels, words.benchmarks["rendered_benchmark"].labels, len(calls)
+
+
+def test_without_roots_words_are_rendered_once_for_all_processes(tmp_path: Path) -> None:
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
+        answers = [processes.submit(_labels_of_rendered, tmp_path / "cache") for _ in range(2)]
+        (train, benchmark, _), (other_train, other_benchmark, _) = [answer.result() for answer in answers]
+    assert (train, benchmark) == (other_train, other_benchmark)
+    assert len(benchmark) == 16
+    assert _labels_of_rendered(tmp_path / "cache")[2] == 0
+
+
+def test_words_rendered_beside_the_roots_are_trained_on_and_never_held_out(sets: Path) -> None:
+    alone = open_words(config_of(sets), Charset94)
+    joined = open_words(config_of(sets, num_rendered_beside_roots=64), Charset94)
+    assert joined.validation.labels == alone.validation.labels
+    assert joined.train.labels[: len(alone.train)] == alone.train.labels
+    rendered = open_words(config_of(sets, train_roots=(), num_rendered_train=64), Charset94)
+    beside = joined.train.labels[len(alone.train) :]
+    assert sorted(beside) == sorted(rendered.train.labels + rendered.validation.labels)
+    assert len(beside) == 64

@@ -1,0 +1,42 @@
+"""What is read of logits, and how sure of it the reader is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from kdltr_core.charset import Charset36
+from kdltr_core.recognizers.decoding import decode_readings, decode_with_confidence
+
+
+def log_probabilities(steps: list[tuple[str, float]]) -> Tensor:
+    """Steps (1, T, 37): the named character ("" is the end) has the given share, the others the rest in equal parts."""
+    rows = torch.empty(len(steps), Charset36.num_classes)
+    for row, (character, share) in zip(rows, steps, strict=True):
+        row.fill_((1 - share) / (Charset36.num_classes - 1))
+        row[Charset36.encode(character)[0] if character else Charset36.end_id] = share
+    return rows.log()[None]
+
+
+def test_confidence_is_the_product_over_characters_and_end() -> None:
+    logits = log_probabilities([("o", 0.9), ("k", 0.8), ("", 0.5), ("x", 0.3)])
+    (word,) = decode_with_confidence(logits, Charset36)
+    assert word.text == "ok"
+    assert word.confidence == pytest.approx(0.9 * 0.8 * 0.5)
+    assert word.character_confidences == pytest.approx((0.9, 0.8))
+
+
+def test_a_word_without_an_end_counts_its_characters_alone() -> None:
+    (word,) = decode_with_confidence(log_probabilities([("a", 0.5), ("b", 0.4)]), Charset36)
+    assert (word.text, word.confidence) == ("ab", pytest.approx(0.2))
+
+
+def test_an_empty_reading_is_as_sure_as_its_end() -> None:
+    (word,) = decode_with_confidence(log_probabilities([("", 0.7), ("b", 0.4)]), Charset36)
+    assert (word.text, word.confidence, word.character_confidences) == ("", pytest.approx(0.7), ())
+
+
+def test_the_text_is_that_of_decode_readings() -> None:
+    logits = torch.randn(20, 6, Charset36.num_classes, generator=torch.Generator().manual_seed(0))
+    assert [word.text for word in decode_with_confidence(logits, Charset36)] == decode_readings(logits, Charset36)

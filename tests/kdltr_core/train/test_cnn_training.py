@@ -1,0 +1,458 @@
+"""Training ABINet, its vision part and MATRN: whole steps, exact resume, spoilt steps, one worker or two."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeCopyMode, FakeTensorMode
+
+from kdltr_core.batch_norm import synchronise_batch_norm
+from kdltr_core.charset import Charset36
+from kdltr_core.config import ObjectiveConfig, RunConfig
+from kdltr_core.data.batch import encode_targets
+from kdltr_core.data.dataset import WordData, open_words
+from kdltr_core.data.loader import training_batches
+from kdltr_core.data.sampler import EpochSampler
+from kdltr_core.distributed import World
+from kdltr_core.inference.weights_files import load_recognizer
+from kdltr_core.losses import LossTerms
+from kdltr_core.recognizers import Recognizer
+from kdltr_core.recognizers.matrn import SemanticVisual
+from kdltr_core.train.checkpoint import read_checkpoint
+from kdltr_core.train.distiller import Distiller, needs_teacher, teach
+from kdltr_core.train.engine import FitResult, fit, read_words
+from kdltr_core.train.idle import idle_parameters
+from tests.kdltr_core.data.sets import single_records, write_records
+from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS, TEACHERS, build_small, save_teacher
+
+LABELS = ["Hello", "a", "kd-LTR7", "EXIT", "don't", "Main", "St", "£9.50", "1/2", "OPEN", "shut", "left", "on", "off"]
+WITH_LANGUAGE = ("abinet", "matrn")
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("words")
+    write_records(folder / "train", single_records(LABELS))
+    write_records(folder / "benchmark", single_records(LABELS[:7], first_seed=500))
+    for family in CNN_FAMILIES:
+        save_teacher(family, folder)
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    build_small(monkeypatch, dropout=0.1)
+
+
+def config_of(roots: Path, family: str, **values: object) -> RunConfig:
+    return RunConfig().override(
+        {
+            "recognizer.name": family,
+            "recognizer.teacher_weights": str(roots / f"{family}-0.pt"),
+            "data.train_roots": (str(roots / "train"),),
+            "data.benchmark_roots": (str(roots / "benchmark"),),
+            "data.cache_folder": str(roots / "cache"),
+            "data.validation_share": 0.2,
+            "objective.projector_width": 8,
+            "optim.batch_size": 4,
+            "optim.precision": "float32",
+            "num_steps": 3,
+            "validate_every": 3,
+            "checkpoint_every": 1,
+            "log_every": 1,
+            "keep_last": 9,
+            **{name.replace("__", "."): value for name, value in values.items()},
+        }
+    )
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Records:
+    """What a run recorded; a power cut at a step, if asked for."""
+
+    def __init__(self, cut_at: int | None = None) -> None:
+        self.cut_at = cut_at
+        self.values: dict[int, dict[str, float]] = {}
+
+    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+        if step == self.cut_at:
+            raise Interrupted
+        self.values.setdefault(step, {}).update(values)
+
+
+def words_of(config: RunConfig) -> WordData:
+    return open_words(config.data, Charset36)
+
+
+def run(config: RunConfig, folder: Path, world: World | None = None, records: Records | None = None) -> FitResult:
+    return fit(config, words_of(config), run_folder=folder, record=records or Records(), world=world)
+
+
+def weights_at(folder: Path, step: int) -> dict[str, Tensor]:
+    return read_checkpoint(folder / f"checkpoints/step-{step:08d}")["distiller"]
+
+
+def statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    names = ("running_mean", "running_var", "num_batches_tracked")
+    return {name: value for name, value in state.items() if name.endswith(names)}
+
+
+def assert_same(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    assert [name for name, value in expected.items() if not torch.equal(actual[name], value)] == []
+
+
+def test_what_is_not_in_the_alphabet_is_no_step_of_the_target(roots: Path) -> None:
+    """d, o, n, t and the end, five steps: an apostrophe is neither an end nor counted."""
+    student, words = STUDENTS["abinet"](), words_of(config_of(roots, "abinet"))
+    expected = {"don't": [4, 15, 14, 20, 0], "St": [19, 20, 0], "£9.50": [35, 31, 36, 0], "1/2": [27, 28, 0]}
+    seen = set()
+    for pairs in (words.train, words.validation):
+        sampler = EpochSampler(len(pairs), len(pairs), seed=0)
+        steps = training_batches(
+            pairs, sampler, student.charset, seed=0, num_steps=1, num_output_steps=student.fixed_num_steps
+        )
+        _, batch = next(steps)
+        assert batch.targets.shape == (len(pairs), 27)
+        for label, target, length in zip(batch.labels, batch.targets.tolist(), batch.lengths.tolist(), strict=True):
+            if label in expected:
+                seen.add(label)
+                assert length == len(expected[label])
+                assert target == [37, *expected[label], *[38] * (26 - length)]
+    assert seen == expected.keys()
+
+
+@pytest.mark.parametrize("objective", ["distillation", "supervised"])
+@pytest.mark.parametrize("family", CNN_FAMILIES)
+def test_the_whole_step_runs_where_no_value_is_known(family: str, objective: str) -> None:
+    """Forward of teacher and student, all terms, backward: with fake tensors, reading a value would raise."""
+    targets, lengths = encode_targets(["Hello", "a", "don't"], Charset36, 26)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    config = ObjectiveConfig.model_validate({"name": objective, "projector_width": 8})
+    with FakeCopyMode(mode):
+        distiller = copy.deepcopy(Distiller(STUDENTS[family](), config).train())
+        teacher = copy.deepcopy(TEACHERS[family]().eval())
+    with mode:
+        batch = [mode.from_tensor(t) for t in (targets, lengths, torch.arange(27)[None])]
+        lesson = None
+        if needs_teacher(config):
+            lesson = teach(teacher, torch.zeros(3, 3, 32, 128, dtype=torch.uint8), batch[0], batch[2])
+        loss = distiller(torch.zeros(3, 3, 16, 64, dtype=torch.uint8), *batch, lesson)
+        idle = set(idle_parameters(distiller, loss.total))
+        loss.total.backward()
+        assert all((p.grad is None) == (name in idle) for name, p in distiller.named_parameters())
+        with pytest.raises(DataDependentOutputException):
+            loss.total.item()
+
+
+@pytest.mark.parametrize("norms", ["evaluation", "training"])
+@pytest.mark.parametrize("family", CNN_FAMILIES)
+def test_in_bfloat16_the_terms_are_those_of_float32_but_for_rounding(family: str, norms: str) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        distiller, _, rounded = step_on(family, World(), slice(0, 6), norms, masks=False)
+    _, _, exact = step_on(family, World(), slice(0, 6), norms, masks=False)
+    for name, term in exact.terms.items():
+        assert rounded.terms[name].dtype == torch.float32
+        torch.testing.assert_close(rounded.terms[name], term, rtol=0.05, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+    assert any(not torch.equal(rounded.terms[name], term) for name, term in exact.terms.items())
+    rounded.total.backward()
+    assert all(p.grad.isfinite().all() and p.grad.dtype == p.dtype for p in distiller.parameters() if p.requires_grad)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("family", WITH_LANGUAGE)
+def test_an_interrupted_run_ends_with_bitwise_the_same_state(family: str, roots: Path, tmp_path: Path) -> None:
+    config = config_of(roots, family, optim__ema_decay=0.5)
+    whole = run(config, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(config, tmp_path / "cut", records=Records(cut_at=2))
+    assert run(config, tmp_path / "cut") == whole
+    expected, actual = (read_checkpoint(tmp_path / name / "checkpoints/step-00000003") for name in ("whole", "cut"))
+    for part in ("distiller", "average"):
+        assert_same(actual[part], expected[part])
+    for number, state in expected["optimiser"]["state"].items():
+        assert_same(actual["optimiser"]["state"][number], state)
+
+
+@pytest.mark.usefixtures("small")
+def test_idle_weights_stay_as_they_were_and_have_no_place_in_the_optimiser(roots: Path, tmp_path: Path) -> None:
+    run(config_of(roots, "abinet"), tmp_path)
+    before, after = weights_at(tmp_path, 0), weights_at(tmp_path, 3)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    positions = {name for name in before if name.endswith(".pe")}
+    idle = {f"student.{part}.cls.{kind}" for part in ("vision", "language") for kind in ("weight", "bias")}
+    assert set(before) - changed == positions | idle
+    trained = read_checkpoint(tmp_path / "checkpoints/step-00000003")["optimiser"]["state"]
+    assert len(trained) == len(changed - statistics(before).keys())
+
+
+@pytest.mark.usefixtures("small")
+def test_a_step_that_is_not_finite_leaves_weights_and_statistics_bitwise_alone(
+    roots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Distiller.forward
+    calls: list[int] = []
+
+    def broken_once(self: Distiller, *args: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:  # the first is not a step: it shows which weights the loss depends on
+            # A batch that overflows the batch norms, too: their statistics are changed before anything is known.
+            self.student.register_buffer("_mean", torch.full((3, 1, 1), float("nan")), persistent=False)
+            loss = original(self, *args)  # type: ignore[arg-type]
+            self.student.register_buffer("_mean", mean, persistent=False)
+            assert not all(buffer.isfinite().all() for buffer in self.student.buffers())
+            return loss
+        return original(self, *args)  # type: ignore[arg-type]
+
+    mean = STUDENTS["abinet_vision"]().get_buffer("_mean")
+    monkeypatch.setattr(Distiller, "forward", broken_once)
+    assert run(config_of(roots, "abinet_vision", optim__ema_decay=0.9), tmp_path).num_skipped == 1
+    first, second, third = (weights_at(tmp_path, step) for step in (1, 2, 3))
+    assert_same(second, first)
+    moved = {name for name in first if not torch.equal(first[name], third[name])}
+    assert statistics(first).keys() < moved
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("family", WITH_LANGUAGE)
+def test_of_several_shares_on_one_worker_the_first_gives_the_running_statistics(
+    family: str, roots: Path, tmp_path: Path
+) -> None:
+    run(config_of(roots, family, workers=2, num_steps=1, validate_every=1), tmp_path / "both")
+    run(config_of(roots, family, workers=1, num_steps=1, validate_every=1), tmp_path / "whole")
+    before, after = (statistics(weights_at(tmp_path / "both", step)) for step in (0, 1))
+    joined = statistics(weights_at(tmp_path / "whole", 1))
+    counts = [name for name in after if name.endswith("num_batches_tracked")]
+    # MATRN's enhancement is gone through three times in every forward pass.
+    assert all(after[name] == before[name] + (3 if "semantic_visual" in name else 1) for name in counts)
+    assert not torch.equal(after["student.vision.backbone.resnet.bn1.running_mean"],
+                           joined["student.vision.backbone.resnet.bn1.running_mean"])  # fmt: skip
+
+
+def step_on(
+    family: str, world: World, rows: slice, norms: str, masks: bool = True, leave_out: bool = True
+) -> tuple[Distiller, nn.Module, LossTerms]:
+    """Forward of one step on some rows of a batch of six words, as the engine makes it."""
+    torch.manual_seed(0)
+    config = ObjectiveConfig(contrast_group=3, projector_width=8)
+    distiller, teacher = Distiller(STUDENTS[family](), config).train(), TEACHERS[family]().eval()
+    for module in distiller.modules():
+        if norms == "evaluation" and isinstance(module, nn.BatchNorm2d):
+            module.eval()
+        if not masks and isinstance(module, SemanticVisual):
+            module.training = False  # what it hides is drawn by each worker for itself
+    if norms == "synchronised" and world.size > 1:
+        synchronise_batch_norm(distiller, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(7)
+    high_res = torch.randint(0, 256, (6, 3, 32, 128), dtype=torch.uint8, generator=generator)
+    low_res = torch.randint(0, 256, (6, 3, 16, 64), dtype=torch.uint8, generator=generator)
+    targets, lengths = encode_targets(LABELS[:6], Charset36, 26)
+    permutations = torch.arange(27)[None]
+    num_valid = world.all_reduce(lengths[rows].sum().float()) / world.size
+    arguments = low_res[rows], targets[rows], lengths[rows], permutations
+    lesson = teach(teacher, high_res[rows], targets[rows], permutations)
+    if leave_out:
+        before = copy.deepcopy(distiller.state_dict())
+        for name in idle_parameters(distiller, distiller(*arguments, lesson, num_valid).total):
+            distiller.get_parameter(name).requires_grad_(False)
+        distiller.load_state_dict(before)
+    model = world.wrap(distiller)
+    return distiller, model, model(*arguments, lesson, num_valid)
+
+
+def gradients(family: str, world: World, rows: slice, norms: str) -> dict[str, Tensor]:
+    """And the buffers afterwards."""
+    distiller, _, loss = step_on(family, world, rows, norms, masks=False)
+    loss.total.backward()
+    named = {name: p.grad.clone() for name, p in distiller.named_parameters() if p.grad is not None}
+    return named | statistics(distiller.state_dict())
+
+
+def random_rows(seed: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    sides = [
+        torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=generator) for size in ((32, 128), (16, 64))
+    ]
+    labels = ["".join(chr(97 + int(i)) for i in torch.randint(26, (1 + seed % 7,), generator=generator))] * 2
+    return *sides, *encode_targets(labels, Charset36, 26)
+
+
+def train_for_three_steps(family: str, world: World) -> dict[str, Tensor]:
+    """Other words on every worker; DDP as the engine asks for it."""
+    distiller, model, loss = step_on(family, world, slice(3 * world.rank, 3 * world.rank + 3), "training")
+    assert isinstance(model, nn.parallel.DistributedDataParallel)
+    assert not model.find_unused_parameters
+    loss.total.backward()
+    teacher = TEACHERS[family]().eval()
+    optimiser = torch.optim.SGD([p for p in distiller.parameters() if p.requires_grad], 1e-3)
+    for step in range(3):
+        high_res, low_res, targets, lengths = random_rows(10 * step + world.rank)
+        lesson = teach(teacher, high_res, targets, torch.arange(27)[None])
+        optimiser.zero_grad()
+        model(low_res, targets, lengths, torch.arange(27)[None], lesson).total.backward()
+        assert all((p.grad is not None) == p.requires_grad for p in distiller.parameters())
+        optimiser.step()
+    return {name: p.detach().clone() for name, p in distiller.named_parameters()}
+
+
+def failure_without_leaving_out(world: World) -> str:
+    """What a second step says if the idle weights ask for a gradient after all."""
+    _, model, loss = step_on("abinet", world, slice(0, 3), "training", leave_out=False)
+    loss.total.backward()
+    _, low_res, targets, lengths = random_rows(world.rank)
+    try:
+        model(low_res, targets, lengths, torch.arange(27)[None], None)
+    except RuntimeError as error:
+        return str(error)
+    return ""
+
+
+def readings_with_statistics_of_their_own(world: World, words: WordData) -> list[str]:
+    torch.manual_seed(3)
+    student = reader()
+    for name, buffer in student.named_buffers():
+        if name.endswith("running_mean") and world.rank:
+            buffer.normal_()
+    return read_words(student, words.benchmarks["benchmark"], "low_res", batch_size=3, world=world)
+
+
+def reader() -> Recognizer:
+    """One whose readings differ from word to word."""
+    torch.manual_seed(5)
+    student = STUDENTS["abinet_vision"]().eval()
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.mul_(3)
+    return student
+
+
+def work(rank: int, rendezvous: str, roots: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    world = World.current()
+    rows = slice(3 * rank, 3 * rank + 3)
+    found: dict[str, object] = {}
+    with warnings.catch_warnings(record=True) as given, pytest.MonkeyPatch.context() as monkeypatch:
+        warnings.simplefilter("always")
+        build_small(monkeypatch)
+        for family in WITH_LANGUAGE:
+            for norms in ("evaluation", "synchronised"):
+                found[f"{norms} {family}"] = gradients(family, world, rows, norms)
+            found[f"trained {family}"] = train_for_three_steps(family, world)
+            for norms in ("per_worker", "synchronised"):
+                config = config_of(roots, family, workers=2, optim__batch_norm=norms)
+                records = Records()
+                result = run(config, folder / f"{norms}-{family}", world, records)
+                found[f"{norms} {family} ran"] = {"result": vars(result), "records": records.values}
+        found["readings"] = readings_with_statistics_of_their_own(world, words_of(config))
+    found["warnings"] = [str(warning.message) for warning in given]
+    found["failure"] = failure_without_leaving_out(world)
+    torch.save(found, folder / f"found-{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder_of_two(roots: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    mp.spawn(work, (str(folder / "rendezvous"), roots, folder), nprocs=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_workers(folder_of_two: Path) -> Iterator[list[dict[str, dict[str, Tensor]]]]:
+    return [torch.load(folder_of_two / f"found-{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("norms", ["evaluation", "synchronised"])
+@pytest.mark.parametrize("family", WITH_LANGUAGE)
+def test_gradients_of_two_workers_are_those_of_one_on_the_joined_batch(
+    family: str, norms: str, two_workers: list[dict[str, dict[str, Tensor]]]
+) -> None:
+    """With fixed statistics, and with synchronised ones; then the running statistics are the joined batch's too."""
+    alone = gradients(family, World(), slice(0, 6), norms)
+    for found in two_workers:
+        together = found[f"{norms} {family}"]
+        assert together.keys() == alone.keys()
+        for name, value in alone.items():
+            scale = float(value.abs().max())
+            torch.testing.assert_close(
+                together[name], value, rtol=1e-3, atol=1e-4 * scale + 1e-6, msg=lambda m, n=name: f"{n}: {m}"
+            )
+
+
+@pytest.mark.parametrize("family", WITH_LANGUAGE)
+def test_two_workers_train_on_other_words_without_looking_for_unused_weights(
+    family: str, two_workers: list[dict[str, dict[str, Tensor]]]
+) -> None:
+    first, second = (found[f"trained {family}"] for found in two_workers)
+    assert_same(first, second)
+    torch.manual_seed(0)
+    start = dict(STUDENTS[family]().named_parameters())
+    moved = {name for name, value in start.items() if not torch.equal(first[f"student.{name}"], value)}
+    # What a batch norm takes away again, namely the bias of the convolution before it, gets next to no gradient.
+    cancelled = {name for name in start if ".k_" in name and name.endswith((".0.bias", ".1.bias"))}
+    assert len(start.keys() - moved - cancelled) == {"abinet": 4, "matrn": 8}[family]
+
+
+def test_idle_weights_that_ask_for_a_gradient_stop_two_workers(
+    two_workers: list[dict[str, dict[str, Tensor]]],
+) -> None:
+    """Without what leaves them out, that is."""
+    for found in two_workers:
+        assert "parameters that were not used in producing loss" in found["failure"]
+
+
+def test_torch_finds_nothing_to_warn_of(two_workers: list[dict[str, dict[str, Tensor]]]) -> None:
+    """Of unused weights, or of gradients that lie otherwise in memory than their weights."""
+    assert [found["warnings"] for found in two_workers] == [[], []]
+
+
+@pytest.mark.parametrize("norms", ["per_worker", "synchronised"])
+@pytest.mark.parametrize("family", WITH_LANGUAGE)
+def test_two_workers_fit_and_agree(
+    family: str, norms: str, two_workers: list[dict[str, dict[str, Tensor]]], folder_of_two: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    first, second = (found[f"{norms} {family} ran"] for found in two_workers)
+    assert first["result"] == second["result"]
+    assert first["result"]["step"] == 3
+    assert first["result"]["num_skipped"] == 0
+    assert list(first["records"]) == [0, 1, 2, 3]
+    assert second["records"] == {}
+    build_small(monkeypatch)
+    assert load_recognizer(folder_of_two / f"{norms}-{family}").charset is Charset36
+
+
+@pytest.mark.parametrize("family", WITH_LANGUAGE)
+def test_one_worker_with_both_shares_has_the_running_statistics_of_two_workers(
+    family: str, folder_of_two: Path, roots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_small(monkeypatch)
+    run(config_of(roots, family, workers=2, num_steps=1, validate_every=1), tmp_path)
+    alone, together = (
+        statistics(weights_at(tmp_path, 1)),
+        statistics(weights_at(folder_of_two / f"per_worker-{family}", 1)),
+    )
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_both_workers_read_with_the_statistics_of_the_first(
+    two_workers: list[dict[str, dict[str, Tensor]]], roots: Path
+) -> None:
+    pack = words_of(config_of(roots, "abinet_vision")).benchmarks["benchmark"]
+    alone = read_words(reader(), pack, "low_res", batch_size=3)
+    assert len(set(alone)) > 1
+    assert [found["readings"] for found in two_workers] == [alone, alone]

@@ -1,0 +1,416 @@
+"""Fit and read: exact resume, one worker or two, and losses that are not finite."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from kdltr_core.charset import Charset94
+from kdltr_core.config import ObjectiveConfig, RunConfig
+from kdltr_core.data.batch import encode_targets
+from kdltr_core.data.dataset import WordData, open_words
+from kdltr_core.distributed import World
+from kdltr_core.files import NotWritten
+from kdltr_core.inference.weights_files import load_recognizer
+from kdltr_core.recognizers.parseq import Parseq, ParseqSize
+from kdltr_core.recognizers.permutations import sample_permutations
+from kdltr_core.train.build import build_pair
+from kdltr_core.train.checkpoint import CheckpointStore, read_checkpoint
+from kdltr_core.train.distiller import Distiller, teach
+from kdltr_core.train.engine import FitResult, TrainingDiverged, fit, read_words
+from tests.kdltr_core.data.sets import single_records, write_records
+
+LABELS = ["Hello", "a", "kd-LTR7", "EXIT", "no. 5", "Main", "St", "£9.50", "1/2", "OPEN", "shut", "left", "on", "off"]
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("words")
+    write_records(folder / "train", single_records(LABELS))
+    write_records(folder / "benchmark", single_records(LABELS[:7], first_seed=500))
+    return folder
+
+
+def config_of(roots: Path, **values: object) -> RunConfig:
+    return RunConfig().override(
+        {
+            "data.train_roots": (str(roots / "train"),),
+            "data.benchmark_roots": (str(roots / "benchmark"),),
+            "data.cache_folder": str(roots / "cache"),
+            "data.validation_share": 0.2,
+            "optim.batch_size": 4,
+            "optim.precision": "float32",
+            "num_steps": 5,
+            "validate_every": 4,
+            "checkpoint_every": 2,
+            "log_every": 1,
+            **{name.replace("__", "."): value for name, value in values.items()},
+        }
+    )
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Records:
+    """What a run recorded; a power cut at a step, if asked for."""
+
+    def __init__(self, cut_at: int | None = None) -> None:
+        self.cut_at = cut_at
+        self.values: dict[int, dict[str, float]] = {}
+
+    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+        if step == self.cut_at:
+            raise Interrupted
+        self.values.setdefault(step, {}).update(values)
+
+
+def run(config: RunConfig, folder: Path, cut_at: int | None = None) -> tuple[FitResult, Records]:
+    records = Records(cut_at)
+    return fit(config, open_words(config.data, Charset94), run_folder=folder, record=records), records
+
+
+def leaves(tree: object, path: str = "") -> dict[str, object]:
+    """Every tensor and number of a checkpoint, by its place."""
+    if isinstance(tree, Mapping):
+        return {k: v for key, value in tree.items() for k, v in leaves(value, f"{path}/{key}").items()}
+    if isinstance(tree, list | tuple):
+        return {k: v for key, value in enumerate(tree) for k, v in leaves(value, f"{path}/{key}").items()}
+    return {path: tree}
+
+
+@pytest.mark.parametrize("cut_at", [1, 3, 5])
+def test_an_interrupted_run_ends_with_bitwise_the_same_state(cut_at: int, roots: Path, tmp_path: Path) -> None:
+    config = config_of(roots, optim__ema_decay=0.5, optim__schedule="cosine", optim__warmup_steps=2)
+    whole, whole_records = run(config, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(config, tmp_path / "cut", cut_at)
+    resumed, resumed_records = run(config, tmp_path / "cut")
+    assert resumed == whole
+    expected = leaves(read_checkpoint(tmp_path / "whole/checkpoints/step-00000005"))
+    actual = leaves(read_checkpoint(tmp_path / "cut/checkpoints/step-00000005"))
+    assert expected.keys() == actual.keys()
+    for place, value in expected.items():
+        if place == "/metrics/train/images_per_second":
+            continue
+        same = torch.equal(value, actual[place]) if isinstance(value, torch.Tensor) else value == actual[place]
+        assert same, place
+    for step, values in resumed_records.values.items():
+        assert values.get("train/loss") == whole_records.values[step].get("train/loss"), step
+
+
+CHANGES = ("40% objective.soft_logits=3.0 optim.learning_rate=0.001", "80% objective.soft_temperature=1.5")
+
+
+def same_weights(one: Path, other: Path, step: int) -> bool:
+    expected, actual = (leaves(read_checkpoint(f / f"checkpoints/step-{step:08d}")["distiller"]) for f in (one, other))
+    return all(torch.equal(expected[key], actual[key]) for key in expected)  # type: ignore[arg-type]
+
+
+def test_a_run_until_a_step_is_the_first_part_of_the_whole_run(roots: Path, tmp_path: Path) -> None:
+    config = config_of(roots, optim__schedule="cosine")
+    whole, _ = run(config, tmp_path / "whole")
+    words = open_words(config.data, Charset94)
+    results = []
+    for until in (2, 3, None):
+        records = Records()
+        results.append(fit(config, words, run_folder=tmp_path / "parts", record=records, until=until))
+        assert "validation/word_accuracy" in records.values[results[-1].step]
+    assert [result.step for result in results] == [2, 3, 5]
+    assert same_weights(tmp_path / "whole", tmp_path / "parts", 5)
+    assert whole.step == 5
+
+
+@pytest.mark.parametrize("cut_at", [None, 3])
+def test_values_that_change_are_those_of_runs_that_had_them_all_along(
+    cut_at: int | None, roots: Path, tmp_path: Path
+) -> None:
+    """Two steps of one config, two of another on its weights, and one of a third; interrupted or not."""
+    config = config_of(roots, optim__schedule="cosine")
+    second = config.override({"objective.soft_logits": 3.0, "optim.learning_rate": 1e-3})
+    third = second.override({"objective.soft_temperature": 1.5})
+    words = open_words(config.data, Charset94)
+    for part, until in ((config, 2), (second, 4), (third, 5)):
+        fit(part, words, run_folder=tmp_path / "by hand", record=Records(), until=until)
+    changing = config.override({"changes": CHANGES})
+    if cut_at:
+        with pytest.raises(Interrupted):
+            run(changing, tmp_path / "changing", cut_at)
+    _, records = run(changing, tmp_path / "changing")
+    assert records.values[5]["changing/objective.soft_temperature"] == 1.5
+    assert records.values[4]["changing/objective.soft_temperature"] == config.objective.soft_temperature
+    assert same_weights(tmp_path / "by hand", tmp_path / "changing", 5)
+    run(config, tmp_path / "unchanged")
+    assert not same_weights(tmp_path / "unchanged", tmp_path / "changing", 5)
+
+
+def test_the_step_that_training_goes_on_from_is_told(roots: Path, tmp_path: Path) -> None:
+    told: list[int] = []
+    config = config_of(roots)
+    words = open_words(config.data, Charset94)
+    for cut_at in (3, None):
+        with suppress(Interrupted):
+            fit(config, words, run_folder=tmp_path, record=Records(cut_at), on_start=told.append)
+    assert told == [0, 2]
+
+
+def test_a_run_with_its_pixels_on_the_device_is_the_same_run(roots: Path, tmp_path: Path) -> None:
+    (host, records), (device, others) = (
+        run(config_of(roots, data__train_degradation="none", data__placement=placement), tmp_path / placement)
+        for placement in ("host", "device")
+    )
+    assert device == host
+    for step, values in records.values.items():
+        assert values.get("train/loss") == others.values[step].get("train/loss"), step
+
+
+def test_another_seed_ends_elsewhere(roots: Path, tmp_path: Path) -> None:
+    run(config_of(roots, num_steps=1), tmp_path / "one")
+    run(config_of(roots, num_steps=1, seed=1), tmp_path / "two")
+    weights = [read_checkpoint(tmp_path / n / "checkpoints/step-00000001")["distiller"] for n in ("one", "two")]
+    assert not torch.equal(weights[0]["student.head.weight"], weights[1]["student.head.weight"])
+
+
+def test_a_run_of_no_steps_exports_the_student_as_it_starts(roots: Path, tmp_path: Path) -> None:
+    config = config_of(roots, num_steps=0)
+    result, records = run(config, tmp_path)
+    assert (result.step, result.best_step) == (0, 0)
+    assert list(records.values) == [0]
+    words = open_words(config.data, Charset94)
+    start = build_pair(config, words.train, torch.device("cpu"))[0].state_dict()
+    exported = load_recognizer(tmp_path).state_dict()
+    assert all(torch.equal(exported[key], value) for key, value in start.items())
+
+
+def test_what_is_recorded_has_its_name_and_place(roots: Path, tmp_path: Path) -> None:
+    _, records = run(config_of(roots, benchmark_every=5), tmp_path)
+    assert list(records.values) == [0, 1, 2, 3, 4, 5]
+    assert set(records.values[3]) == {f"train/{n}" for n in ("loss", "visual_focus", "semantic_contrast", "soft_logits",
+        "cross_entropy", "gradient_norm", "learning_rate", "images_per_second", "epoch", "skipped_steps")}  # fmt: skip
+    assert {s for s, v in records.values.items() if "validation/word_accuracy" in v} == {0, 4, 5}
+    assert "benchmark/benchmark/student_low_res" in records.values[5]
+    weighted = records.values[2]
+    total = 4 * weighted["train/visual_focus"] + 2 * weighted["train/semantic_contrast"]
+    total += 20 * weighted["train/soft_logits"] + 0.025 * weighted["train/cross_entropy"]
+    assert weighted["train/loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_the_supervised_objective_needs_no_teacher_file(roots: Path, tmp_path: Path) -> None:
+    config = config_of(
+        roots,
+        num_steps=1,
+        objective__name="supervised",
+        recognizer__student_start="random",
+        recognizer__teacher_weights="/nowhere",
+    )
+    _, records = run(config, tmp_path)
+    assert records.values[1]["train/loss"] == records.values[1]["train/cross_entropy"]
+
+
+def test_a_loss_that_is_not_finite_changes_nothing_and_is_counted(
+    roots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(roots, num_steps=3, checkpoint_every=1)
+    original = Distiller.forward
+    calls: list[int] = []
+
+    def broken_once(self: Distiller, *args: object) -> object:
+        loss = original(self, *args)  # type: ignore[arg-type]
+        calls.append(1)
+        if len(calls) == 3:  # the first is not a step: it shows which weights the loss depends on
+            loss.total.data.fill_(float("nan"))
+            return type(loss)(loss.terms, loss.total * float("nan"))
+        return loss
+
+    monkeypatch.setattr(Distiller, "forward", broken_once)
+    result, records = run(config.override({"keep_last": 9}), tmp_path)
+    assert result.num_skipped == 1
+    assert [records.values[s]["train/skipped_steps"] for s in (1, 2, 3)] == [0, 1, 1]
+    states = [read_checkpoint(tmp_path / f"checkpoints/step-0000000{s}") for s in (1, 2, 3)]
+    before, after, later = [leaves({"w": s["distiller"], "o": s["optimiser"]["state"]}) for s in states]
+    assert all(torch.equal(before[k], after[k]) for k in before)  # type: ignore[arg-type]
+    assert not torch.equal(after["/w/student.head.weight"], later["/w/student.head.weight"])  # type: ignore[arg-type]
+
+
+def test_too_many_losses_in_a_row_that_are_not_finite_stop_the_run_with_a_diagnosis(
+    roots: Path, tmp_path: Path
+) -> None:
+    config = config_of(
+        roots, num_steps=6, optim__max_nonfinite=3, objective__soft_logits=1e38, objective__visual_focus=1e38
+    )
+    with pytest.raises(
+        TrainingDiverged, match=r"not finite in 3 steps in a row up to step 3 .*lower optim.learning_rate"
+    ):
+        run(config, tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(
+    roots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = CheckpointStore.save
+
+    def full_at_two(self: CheckpointStore, step: int, *args: object) -> Path:
+        if step == 2:
+            raise NotWritten("the checkpoint could not be written (no space)")
+        return original(self, step, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CheckpointStore, "save", full_at_two)
+    with pytest.warns(UserWarning, match="training goes on and the next checkpoint is tried"):
+        result, _ = run(config_of(roots), tmp_path)
+    assert result.step == 5
+
+
+def small_distiller() -> tuple[Distiller, Parseq]:
+    torch.manual_seed(0)
+    size = ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4, dropout=0.0)
+    config = ObjectiveConfig(contrast_group=3, projector_width=16)
+    return Distiller(Parseq((16, 64), (2, 4), size), config), Parseq((32, 128), (4, 8), size).eval()
+
+
+def gradients(world: World, rows: slice) -> dict[str, torch.Tensor]:
+    """Of one step on some rows of a batch of six words."""
+    distiller, teacher = small_distiller()
+    model = world.wrap(distiller)
+    targets, lengths = encode_targets(LABELS[:6], Charset94)
+    generator = torch.Generator().manual_seed(7)
+    high_res = torch.randint(0, 256, (6, 3, 32, 128), dtype=torch.uint8, generator=generator)
+    low_res = torch.randint(0, 256, (6, 3, 16, 64), dtype=torch.uint8, generator=generator)
+    permutations = sample_permutations(targets.shape[1] - 2, 6, generator)
+    num_valid = world.all_reduce(lengths[rows].sum().float()) / world.size
+    lesson = teach(teacher, high_res[rows], targets[rows], permutations)
+    model(low_res[rows], targets[rows], lengths[rows], permutations, lesson, num_valid).total.backward()
+    return {name: p.grad.clone() for name, p in distiller.named_parameters() if p.grad is not None}
+
+
+def work(rank: int, rendezvous: str, roots: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    world = World.current()
+    torch.save(gradients(world, slice(3 * rank, 3 * rank + 3)), folder / f"gradients-{rank}.pt")
+    config = config_of(roots, workers=2, num_steps=2)
+    words = open_words(config.data, Charset94)
+    records = Records()
+    result = fit(config, words, run_folder=folder / "run", record=records, world=world)
+    student = load_recognizer(folder / "run")
+    readings = read_words(
+        student, words.benchmarks["benchmark"], "low_res", batch_size=2, world=world, precision="float32"
+    )
+    torch.save({"result": vars(result), "records": records.values, "readings": readings}, folder / f"fit-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def two_workers(roots: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    mp.spawn(work, (str(folder / "rendezvous"), roots, folder), nprocs=2)
+    return folder
+
+
+def test_gradients_of_two_workers_are_those_of_one_on_the_joined_batch(two_workers: Path) -> None:
+    alone = gradients(World(), slice(0, 6))
+    assert len(alone) == len(list(small_distiller()[0].parameters()))
+    for rank in (0, 1):
+        together = torch.load(two_workers / f"gradients-{rank}.pt")
+        for name, value in alone.items():
+            torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_two_workers_agree_and_only_the_first_records(two_workers: Path) -> None:
+    first, second = (torch.load(two_workers / f"fit-{rank}.pt") for rank in (0, 1))
+    assert first["result"] == second["result"]
+    assert first["readings"] == second["readings"]
+    assert list(first["records"]) == [0, 1, 2]
+    assert second["records"] == {}
+
+
+def test_one_worker_that_computes_both_shares_ends_where_two_workers_end(
+    two_workers: Path, roots: Path, tmp_path: Path
+) -> None:
+    run(config_of(roots, workers=2, num_steps=2, keep_last=9), tmp_path)
+    start, alone = (leaves(read_checkpoint(tmp_path / f"checkpoints/step-0000000{n}")["distiller"]) for n in (0, 2))
+    together = leaves(read_checkpoint(two_workers / "run/checkpoints/step-00000002")["distiller"])
+    # Adam's first steps go by the sign of the gradient, so what two workers round differently may part by a step.
+    rate, far = 1e-4, 0
+    for name, value in alone.items():
+        assert isinstance(value, torch.Tensor)
+        apart = (together[name] - value).abs()
+        assert float(apart.max()) <= 4 * rate, name
+        far += int((apart > 0.02 * rate).sum())
+    size = sum(value.numel() for value in alone.values())  # type: ignore[attr-defined]
+    assert far < 1e-3 * size
+    moved = sum(int(((value - start[name]).abs() > 0.5e-4).sum()) for name, value in alone.items())  # type: ignore[operator]
+    assert moved > 0.5 * size
+
+
+def test_a_checkpoint_is_written_when_the_machine_is_about_to_go(
+    roots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdltr_core.train.engine.SECONDS_BETWEEN_QUESTIONS", 1e-9)
+    asked: list[bool] = []
+    written: list[str] = []
+
+    def going() -> bool:
+        asked.append(True)
+        return len(asked) == 2
+
+    config = config_of(roots, num_steps=6, checkpoint_every=100, validate_every=100, keep_last=9)
+    words = open_words(config.data, Charset94)
+    fit(
+        config,
+        words,
+        run_folder=tmp_path,
+        record=Records(),
+        save_now=going,
+        on_written=lambda folder: written.append(folder.name),
+    )
+    # A ring is known one step late, so the first question comes after the second step; the second answer is yes.
+    assert written[:3] == ["student", "step-00000000", "step-00000003"]
+    assert [name for name in written[3:] if name != "student"] == ["step-00000006"]
+    assert len(asked) == 4
+
+
+def test_checkpoints_by_minutes_come_beside_those_by_steps(roots: Path, tmp_path: Path) -> None:
+    config = config_of(
+        roots, num_steps=4, checkpoint_every=100, validate_every=100, keep_last=9, checkpoint_minutes=1e-9
+    )
+    run(config, tmp_path)
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == [f"step-0000000{step}" for step in (0, 2, 3, 4)]
+
+
+def test_two_workers_read_every_image_once_and_as_one_would(two_workers: Path, roots: Path) -> None:
+    config = config_of(roots)
+    pack = open_words(config.data, Charset94).benchmarks["benchmark"]
+    assert len(pack) % 2 == 1  # an uneven share must not be padded
+    alone = read_words(load_recognizer(two_workers / "run"), pack, "low_res", batch_size=3, precision="float32")
+    assert torch.load(two_workers / "fit-0.pt")["readings"] == alone
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
+def test_progress_counts_every_image(batch_size: int, roots: Path) -> None:
+    words: WordData = open_words(config_of(roots).data, Charset94)
+    seen: list[tuple[int, int]] = []
+    torch.manual_seed(0)
+    reader = Parseq((16, 64), (2, 4), ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4))
+    readings = read_words(
+        reader, words.benchmarks["benchmark"], "low_res", batch_size=batch_size, progress=lambda *a: seen.append(a)
+    )
+    assert len(readings) == 7
+    assert seen[-1] == (7, 7)
+    assert reader.training
+    with pytest.raises(ValueError, match="unknown column 'mid_res'"):
+        read_words(reader, words.benchmarks["benchmark"], "mid_res", batch_size=2)
+
+
+def test_no_warning_is_given_by_a_plain_run(roots: Path, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run(config_of(roots, num_steps=1), tmp_path)

@@ -1,0 +1,134 @@
+"""Which weights a loss cannot reach: found from its graph, before there is a gradient, and no others."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from kdltr_core.config import ObjectiveConfig
+from kdltr_core.data.batch import encode_targets
+from kdltr_core.losses import LossTerms
+from kdltr_core.recognizers import Recognizer
+from kdltr_core.recognizers.permutations import sample_permutations
+from kdltr_core.train.distiller import Distiller, needs_teacher, teach
+from kdltr_core.train.idle import idle_parameters
+from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS, TEACHERS
+
+TERMS = ("visual_focus", "semantic_contrast", "soft_logits", "cross_entropy")
+OBJECTIVES: dict[str, dict[str, object]] = {
+    "distillation": {},
+    **{f"{term} alone": {other: 0.0 for other in TERMS if other != term} for term in TERMS},
+    "supervised": {"name": "supervised"},
+    "supervised, last head": {"name": "supervised", "auxiliary_heads": 0.0},
+}
+PAIRS = [(family, family) for family in STUDENTS] + [("parseq_tiny", "parseq"), ("abinet_vision", "abinet")]
+
+# What the published implementation's losses do not train either.
+LANGUAGE = {"vision.cls.weight", "vision.cls.bias", "language.cls.weight", "language.cls.bias"}
+ENHANCED = {f"semantic_visual.{head}.{kind}" for head in ("cls_vis", "cls_sem") for kind in ("weight", "bias")}
+OF_DISTILLATION: dict[str, set[str]] = {
+    "abinet_vision": set(),
+    "abinet": LANGUAGE,
+    "matrn": LANGUAGE | ENHANCED,
+    "parseq": set(),
+    "parseq_tiny": set(),
+}
+
+
+def step(student: Recognizer, teacher: Recognizer, config: ObjectiveConfig) -> tuple[Distiller, LossTerms]:
+    """Forward of a step on two words."""
+    distiller = Distiller(student, config, teacher if needs_teacher(config) else None).train()
+    targets, lengths = encode_targets(["Hello", "a1"], student.charset, student.fixed_num_steps)
+    permutations = sample_permutations(targets.shape[1] - 2, 2, torch.Generator().manual_seed(0))
+    high_res = torch.randint(0, 256, (2, 3, 32, 128), dtype=torch.uint8)
+    low_res = torch.randint(0, 256, (2, 3, 16, 64), dtype=torch.uint8)
+    lesson = teach(teacher.eval(), high_res, targets, permutations) if needs_teacher(config) else None
+    return distiller, distiller(low_res, targets, lengths, permutations, lesson)
+
+
+def look_of(student: Recognizer) -> nn.Module:
+    return student.get_submodule("vision.attention")
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize(("family", "teacher"), PAIRS)
+def test_the_idle_weights_are_exactly_those_that_stay_without_gradient(
+    family: str, teacher: str, objective: str
+) -> None:
+    torch.manual_seed(0)
+    config = ObjectiveConfig.model_validate({"projector_width": 8, **OBJECTIVES[objective]})
+    distiller, loss = step(STUDENTS[family](), TEACHERS[teacher](), config)
+    idle = idle_parameters(distiller, loss.total)
+    assert all(parameter.grad is None for parameter in distiller.parameters())  # it was only a look
+    loss.total.backward()
+    assert idle == [name for name, parameter in distiller.named_parameters() if parameter.grad is None]
+    if objective in ("distillation", "soft_logits alone", "cross_entropy alone"):
+        expected = set(OF_DISTILLATION[family])
+        if family == "matrn" and objective != "distillation":
+            # MATRN's enhancement detaches where the vision part looked, and its semantic vectors have no term here.
+            expected |= {f"vision.attention.{name}" for name, _ in look_of(distiller.student).named_parameters()}
+        assert set(idle) == {f"student.{name}" for name in expected}
+    elif objective == "supervised" and family in CNN_FAMILIES:
+        assert idle == []
+
+
+def test_visual_focus_alone_trains_the_first_three_stages() -> None:
+    config = ObjectiveConfig.model_validate(OBJECTIVES["visual_focus alone"])
+    distiller, loss = step(STUDENTS["matrn"](), TEACHERS["matrn"](), config)
+    idle = set(idle_parameters(distiller, loss.total))
+    reached = {name for name, _ in distiller.named_parameters() if name not in idle}
+    stem = "student.vision.backbone.resnet."
+    assert {name.removeprefix(stem).split(".")[0] for name in reached} == {"conv1", "bn1", "layer1", "layer2", "layer3"}
+    assert all(name.startswith(stem) for name in reached)
+
+
+class Parts(nn.Module):
+    """One weight for every way to be, or not to be, part of a loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("used", "twice", "in_place", "masked", "recomputed", "unused", "detached", "compared", "unseen"):
+            setattr(self, name, nn.Parameter(torch.ones(3)))
+        self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
+        self.tied = self.used
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * self.used + self.twice * self.twice + self.frozen
+        y.mul_(self.in_place)
+        y = y + torch.where(torch.zeros(3, dtype=torch.bool), self.masked, 1.0)
+        y = checkpoint(lambda z: z * self.recomputed, y, use_reentrant=False)
+        y = y * self.detached.detach() + (self.compared > 0)
+        with torch.no_grad():
+            shift = 2 * self.unseen
+        return (y + shift).sum()
+
+
+@pytest.mark.parametrize("x_needs_gradient", [False, True])
+def test_every_way_to_be_part_of_a_loss_or_not(x_needs_gradient: bool) -> None:
+    """A weight of which every value is masked out is part of the loss: its gradient is nil, not absent."""
+    module = Parts()
+    loss = module(torch.ones(3, requires_grad=x_needs_gradient))
+    assert idle_parameters(module, loss) == ["unused", "detached", "compared", "unseen"]
+    loss.backward()
+    assert [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None] == [
+        "unused",
+        "detached",
+        "compared",
+        "unseen",
+    ]
+
+
+def test_of_a_loss_without_any_weight_all_are_idle() -> None:
+    module = nn.Linear(2, 2)
+    assert idle_parameters(module, torch.ones(())) == ["weight", "bias"]
+
+
+def test_a_deep_graph_with_many_ways_through_is_walked_once() -> None:
+    """2^2000 paths lead from this loss to its weight."""
+    module = nn.Linear(1, 1)
+    y = module.weight.sum()
+    for _ in range(2000):
+        y = y + y
+    assert idle_parameters(module, y) == ["bias"]

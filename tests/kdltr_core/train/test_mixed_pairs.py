@@ -1,0 +1,271 @@
+"""A student whose teacher is of another size or family: what is projected, what it starts from, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from kdltr_core.charset import Charset94
+from kdltr_core.config import ObjectiveConfig, OptimConfig, RunConfig
+from kdltr_core.data.batch import encode_targets
+from kdltr_core.data.dataset import TrainingPairs, open_words
+from kdltr_core.inference.weights_files import load_recognizer
+from kdltr_core.losses.visual_focus import visual_focus
+from kdltr_core.recognizers import Recognizer
+from kdltr_core.recognizers.permutations import sample_permutations
+from kdltr_core.recognizers.weights import PATCH_KERNEL
+from kdltr_core.train.build import build_pair
+from kdltr_core.train.checkpoint import read_checkpoint
+from kdltr_core.train.distiller import Distiller, teach
+from kdltr_core.train.engine import fit
+from kdltr_core.train.optim import build_optimiser
+from tests.kdltr_core.data.sets import single_records, write_records
+from tests.kdltr_core.small import STUDENTS, TEACHERS, build_small, save_teacher
+
+LABELS = ["Hello", "a", "kd-LTR7", "EXIT", "don't", "Main", "St", "9.50", "1/2", "OPEN", "shut", "left", "on", "off"]
+CPU = torch.device("cpu")
+PROJECTIONS = {f"{kind}_projection.{name}" for kind in ("visual", "semantic") for name in ("weight", "bias")}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    build_small(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Words, and every family's high-res weights."""
+    folder = tmp_path_factory.mktemp("words")
+    write_records(folder / "train", single_records(LABELS))
+    write_records(folder / "benchmark", single_records(LABELS[:3], first_seed=500))
+    for name in TEACHERS:
+        save_teacher(name, folder)
+    return folder
+
+
+def config_of(roots: Path, student: str, teacher: str, **values: object) -> RunConfig:
+    return RunConfig().override(
+        {
+            "recognizer.name": student,
+            "recognizer.teacher_name": teacher,
+            "recognizer.teacher_weights": str(roots / f"{teacher}-0.pt"),
+            "data.train_roots": (str(roots / "train"),),
+            "data.benchmark_roots": (str(roots / "benchmark"),),
+            "data.cache_folder": str(roots / "cache"),
+            "data.validation_share": 0.2,
+            "objective.projector_width": 8,
+            "optim.batch_size": 4,
+            "optim.precision": "float32",
+            "num_steps": 2,
+            "validate_every": 2,
+            "checkpoint_every": 1,
+            "keep_last": 9,
+            **{name.replace("__", "."): value for name, value in values.items()},
+        }
+    )
+
+
+def started_at(roots: Path, student: str) -> dict[str, str]:
+    return {"recognizer__start_weights": str(roots / f"{student}-0.pt")}
+
+
+def pair_of(config: RunConfig) -> tuple[Recognizer, Recognizer | None]:
+    return build_pair(config, pairs(config), CPU)
+
+
+def pairs(config: RunConfig) -> TrainingPairs:
+    return open_words(config.data, Charset94).train
+
+
+def assert_same(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    assert actual.keys() == expected.keys()
+    assert [name for name, value in expected.items() if not torch.equal(actual[name], value)] == []
+
+
+def distiller_of(student: str, teacher: str, **fields: object) -> tuple[Distiller, Recognizer]:
+    torch.manual_seed(0)
+    config = ObjectiveConfig.model_validate({"projector_width": 8, **fields})
+    model = TEACHERS[teacher]().eval()
+    return Distiller(STUDENTS[student](), config, model), model
+
+
+def words(distiller: Distiller) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """high_res, low_res, targets, lengths, permutations."""
+    generator = torch.Generator().manual_seed(1)
+    student = distiller.student
+    targets, lengths = encode_targets(["Hello", "a1"], student.charset, student.fixed_num_steps)
+    high_res = torch.randint(0, 256, (2, 3, 32, 128), dtype=torch.uint8, generator=generator)
+    low_res = torch.randint(0, 256, (2, 3, 16, 64), dtype=torch.uint8, generator=generator)
+    return high_res, low_res, targets, lengths, sample_permutations(targets.shape[1] - 2, 2, generator)
+
+
+def test_where_widths_differ_the_students_features_are_mapped_to_the_teachers() -> None:
+    distiller, teacher = distiller_of("parseq_tiny", "parseq")
+    high_res, low_res, targets, lengths, permutations = words(distiller)
+    lesson = teach(teacher, high_res, targets, permutations)
+    loss = distiller(low_res, targets, lengths, permutations, lesson)
+    output = distiller.student.forward_training(low_res / 255, targets, permutations)
+    assert output.visual.shape[1] == output.semantic.shape[-1] == 32
+    assert lesson.visual.shape[1] == lesson.semantic.shape[-1] == 48
+    weight, bias = distiller.visual_projection.weight[..., 0], distiller.visual_projection.bias
+    mapped = torch.einsum("dc,ncl->ndl", weight, output.visual) + bias[:, None]
+    torch.testing.assert_close(loss.terms["visual_focus"], visual_focus(mapped, lesson.visual))
+
+    loss.total.backward()
+    named = dict(distiller.named_parameters())
+    assert {name for name in named if "_projection" in name} == PROJECTIONS
+    for name in PROJECTIONS - {"visual_projection.bias"}:
+        assert named[name].grad.abs().max() > 1e-6, name
+    # Visual focus standardises every channel, so that what is added to all of it changes nothing.
+    assert named["visual_projection.bias"].grad.abs().max() < 1e-5
+
+
+def test_a_projection_that_undoes_the_difference_leaves_none() -> None:
+    """The teacher's features are a linear map of the student's: then the projection can reach a visual term of nil."""
+    distiller, _ = distiller_of("parseq_tiny", "parseq")
+    features, teacher_map = torch.randn(3, 32, 128), torch.randn(48, 32)
+    with torch.no_grad():
+        distiller.visual_projection.weight.copy_(teacher_map[..., None])
+        mapped = distiller.visual_projection(features)
+    assert visual_focus(mapped, teacher_map @ features) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("fields", "present"),
+    [
+        ({}, PROJECTIONS),
+        ({"visual_focus": 0}, {name for name in PROJECTIONS if name.startswith("semantic")}),
+        ({"semantic_contrast": 0}, {name for name in PROJECTIONS if name.startswith("visual")}),
+        ({"visual_focus": 0, "semantic_contrast": 0}, set()),
+    ],
+)
+def test_only_terms_that_are_computed_have_a_projection(fields: dict[str, object], present: set[str]) -> None:
+    distiller, _ = distiller_of("parseq_tiny", "parseq", **fields)
+    assert {name for name, _ in distiller.named_parameters() if "_projection" in name} == present
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"), [("parseq", "parseq"), ("abinet", "matrn"), ("abinet_vision", "abinet")]
+)
+def test_equal_widths_are_compared_as_they_are(student: str, teacher: str) -> None:
+    distiller, _ = distiller_of(student, teacher, width_projection="none")
+    assert (distiller.visual_projection, distiller.semantic_projection) == (None, None)
+
+
+def test_projections_have_the_rate_of_what_starts_from_nothing() -> None:
+    distiller, _ = distiller_of("parseq_tiny", "parseq")
+    slow, fast = build_optimiser(distiller, OptimConfig(learning_rate=1e-5, fast_learning_rate=1e-3)).param_groups
+    assert (slow["lr"], fast["lr"]) == (1e-5, 1e-3)
+    names = {id(p): name for name, p in distiller.named_parameters()}
+    assert {names[id(p)] for p in fast["params"]} >= PROJECTIONS
+    assert all(names[id(p)].startswith("student.") for p in slow["params"])
+
+
+def test_projections_are_kept_in_checkpoints_and_left_behind_at_the_end(roots: Path, tmp_path: Path) -> None:
+    config = config_of(roots, "parseq_tiny", "parseq", **started_at(roots, "parseq_tiny"))
+    data = open_words(config.data, Charset94)
+
+    def go(num_steps: int, folder: str) -> dict[str, Tensor]:
+        fit(config.override({"num_steps": num_steps}), data, run_folder=tmp_path / folder, record=lambda *_: None)
+        return read_checkpoint(tmp_path / folder / f"checkpoints/step-{num_steps:08d}")["distiller"]
+
+    first, last = go(1, "resumed"), go(2, "resumed")
+    assert last.keys() > PROJECTIONS
+    assert all(not torch.equal(first[name], last[name]) for name in PROJECTIONS)
+    assert_same(go(2, "whole"), last)
+    exported = load_recognizer(tmp_path / "whole")
+    assert exported.state_dict().keys() == STUDENTS["parseq_tiny"]().state_dict().keys()
+
+
+def test_a_tiny_student_of_a_larger_teacher_starts_from_its_own_high_res_weights(roots: Path) -> None:
+    student, teacher = pair_of(config_of(roots, "parseq_tiny", "parseq", **started_at(roots, "parseq_tiny")))
+    assert teacher is not None
+    assert (student.semantic_width, teacher.semantic_width) == (32, 48)
+    own = dict(torch.load(roots / "parseq_tiny-0.pt"))
+    state = student.state_dict()
+    assert state.pop(PATCH_KERNEL).shape[2:] == (2, 4)
+    del own[PATCH_KERNEL]
+    assert_same(state, own)
+    assert_same(teacher.state_dict(), torch.load(roots / "parseq-0.pt"))
+
+
+@pytest.mark.parametrize("teacher", ["abinet", "matrn"])
+def test_a_vision_part_starts_from_that_of_its_teacher(teacher: str, roots: Path) -> None:
+    student, model = pair_of(config_of(roots, "abinet_vision", teacher))
+    assert model is not None
+    part = {k.removeprefix("vision."): v for k, v in model.state_dict().items() if k.startswith("vision.")}
+    shortcut = "backbone.resnet.layer1.0.downsample."
+    assert any(key.startswith(shortcut) for key in part)
+    assert_same(student.state_dict(), {k: v for k, v in part.items() if not k.startswith(shortcut)})
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"), [("abinet", "matrn"), ("matrn", "abinet"), ("abinet", "abinet_vision")]
+)
+def test_the_cnn_families_teach_one_another(student: str, teacher: str, roots: Path, tmp_path: Path) -> None:
+    config = config_of(roots, student, teacher, num_steps=1, validate_every=1, **started_at(roots, student))
+    values: dict[str, float] = {}
+    data = open_words(config.data, STUDENTS[student]().charset)
+    fit(config, data, run_folder=tmp_path, record=lambda step, recorded: values.update(recorded))
+    assert values["train/skipped_steps"] == 0
+    assert 0 < values["train/visual_focus"] < 2
+
+
+def refused(config: RunConfig) -> str:
+    with pytest.raises(ValueError, match=r"recognizer\.|objective\.") as refusal:
+        pair_of(config)
+    said = str(refusal.value)
+    assert "\n" not in said
+    return said
+
+
+@pytest.mark.parametrize(("student", "teacher"), [("abinet", "parseq"), ("parseq_tiny", "matrn")])
+def test_a_teacher_with_another_alphabet_is_refused_by_the_names_of_both(
+    student: str, teacher: str, roots: Path
+) -> None:
+    said = refused(config_of(roots, student, teacher))
+    mine, theirs = (family[name]().charset.name for family, name in ((STUDENTS, student), (TEACHERS, teacher)))
+    assert {mine, theirs} == {"36", "94"}
+    assert f"differ in their alphabet: {mine} and {theirs}" in said
+    assert "recognizer.teacher_name" in said
+
+
+def test_widths_that_differ_are_refused_where_no_projection_is_wanted(roots: Path) -> None:
+    start = started_at(roots, "parseq_tiny")
+    said = refused(config_of(roots, "parseq_tiny", "parseq", objective__width_projection="none", **start))
+    assert "(32, 32) and (48, 48)" in said
+    assert "objective.width_projection is none; give linear" in said
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        ("parseq_tiny", "parseq"),
+        ("abinet", "abinet_vision"),
+        ("abinet", "matrn"),
+        ("matrn", "abinet"),
+    ],
+)
+def test_a_student_cannot_start_from_a_teacher_that_is_another_recognizer(
+    student: str, teacher: str, roots: Path
+) -> None:
+    said = refused(config_of(roots, student, teacher))
+    assert "cannot start from its teacher" in said
+    assert "recognizer.start_weights" in said
+
+
+@pytest.mark.parametrize("start", ["teacher", "random_patch"])
+@pytest.mark.parametrize(("student", "teacher"), [("parseq_tiny", "abinet"), ("abinet", "parseq"), ("matrn", "parseq")])
+def test_nor_without_distillation(student: str, teacher: str, start: str, roots: Path) -> None:
+    config = config_of(roots, student, teacher, objective__name="supervised", recognizer__student_start=start)
+    assert "student_start" in refused(config)
+
+
+@pytest.mark.parametrize("family", ["abinet_vision", "abinet", "matrn"])
+def test_a_random_patch_is_for_what_has_patches(family: str, roots: Path) -> None:
+    said = refused(config_of(roots, family, family, recognizer__student_start="random_patch"))
+    assert "random_patch is for PARSeq" in said

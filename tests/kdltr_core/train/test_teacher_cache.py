@@ -1,0 +1,166 @@
+"""What a teacher says of every image, kept: the same lesson, computed once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kdltr_core.charset import Charset94
+from kdltr_core.config import RunConfig
+from kdltr_core.data.batch import encode_targets
+from kdltr_core.data.dataset import TrainingPairs, WordData, open_words
+from kdltr_core.data.images import as_float
+from kdltr_core.recognizers import Recognizer
+from kdltr_core.recognizers.abinet import Abinet, AbinetSize, AbinetVision
+from kdltr_core.recognizers.matrn import Matrn
+from kdltr_core.recognizers.parseq import Parseq, ParseqSize
+from kdltr_core.recognizers.permutations import sample_permutations
+from kdltr_core.train.engine import fit
+from kdltr_core.train.teacher_cache import Lessons, lessons_size, open_lessons
+from tests.kdltr_core.data.sets import single_records, write_records
+
+LABELS = ["Hello", "a", "LTR7", "EXIT", "no5", "Main", "St", "OPEN", "shut", "left", "on", "off"]
+SMALL = AbinetSize(planes=(8, 8, 8, 8, 16), blocks=(1, 1, 1, 1, 1), num_heads=2, feedforward=16, attention_channels=8)
+TEACHERS = {
+    "parseq": lambda: Parseq((32, 128), (4, 8), ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4)),
+    "abinet_vision": lambda: AbinetVision((32, 128), SMALL),
+    "abinet": lambda: Abinet((32, 128), SMALL),
+    "matrn": lambda: Matrn((32, 128), SMALL),
+}
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> TrainingPairs:
+    return words_of(tmp_path_factory.mktemp("words")).train
+
+
+def words_of(folder: Path) -> WordData:
+    write_records(folder / "train", single_records(LABELS))
+    return open_words(config_of(folder).data, Charset94)
+
+
+def config_of(folder: Path, **values: object) -> RunConfig:
+    return RunConfig().override(
+        {
+            "data.train_roots": (str(folder / "train"),),
+            "data.benchmark_roots": (str(folder / "train"),),
+            "data.cache_folder": str(folder / "cache"),
+            "data.validation_share": 0.2,
+            "optim.batch_size": 4,
+            "optim.precision": "float32",
+            "num_steps": 2,
+            "log_every": 1,
+            **values,
+        }
+    )
+
+
+def teacher_of(family: str) -> Recognizer:
+    torch.manual_seed(0)
+    return TEACHERS[family]().eval()
+
+
+@pytest.mark.parametrize("family", TEACHERS)
+def test_a_lesson_and_its_rest_make_the_training_forward(family: str) -> None:
+    teacher = teacher_of(family)
+    targets, _ = encode_targets(LABELS[:3], teacher.charset, teacher.fixed_num_steps)
+    permutations = sample_permutations(targets.shape[1] - 2, 6, torch.Generator().manual_seed(0))
+    images = torch.rand(3, 3, 32, 128, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        whole = teacher.forward_training(images, targets, permutations)
+        parts = teacher.decode_lesson(teacher.encode_lesson(images), targets, permutations)
+    for name in ("logits", "visual", "semantic", "attention"):
+        expected, found = getattr(whole, name), getattr(parts, name)
+        assert (expected is None) == (found is None)
+        if expected is not None:
+            assert torch.equal(expected, found), name
+
+
+def lessons_of(teacher: Recognizer, pairs: TrainingPairs, folder: Path) -> Lessons:
+    return open_lessons(
+        teacher, pairs, cache_folder=folder, device=torch.device("cpu"), precision="float32", batch_size=4
+    )
+
+
+@pytest.mark.parametrize("family", TEACHERS)
+def test_what_is_kept_is_what_the_teacher_says(family: str, pairs: TrainingPairs, tmp_path: Path) -> None:
+    teacher = teacher_of(family)
+    lessons = lessons_of(teacher, pairs, tmp_path)
+    indices = np.array([5, 0, 5, 3])
+    with torch.inference_mode():
+        expected = teacher.encode_lesson(as_float(pairs.gather(indices)[0]))
+    found = lessons.gather(indices, torch.device("cpu"))
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        # bfloat16 keeps eight bits; batches of another size may be rounded otherwise in the last of float32's.
+        tolerance = 1e-5 if name == "logits" else 2**-8
+        torch.testing.assert_close(found[name], values, rtol=tolerance, atol=1e-5)
+
+
+def test_lessons_are_computed_once_for_one_teacher_and_one_set(
+    pairs: TrainingPairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = teacher_of("parseq")
+    calls: list[int] = []
+    original = Parseq.encode_lesson
+
+    def counted(self: Parseq, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        calls.append(len(images))
+        return original(self, images)
+
+    monkeypatch.setattr(Parseq, "encode_lesson", counted)
+    lessons_of(teacher, pairs, tmp_path)
+    assert sum(calls) == len(pairs)
+    lessons_of(teacher, pairs, tmp_path)
+    assert sum(calls) == len(pairs)
+    other = copy.deepcopy(teacher)
+    with torch.no_grad():
+        other.head.bias[0] += 1
+    lessons_of(other, pairs, tmp_path)
+    assert sum(calls) == 2 * len(pairs)
+
+
+def test_a_teacher_that_corrects_itself_more_often_says_something_else(pairs: TrainingPairs, tmp_path: Path) -> None:
+    """The weights are the same."""
+    teacher = teacher_of("abinet")
+    once = lessons_of(teacher, pairs, tmp_path).gather(np.arange(4), torch.device("cpu"))["logits"]
+    teacher.num_iterations = 3
+    thrice = lessons_of(teacher, pairs, tmp_path).gather(np.arange(4), torch.device("cpu"))["logits"]
+    assert not torch.equal(once, thrice)
+
+
+@pytest.mark.parametrize("family", TEACHERS)
+def test_the_size_of_what_would_be_kept_is_known_before(family: str, pairs: TrainingPairs, tmp_path: Path) -> None:
+    teacher = teacher_of(family)
+
+    def size() -> int:
+        return lessons_size(teacher, pairs, cache_folder=tmp_path, device=torch.device("cpu"), precision="float32")
+
+    before = size()
+    assert lessons_of(teacher, pairs, tmp_path).num_bytes == before
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*.bin")) == before
+    assert size() == 0
+
+
+def test_a_run_with_kept_lessons_has_the_losses_of_one_without(tmp_path: Path) -> None:
+    losses = []
+    words = words_of(tmp_path)
+    for cache in ("off", "on"):
+        recorded: dict[int, float] = {}
+
+        def record(step: int, values: Mapping[str, float], kept: dict[int, float] = recorded) -> None:
+            if "train/loss" in values:
+                kept[step] = values["train/loss"]
+
+        config = config_of(tmp_path, **{"data.teacher_cache": cache})
+        fit(config, words, run_folder=tmp_path / cache, record=record)
+        losses.append(recorded)
+    assert list(losses[0]) == [1, 2]
+    for step, loss in losses[0].items():
+        assert losses[1][step] == pytest.approx(loss, rel=5e-3)
+        assert losses[1][step] != loss

@@ -1,0 +1,212 @@
+"""evaluate.py reads with exported ONNX files beside runs: the same pixels, columns of their own, plain mistakes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from kdltr_core.config import RunConfig
+from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.inference.graph import ExportedReading
+from kdltr_core.inference.weights_files import export_recognizer, find_recognizer, load_recognizer
+from kdltr_core.recognizers import build_student
+from kdltr_core.train.build import load_teacher
+from pipelines.evaluate import main
+from pipelines.exporting.onnx_export import write_onnx
+from pipelines.exporting.onnx_int8 import write_int8
+from pipelines.prediction import open_reader as opening
+from pipelines.prediction.onnx_notes import describe_export
+from pipelines.run.command_line import answer_mistakes
+from tests.kdltr_core.lively import pictures
+from tests.object_store import Bucket
+from tests.service import make_student
+
+NUM_WORDS = 20
+Evaluate = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, what is exported of it in float32 and int8, and rendered words."""
+    folder = tmp_path_factory.mktemp("onnx-columns")
+    make_student(folder / "run")
+    (folder / "exported").mkdir()
+    write_graph(folder / "run", folder / "exported" / "student.onnx")
+    pixels = pictures(32, seed=2).numpy()
+    write_int8(folder / "exported" / "student-int8.onnx", folder / "exported" / "student.onnx", pixels)
+    render_pairs(folder / "words" / "rendered", NUM_WORDS, seed=1)
+    return folder
+
+
+def write_graph(run: Path, file: Path) -> Path:
+    weights, recognizer = find_recognizer(run), load_recognizer(run)
+    write_onnx(file, ExportedReading(recognizer), recognizer.image_size, describe_export(weights, recognizer))
+    return file
+
+
+@pytest.fixture
+def evaluate(places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Evaluate:
+    """Runs the command; gives exit code, stdout and stderr."""
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        data = ("--data.benchmark-roots", places / "words", "--data.cache-folder", places / "cache")
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, [*arguments, *data])])
+        code = answer_mistakes(main)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def test_a_file_stands_beside_its_run_and_reads_the_same_pixels(
+    places: Path, evaluate: Evaluate, tmp_path: Path
+) -> None:
+    exported = places / "exported"
+    files = (exported / "student.onnx", exported / "student-int8.onnx")
+    code, out, _ = evaluate(places / "run", *files, "--output-folder", tmp_path)
+    assert code == 0
+    titles = ("student, low_res", "student (student.onnx), low_res", "student (student-int8.onnx), low_res")
+    assert f"| teacher, high_res | teacher, enlarged low_res | {' | '.join(titles)} |" in out
+    assert f"- {titles[0]} vs. {titles[2]}: right alone on" in out
+    assert f"- {titles[2]} vs. teacher, enlarged low_res: right alone on" in out
+
+    written = pq.read_table(tmp_path / "predictions.parquet").to_pydict()
+    run, whole, small = ("student_low_res", *(f"student_low_res:{file.name}" for file in files))
+    assert written[whole] == written[run]
+    assert len(set(written[run])) > NUM_WORDS / 2
+    assert written[f"{whole}_confidence"] == pytest.approx(written[f"{run}_confidence"], abs=1e-3)
+    # Its rounding shows, and is small.
+    between = [abs(a - b) for a, b in zip(written[f"{small}_confidence"], written[f"{run}_confidence"], strict=True)]
+    assert 1e-4 < sorted(between)[NUM_WORDS // 2] < 0.2
+    tree = json.loads((tmp_path / "table.json").read_text())
+    assert tree["sets"]["rendered"][whole] == tree["sets"]["rendered"][run]
+
+
+def test_files_without_a_run_have_no_teacher_beside_them(places: Path, evaluate: Evaluate) -> None:
+    file = places / "exported" / "student.onnx"
+    for arguments in ((file,), (file, "--no-teacher"), (file, "--protocol", "94", "--batch-size", 3)):
+        code, out, _ = evaluate(*arguments)
+        assert code == 0
+        assert "| words | student (student.onnx), low_res |" in out
+    assert "Protocol: 94 characters" in out
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(places: Path, evaluate: Evaluate, tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        shutil.copyfile(places / "exported" / "student.onnx", tmp_path / folder / "student.onnx")
+    files = [tmp_path / folder / "student.onnx" for folder in ("first", "second")]
+    code, out, _ = evaluate("--no-teacher", places / "run", *files)
+    assert code == 0
+    assert (
+        "| student, low_res | student (first/student.onnx), low_res | student (second/student.onnx), low_res |" in out
+    )
+
+
+def test_a_file_that_is_called_as_a_run_is_told_apart(places: Path, evaluate: Evaluate, tmp_path: Path) -> None:
+    shutil.copytree(places / "run" / "student", tmp_path / "student.onnx" / "student")
+    runs = (places / "run", tmp_path / "student.onnx" / "student")
+    code, out, _ = evaluate("--no-teacher", *runs, places / "exported" / "student.onnx")
+    assert code == 0
+    assert (
+        "| student (run), low_res | student (student.onnx), low_res | student (exported/student.onnx), low_res |" in out
+    )
+
+
+def test_a_file_in_a_bucket_is_fetched(places: Path, evaluate: Evaluate, bucket: Bucket) -> None:
+    file = places / "exported" / "student.onnx"
+    bucket.put("exported/student.onnx", file.read_bytes())
+    here, there = evaluate(file), evaluate(f"{bucket.uri}/exported/student.onnx")
+    assert here[0] == there[0] == 0
+    assert here[1] == there[1]
+    code, _, err = evaluate(f"{bucket.uri}/exported/none.onnx")
+    assert code == 2
+    assert f"{bucket.uri}/exported/none.onnx" in err
+
+
+@pytest.mark.slow
+def test_a_teachers_file_stands_in_both_columns_of_a_teacher(places: Path, evaluate: Evaluate, tmp_path: Path) -> None:
+    changes = {
+        "recognizer.resolution": "high_res",
+        "recognizer.student_start": "random",
+        "objective.name": "supervised",
+    }
+    config = RunConfig().override(changes)
+    teacher = load_teacher(RunConfig(), torch.device("cpu"))
+    export_recognizer(tmp_path / "run" / "teacher", teacher, teacher.state_dict(), config)
+    file = write_graph(tmp_path / "run", tmp_path / "teacher.onnx")
+    code, out, _ = evaluate(places / "run", file, "--output-folder", tmp_path / "table")
+    assert code == 0
+    assert "teacher (teacher.onnx), high_res | teacher (teacher.onnx), enlarged low_res |" in out
+    written = pq.read_table(tmp_path / "table" / "predictions.parquet").to_pydict()
+    assert written["teacher_high_res:teacher.onnx"] == written["teacher_high_res"]
+    sure, rounded = (written[f"teacher_enlarged{name}_confidence"] for name in ("", ":teacher.onnx"))
+    # A graph takes eight bits, so what is enlarged was rounded before.
+    assert rounded == pytest.approx(sure, abs=0.1)
+    assert written["teacher_high_res_confidence"] != pytest.approx(sure, abs=0.1)
+
+
+@pytest.mark.slow
+def test_a_report_has_the_file_wherever_it_needs_no_module(places: Path, evaluate: Evaluate, tmp_path: Path) -> None:
+    output = tmp_path / "report"
+    tracking = ("--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    sizes = ("--curve-words", 2, "--time-words", 2)
+    file = places / "exported" / "student-int8.onnx"
+    code, _, err = evaluate(places / "run", file, "--no-teacher", "--report", output, *sizes, *tracking)
+    assert code == 0
+    assert "what an ONNX file attends to is not known" in err
+    tree = json.loads((output / "report.json").read_text(encoding="utf-8"))
+    reader = tree["readers"]["student_low_res:student-int8.onnx"]
+    assert (reader["recognizer"], reader["method"]) == ("parseq_tiny", "ONNX, int8")
+    assert reader["parameters"] == sum(p.numel() for p in build_student("parseq_tiny").parameters())
+    assert reader["milliseconds"] > 0
+    for curve in tree["robustness"]["curves"].values():
+        assert list(curve["accuracy"]) == ["student_low_res", "student_low_res:student-int8.onnx"]
+    assert "student_low_res:student-int8.onnx" in tree["calibration"]
+    assert "ONNX files on 1 CPU thread" in (output / "report.md").read_text(encoding="utf-8")
+
+
+def test_mistakes_are_one_sentence_with_the_way_out(
+    places: Path, evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = places / "exported" / "student.onnx"
+    (tmp_path / "words.onnx").write_text("no graph")
+    foreign = onnx.load(whole)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "again.onnx").symlink_to(whole)
+    monkeypatch.chdir(tmp_path)
+    for arguments, sentences in [
+        (("none.onnx",), ("there is no file none.onnx", "pipelines/export.py writes one")),
+        (("folder.onnx",), ("there is no file folder.onnx",)),
+        (("words.onnx",), ("words.onnx is not an ONNX file that export.py wrote", "write one of a run")),
+        (("foreign.onnx",), ("foreign.onnx is not", "format None, expected 'kdltr-reading-1'", "write one of a run")),
+        ((whole, "again.onnx"), ("student.onnx is given twice",)),
+    ]:
+        code, out, err = evaluate(*arguments)
+        assert (code, out) == (2, ""), arguments
+        assert all(sentence in err for sentence in sentences), err
+        assert err.startswith("error: ")
+        assert err.count("\n") == 1, err
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    code, _, err = evaluate(whole)
+    assert code == 2
+    assert "student.onnx needs onnxruntime: pip install 'kdltr[export]'" in err
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

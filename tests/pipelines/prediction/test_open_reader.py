@@ -1,0 +1,84 @@
+"""A student is opened by its run or by its exported file, and reads the same words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdltr_core import load_student
+from kdltr_core.inference.graph import ExportedReading
+from kdltr_core.inference.reader import Reader
+from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
+from pipelines.exporting.onnx_export import write_onnx
+from pipelines.predict import main
+from pipelines.prediction import open_reader as opening
+from pipelines.prediction.onnx_notes import describe_export
+from pipelines.prediction.onnx_reader import OnnxReader
+from pipelines.prediction.open_reader import open_reader
+from pipelines.serve import ServeOptions
+from pipelines.service.reader import read_batch
+from tests.object_store import Bucket
+from tests.service import make_student, word_picture
+
+WORDS = ("HOTEL", "Cafe", "exit")
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_student(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def graph(student: Path) -> Path:
+    recognizer, file = load_recognizer(student), student / "student.onnx"
+    write_onnx(file, ExportedReading(recognizer), (16, 64), describe_export(find_recognizer(student), recognizer))
+    return file
+
+
+def test_the_file_reads_what_the_run_reads(student: Path, graph: Path) -> None:
+    words, pictures = open_reader(student), [word_picture(word) for word in WORDS]
+    exported = open_reader(graph, "cpu", 64)
+    assert isinstance(words, Reader)
+    assert isinstance(exported, OnnxReader)
+    assert exported.image_size == words.image_size
+    for one, other in zip(exported(pictures), words(pictures), strict=True):
+        assert one.text == other.text
+        assert one.confidence == pytest.approx(other.confidence, abs=1e-3)
+    batch = [words.pixels(picture) for picture in pictures]
+    assert [word.text for word in read_batch(exported, batch)] == list(WORDS)
+
+
+def test_a_digest_is_that_of_one_student(student: Path, graph: Path) -> None:
+    """By it a job over many images knows whether it may go on."""
+    assert open_reader(student).digest() == load_student(student).digest()
+    assert open_reader(graph).digest() == open_reader(graph).digest() != open_reader(student).digest()
+
+
+def test_predict_reads_with_a_file_and_with_one_in_a_bucket(
+    graph: Path, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket.put("exported/student.onnx", graph.read_bytes())
+    for word in WORDS:
+        word_picture(word).save(tmp_path / f"{word}.png")
+    for place in (str(graph), f"{bucket.uri}/exported/student.onnx"):
+        command = ["predict.py", place, str(tmp_path), "--format", "jsonl", "--cache-folder", str(tmp_path / "cache")]
+        monkeypatch.setattr(sys, "argv", command)
+        assert main() == 0
+        assert {json.loads(line)["text"] for line in capfd.readouterr().out.splitlines()} == set(WORDS)
+
+
+def test_what_a_file_cannot_do_is_said_with_the_way_out(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=r"student\.onnx is read on the CPU and not on cuda; give the run"):
+        open_reader(graph, "cuda")
+    with pytest.raises(ValueError, match=r"is read on the CPU; leave out --gpus-per-replica"):
+        ServeOptions(str(graph), gpus_per_replica=0.5).check()
+    with pytest.raises(ValueError, match=r"there is no file .*none\.onnx; pipelines/export\.py writes one"):
+        open_reader(tmp_path / "none.onnx")
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs onnxruntime: pip install 'kdltr\[export\]'"):
+        open_reader(graph)

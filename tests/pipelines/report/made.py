@@ -1,0 +1,70 @@
+"""An evaluation that was never run: made-up readings of made-up words, with everything a report can show."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdltr_core.evaluation.corruptions import LEVELS
+from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, Column
+from kdltr_core.evaluation.robustness import RobustnessCurves
+from kdltr_core.evaluation.table import BenchmarkTable
+from pipelines.report.attention import AttendedWord, glow
+from pipelines.report.contents import Evidence, ReaderNote
+
+TWO_STAGE = Column("two_stage", "bicubic")
+# How often each reader is right.
+SKILL = {TEACHER_HIGH_RES: 0.9, TEACHER_ENLARGED: 0.5, STUDENT_LOW_RES: 0.7, TWO_STAGE: 0.4}
+_LETTERS = np.array(list("abcdefghilmnorst01"))
+
+
+class Stripes:
+    """A set whose pictures follow from the row."""
+
+    def __init__(self, name: str, labels: list[str]) -> None:
+        self.name, self.labels, self.keys = name, labels, [f"image-{i + 1:09d}" for i in range(len(labels))]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def gather(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        shades = torch.as_tensor(np.asarray(indices) % 200).to(torch.uint8)[:, None, None, None]
+        columns = (torch.arange(128) % 16 * 3).to(torch.uint8)
+        return (shades + columns).expand(-1, 3, 32, 128).clone(), (shades + columns[:64]).expand(-1, 3, 16, 64).clone()
+
+
+def made_up(num_words: int, *, columns: tuple[Column, ...] = tuple(SKILL)) -> tuple[Evidence, dict[str, Stripes]]:
+    """Two sets of ``num_words`` in all; a wrong reading has another first letter."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 12, num_words)
+    letters = rng.choice(_LETTERS, (num_words, 12))
+    words = ["".join(row[:length]) for row, length in zip(letters, lengths, strict=True)]
+    split = num_words // 3
+    sets = {"IC13": words[:split], "CUTE80": words[split:]}
+    predictions: dict[str, dict[Column, list[str]]] = {name: {} for name in sets}
+    confidences: dict[str, dict[Column, list[float]]] = {name: {} for name in sets}
+    for name, labels in sets.items():
+        for column in columns:
+            right = rng.random(len(labels)) < SKILL[column]
+            predictions[name][column] = [w if r else "x" + w[1:] for w, r in zip(labels, right, strict=True)]
+            sure, unsure = rng.beta(8, 2, len(labels)), rng.beta(3, 3, len(labels))
+            confidences[name][column] = np.where(right, sure, unsure).tolist()
+    table = BenchmarkTable.build(sets, predictions, confidences=confidences)
+    readers = [column for column in columns if column.image != "high_res"]
+    accuracies = {
+        name: {c: tuple(SKILL[c] * 0.8**i for i in range(len(levels))) for c in readers}
+        for name, levels in LEVELS.items()
+    }
+    picture = np.full((16, 64, 3), 120, np.uint8)
+    attended = AttendedWord("on", tuple(glow(picture, np.eye(256)[place]) for place in (100, 110)))
+    evidence = Evidence(
+        table,
+        title="Made up <b>& nothing</b>",
+        notes={column: ReaderNote("parseq_tiny", "made up", 6_000_000, 800_000_000, 12.5) for column in columns[:-1]},
+        heights=rng.integers(8, 129, num_words).tolist(),
+        curves=RobustnessCurves("36", min(500, num_words), num_words, accuracies) if readers else None,
+        attended={STUDENT_LOW_RES: [("on", attended)]},
+        times_note="Times: none were taken.",
+    )
+    return evidence, {name: Stripes(name, labels) for name, labels in sets.items()}

@@ -1,0 +1,167 @@
+"""The report's files: what is in them, what is not, and how large they are."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
+from kdltr_core.evaluation.table import BenchmarkTable
+from kdltr_core.metrics import mcnemar
+from pipelines.report.contents import Evidence
+from pipelines.report.page import to_html, write_report
+from pipelines.report.published import NOTICE, ROWS
+from tests.pipelines.report.made import TWO_STAGE, Stripes, made_up
+
+
+@pytest.fixture(scope="module")
+def made():
+    return made_up(300)
+
+
+@pytest.fixture(scope="module")
+def written(made, tmp_path_factory):
+    """The folder of a report, and the files that the writer says it wrote."""
+    folder = tmp_path_factory.mktemp("made") / "report"
+    return folder, write_report(folder, *made)
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return (written[0] / "report.html").read_text(encoding="utf-8")
+
+
+class Outline(HTMLParser):
+    """Text by heading, and what could be fetched."""
+
+    def __init__(self):
+        super().__init__()
+        self.addresses, self.tags, self.ids = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):
+                self.addresses.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+
+def test_nothing_on_the_page_lies_elsewhere(page):
+    outline = Outline()
+    outline.feed(page)
+    assert all(address.startswith(("data:", "#")) for address in outline.addresses)
+    assert not re.search(r"url\((?!#)|@import|http-equiv=\"refresh", page)
+    assert "default-src 'none'" in page
+    assert {"accuracy", "pairs", "robustness", "confusions", "sizes", "calibration", "words", "attention"} <= set(
+        outline.ids
+    )
+
+
+def test_links_within_the_page_lead_somewhere(page):
+    outline = Outline()
+    outline.feed(page)
+    assert {a[1:] for a in outline.addresses if a.startswith("#")} <= set(outline.ids)
+
+
+def test_text_is_text_whatever_it_is():
+    labels = ["<script>alert(1)</script>", "a&b", '"><img src=x>']
+    column = {STUDENT_LOW_RES: ["<i>x", "&amp;", "'\">"], TEACHER_ENLARGED: labels}
+    evidence = Evidence(BenchmarkTable.build({"<set>": labels}, {"<set>": column}), title="</title><script>")
+    page = to_html(evidence, {"<set>": Stripes("<set>", labels)})
+    outline = Outline()
+    outline.feed(page)
+    assert page.count("<script>") == 1
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<i>x" not in page
+    assert "x" not in outline.addresses
+
+
+def test_published_figures_are_told_apart(page):
+    aside = page[page.index('<aside class="notice">') : page.index("</aside>")]
+    assert NOTICE.lower() in aside.lower()
+    for row in ROWS:
+        assert f"{row.mean:.2f}" in aside
+    # The mean of the sets, weighted by TextZoom's counts, is the published mean; for PARSeq the paper prints less.
+    for row in ROWS:
+        if row.by_set:
+            mean = np.average(row.by_set, weights=[1619, 1411, 1343])
+            assert mean == pytest.approx(row.mean, abs=0.1 if row.recognizer == "PARSeq" else 0.011)
+    measured = page[: page.index('<aside class="notice">')]
+    assert "TextZoom" not in measured.partition("<body>")[2]
+
+
+def test_every_two_readers_are_tested(made):
+    evidence, _ = made
+    assert len(evidence.pairs) == 6
+    pair = next(p for p in evidence.pairs if (p.first, p.second) == (TEACHER_ENLARGED, STUDENT_LOW_RES))
+    first, second = ([r.is_correct(c) for r in evidence.readings] for c in (TEACHER_ENLARGED, STUDENT_LOW_RES))
+    assert pair.test == mcnemar(first, second)
+    assert pair.test.only_first == sum(a and not b for a, b in zip(first, second, strict=True))
+
+
+def test_words_that_only_one_reads_are_shown_with_both_pictures(page, made):
+    evidence, _ = made
+    words = page[page.index('<section id="words">') : page.index('<section id="attention">')]
+    for first, second in ((STUDENT_LOW_RES, TEACHER_ENLARGED), (TEACHER_ENLARGED, STUDENT_LOW_RES)):
+        alone = sum(r.is_correct(first) and not r.is_correct(second) for r in evidence.readings)
+        assert f"{first.title} is right, {second.title} is not" in words
+        assert f"{alone} of 300 words, 8 shown" in words
+    assert words.count("<img") == 2 * 16
+
+
+def test_the_files_agree_with_one_another(written):
+    folder, files = written
+    assert sorted(f.name for f in files) == ["predictions.parquet", "report.html", "report.json", "report.md"]
+    assert sorted(folder.iterdir()) == sorted(files)
+    tree = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    predictions = pq.read_table(folder / "predictions.parquet").to_pydict()
+    share = np.mean(predictions["student_low_res_correct"])
+    assert tree["table"]["weighted_mean"]["student_low_res"]["accuracy"] == pytest.approx(share)
+    for text in ("report.md", "report.html"):
+        assert f"{100 * share:.2f}" in (folder / text).read_text(encoding="utf-8")
+    sure = np.array(predictions["student_low_res_confidence"])
+    assert tree["calibration"]["student_low_res"]["confidence"] == pytest.approx(sure.mean(), abs=1e-6)
+    assert len(tree["mcnemar_all_pairs"]) == 6
+    assert set(tree["robustness"]["curves"]) == {
+        "gaussian_blur",
+        "gaussian_noise",
+        "jpeg_quality",
+        "motion_blur",
+        "resolution",
+    }
+    assert NOTICE in tree["published"]["notice"]
+
+
+def test_markdown_has_every_table(written):
+    text = (written[0] / "report.md").read_text(encoding="utf-8")
+    titles = ["Readers", "Published, TextZoom, not measured here", "Paired tests", "Robustness", "Calibration"]
+    assert all(f"## {title}" in text for title in titles)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in rows)
+
+
+def test_the_same_figures_give_the_same_page(made, page):
+    assert to_html(*made_up(300)) == page
+
+
+@pytest.mark.parametrize("columns", [(STUDENT_LOW_RES,), (TEACHER_HIGH_RES,), (STUDENT_LOW_RES, TWO_STAGE)])
+def test_what_there_is_nothing_of_is_left_out(columns):
+    evidence, packs = made_up(20, columns=columns)
+    page = to_html(evidence, packs)
+    assert ('<section id="pairs">' in page) == (len(columns) > 1)
+    assert ('<section id="robustness">' in page) == (columns != (TEACHER_HIGH_RES,))
+
+
+@pytest.mark.long
+def test_a_report_on_100_000_words_stays_under_20_megabytes(tmp_path):
+    """Three readers, so 300,000 predictions; all of them are in the Parquet file, a sample on the page."""
+    evidence, packs = made_up(100_000, columns=(TEACHER_ENLARGED, STUDENT_LOW_RES, TWO_STAGE))
+    files = write_report(tmp_path, evidence, packs)
+    assert sum(file.stat().st_size for file in files) < 20e6
+    assert (tmp_path / "report.html").stat().st_size < 3e6
+    assert "A seeded sample of 500 of the 100000 words" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert pq.read_metadata(tmp_path / "predictions.parquet").num_rows == 100_000

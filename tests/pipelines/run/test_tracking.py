@@ -1,0 +1,261 @@
+"""What MLflow shows of a run is what the run recorded: once, in order, and in the end all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from kdltr_core.config import RunConfig
+from pipelines.run.metrics_log import Journal
+from pipelines.run.tracking import DatasetNote, Description, Tracker
+
+DESCRIPTION = Description(
+    name="first",
+    parameters=RunConfig(name="first").flatten(),
+    tags={"recipe": "demo", "git_commit": "abc"},
+    datasets=[DatasetNote("SVT", "/packs/SVT.arrow", "testing", "0123456789abcdef" * 4, {"num_pairs": 647})],
+)
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once: its first use takes MLflow seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def uri(tmp_path: Path, empty_database: Path) -> str:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "runs" / "first"
+    (path / "evaluation").mkdir(parents=True)
+    (path / "config.yaml").write_text("name: first\n")
+    (path / "evaluation" / "table.md").write_text("| SVT |\n")
+    return path
+
+
+def tracker(folder: Path, uri: str, said: list[str] | None = None) -> Tracker:
+    return Tracker(folder, uri, "words", (said if said is not None else []).append)
+
+
+def record(folder: Path, *steps: int) -> None:
+    journal = Journal(folder / "metrics.jsonl")
+    for step in steps:
+        journal.record(step, {"train/loss": 1 / step, "train/learning_rate": 0.1})
+
+
+def only_run(uri: str) -> Run:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("words")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert len(runs) == 1
+    return runs[0]
+
+
+def curve(uri: str, name: str = "train/loss") -> list[tuple[int, float]]:
+    history = MlflowClient(uri).get_metric_history(only_run(uri).info.run_id, name)
+    return sorted((m.step, m.value) for m in history)
+
+
+def expected(*steps: int) -> list[tuple[int, float]]:
+    return [(step, 1 / step) for step in steps]
+
+
+def test_a_finished_run_has_its_parameters_tags_data_curves_and_artifacts(folder: Path, uri: str) -> None:
+    one = tracker(folder, uri)
+    run_id = one.begin(DESCRIPTION)
+    record(folder, 10, 20, 30)
+    one.send()
+    assert one.end("FINISHED", [folder / "config.yaml", folder / "evaluation", folder / "absent"])
+    run = only_run(uri)
+    assert (run.info.run_id, run.info.status, run.info.run_name) == (run_id, "FINISHED", "first")
+    assert run.data.params["optim.learning_rate"] == "5e-05"
+    assert set(run.data.params) == set(RunConfig().flatten())
+    assert run.data.tags.items() >= {"recipe": "demo", "git_commit": "abc", "resumed": "0"}.items()
+    (dataset,) = run.inputs.dataset_inputs
+    assert (dataset.dataset.name, json.loads(dataset.dataset.profile)) == ("SVT", {"num_pairs": 647})
+    assert ("0123456789abcdef" * 4).startswith(dataset.dataset.digest)
+    assert [(tag.key, tag.value) for tag in dataset.tags] == [("mlflow.data.context", "testing")]
+    assert curve(uri) == expected(10, 20, 30)
+    client = MlflowClient(uri)
+    assert {a.path for a in client.list_artifacts(run_id)} == {"config.yaml", "evaluation"}
+    assert [a.path for a in client.list_artifacts(run_id, "evaluation")] == ["evaluation/table.md"]
+    experiment = client.get_experiment_by_name("words")
+    assert experiment is not None
+    assert experiment.artifact_location.startswith("file:///")
+
+
+def test_points_bear_the_time_at_which_they_were_measured(folder: Path, uri: str) -> None:
+    one = tracker(folder, uri)
+    run_id = one.begin(DESCRIPTION)
+    line = {"step": 5, "time": 1_700_000_000_123, "metrics": {"train/loss": float("nan")}}
+    (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    one.send()
+    (point,) = MlflowClient(uri).get_metric_history(run_id, "train/loss")
+    assert (point.step, point.timestamp) == (5, 1_700_000_000_123)
+
+
+def test_a_resume_goes_on_in_the_same_run_and_doubles_nothing(folder: Path, uri: str) -> None:
+    first = tracker(folder, uri)
+    run_id = first.begin(DESCRIPTION)
+    record(folder, 10, 20, 30)
+    first.send()
+    first.end("KILLED")
+    assert only_run(uri).info.status == "KILLED"
+    second = tracker(folder, uri)
+    assert second.begin(Description("first", {"num_steps": "900"}, {"recipe": "demo"})) == run_id
+    assert only_run(uri).info.status == "RUNNING"
+    record(folder, 20, 30, 40)
+    second.end("FINISHED")
+    assert curve(uri) == expected(10, 20, 30, 40)
+    assert only_run(uri).data.tags["resumed"] == "1"
+
+
+def test_a_batch_sent_twice_is_there_once(folder: Path, uri: str) -> None:
+    """A process may be killed between the sending and the note that it was sent."""
+    first = tracker(folder, uri)
+    first.begin(DESCRIPTION)
+    record(folder, *range(1, 121))
+    before = (folder / "tracking.json").read_text()
+    first.send()
+    (folder / "tracking.json").write_text(before)
+    again = tracker(folder, uri)
+    record(folder, 121)
+    again.end("FINISHED")
+    assert curve(uri) == expected(*range(1, 122))
+
+
+def test_without_a_uri_nothing_is_written_or_said(folder: Path) -> None:
+    said: list[str] = []
+    none = tracker(folder, "", said)
+    assert none.begin(DESCRIPTION) == ""
+    record(folder, 1)
+    none.send()
+    assert none.end("FINISHED")
+    assert (said, none.where, none.owes) == ([], "", False)
+    assert not (folder / "tracking.json").exists()
+
+
+def test_another_uri_gets_the_whole_run(folder: Path, uri: str, tmp_path: Path, empty_database: Path) -> None:
+    first = tracker(folder, uri)
+    first.begin(DESCRIPTION)
+    record(folder, 10)
+    first.end("KILLED")
+    other = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'other.db')}"
+    second = tracker(folder, other)
+    second.begin(DESCRIPTION)
+    record(folder, 20)
+    second.end("FINISHED")
+    assert curve(other) == expected(10, 20)
+    assert curve(uri) == expected(10)
+
+
+def test_a_run_that_was_deleted_is_made_again_from_the_journal(folder: Path, uri: str) -> None:
+    first = tracker(folder, uri)
+    first.begin(DESCRIPTION)
+    record(folder, 10)
+    first.end("KILLED")
+    state = json.loads((folder / "tracking.json").read_text())
+    (folder / "tracking.json").write_text(json.dumps(state | {"run_id": "0" * 32}))
+    second = tracker(folder, uri)
+    run_id = second.begin(DESCRIPTION)
+    second.end("FINISHED")
+    history = MlflowClient(uri).get_metric_history(run_id, "train/loss")
+    assert [m.step for m in history] == [10]
+
+
+def test_a_server_that_never_answered_is_made_up_for_at_the_next_start(folder: Path) -> None:
+    """One warning, no exception, and the run ends as one that owes MLflow something."""
+    said: list[str] = []
+    away = tracker(folder, f"http://127.0.0.1:{free_port()}", said)
+    assert away.begin(DESCRIPTION) == ""
+    record(folder, 10)
+    away.send()
+    away.send()
+    assert len(said) == 1
+    assert "training goes on" in said[0]
+    assert not away.end("FINISHED")
+    assert away.owes
+
+
+@pytest.mark.slow
+def test_what_was_missed_while_the_server_was_away_is_written_when_it_is_back(folder: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    port = free_port()
+    with server(tmp_path, port) as url:
+        one = tracker(folder, url, said)
+        run_id = one.begin(DESCRIPTION)
+        record(folder, 10, 20)
+        one.send()
+        assert curve(url) == expected(10, 20)
+        experiment = MlflowClient(url).get_experiment(only_run(url).info.experiment_id)
+        page = f"{url}/#/experiments/{experiment.experiment_id}/runs/{run_id}?workflowType=machine_learning"
+        assert one.where == page
+        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"  # else MLflow takes it for agents
+    record(folder, 30)
+    one.send()
+    assert len(said) == 1
+    assert "metrics.jsonl keeps them" in said[0]
+    record(folder, 40)
+    assert not one.end("FINISHED", [folder / "config.yaml"])
+    with server(tmp_path, port) as url:
+        later = tracker(folder, url, said)
+        assert later.owes
+        assert later.end("FINISHED", [folder / "config.yaml"])
+        assert curve(url) == expected(10, 20, 30, 40)
+        run = only_run(url)
+        assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
+        assert [a.path for a in MlflowClient(url).list_artifacts(run_id)] == ["config.yaml"]
+        assert not later.owes
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server(folder: Path, port: int) -> Iterator[str]:
+    """A real ``mlflow server`` that is killed at the end, with the processes that it started."""
+    url = f"http://127.0.0.1:{port}"
+    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "served")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", *store],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        for _ in range(240):
+            assert process.poll() is None, "the server ended by itself"
+            try:
+                urllib.request.urlopen(f"{url}/health", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

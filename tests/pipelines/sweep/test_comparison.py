@@ -1,0 +1,101 @@
+"""The table of a comparison: means and errors over seeds, tests against the reference, and who is left out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pipelines.sweep.comparison import Comparison, comparison
+
+SETS = ("easy",) * 6 + ("hard",) * 4
+
+
+def students(*rows: str) -> np.ndarray:
+    """(seeds, words) from rows such as "11110"; 1 is a word read correctly."""
+    return np.array([[sign == "1" for sign in row] for row in rows])
+
+
+@pytest.fixture
+def three() -> Comparison:
+    found = {
+        "supervised": (students("1111100000", "1111110000"), (100.0, 300.0)),
+        "dld": (students("1111101110", "1111110110"), (math.nan, 50.0)),
+        "unified": None,
+    }
+    return comparison(found, reference="supervised", seeds=(0, 4), sets=SETS)
+
+
+def cells(page: str, name: str) -> list[list[str]]:
+    """The cells of every row of the page that begins with this name."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
+    return [row[1:] for row in rows if row[0] == name]
+
+
+def test_mean_and_standard_error_are_those_between_seeds(three: Comparison) -> None:
+    """50 and 60 %: mean 55, deviation 10 / √2, error of the mean 10 / 2 = 5."""
+    first = three.contenders[0]
+    assert first.accuracies == pytest.approx((50.0, 60.0))
+    assert (first.accuracy, first.standard_error) == (pytest.approx(55.0), pytest.approx(5.0))
+
+
+def test_each_seed_is_tested_against_the_reference_with_the_same_seed(three: Comparison) -> None:
+    """3 words of 10 only dld reads with the first seed, 2 with the second: exact p = 2/2³ and 2/2², here by hand."""
+    base, dld = three.contenders
+    assert three.p_values(dld) == pytest.approx((0.25, 0.5))
+    assert three.p_values(base) == ()
+
+
+def test_the_table_shows_all_of_it_and_says_who_is_left_out(three: Comparison) -> None:
+    page = three.to_markdown("Objectives")
+    assert "10 words, 2 seeds (0, 4)" in page
+    whole, by_set = cells(page, "dld")
+    assert whole[:3] == ["80.00 ± 0.00", "80.00 80.00", "+25.00"]
+    assert whole[-2:] == ["0.25 0.5", "50"]
+    assert by_set == [f"{100 * 11 / 12:.2f}", f"{100 * 5 / 8:.2f}"]
+    whole, by_set = cells(page, "supervised")
+    assert whole == ["55.00 ± 5.00", "50.00 60.00", "", "", "", "200"]
+    assert by_set == [f"{100 * 11 / 12:.2f}", "0.00"]
+    assert cells(page, "unified") == []
+    assert page.endswith("not every seed came to its end: unified.\n")
+
+
+def test_another_reference_turns_the_gain_round(three: Comparison) -> None:
+    turned = Comparison(three.contenders, "dld", three.seeds, three.sets)
+    assert three.verdict is not None
+    assert turned.verdict is not None
+    assert turned.verdict.gains[0].points == pytest.approx(-three.verdict.gains[0].points)
+    assert turned.metrics()["comparison/supervised/gain"] == pytest.approx(-25.0)
+
+
+def test_one_seed_has_no_error_and_what_is_unknown_is_no_metric() -> None:
+    found = {"a": (students("1100"), (math.nan,)), "b": (students("1110"), (10.0,))}
+    one = comparison(found, reference="a", seeds=(3,), sets=("s",) * 4)
+    assert one.metrics() == pytest.approx(
+        {
+            "comparison/a/word_accuracy": 50.0,
+            "comparison/b/word_accuracy": 75.0,
+            "comparison/b/images_per_second": 10.0,
+            "comparison/b/gain": 25.0,
+            "comparison/b/gain_low": one.verdict.gains[0].low,  # type: ignore[union-attr]
+            "comparison/b/gain_high": one.verdict.gains[0].high,  # type: ignore[union-attr]
+        }
+    )
+    page = one.to_markdown("One")
+    assert "±" not in page
+    assert "other words alone" in page
+
+
+def test_before_anything_has_ended_there_is_a_page_without_a_table() -> None:
+    page = comparison({"a": None, "b": None}, reference="a", seeds=(0,), sets=()).to_markdown("Early")
+    assert "No objective has all its seeds yet" in page
+    assert "|" not in page
+
+
+def test_without_the_reference_the_others_have_figures_but_no_tests() -> None:
+    found = {"a": None, "b": (students("1110", "1111"), (10.0, 10.0))}
+    lone = comparison(found, reference="a", seeds=(0, 1), sets=("s",) * 4)
+    assert lone.verdict is None
+    assert lone.p_values(lone.contenders[0]) == ()
+    assert cells(lone.to_markdown("Lone"), "b")[0][0] == "87.50 ± 12.50"

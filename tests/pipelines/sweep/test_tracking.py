@@ -1,0 +1,192 @@
+"""What MLflow shows of a sweep: one run and a run for every trial, each in its true state, and no trial twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from kdltr_core.config import RunConfig
+from pipelines.run.metrics_log import Journal
+from pipelines.run.tracking import DatasetNote, Description
+from pipelines.sweep.study import ERROR_FILE, Ledger
+from pipelines.sweep.tracking import SweepTracker
+
+OWN = {"objective.soft_logits": 20.0}
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once: its first use takes MLflow seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def config(tmp_path: Path, empty_database: Path) -> RunConfig:
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    return RunConfig(name="sweep", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="words")
+
+
+def begin(folder: Path, config: RunConfig, said: list[str] | None = None) -> tuple[SweepTracker, Ledger]:
+    """As a driver does it, be it the first or one that goes on."""
+    folder.mkdir(exist_ok=True)
+    tracker = SweepTracker(folder, config, (said if said is not None else []).append)
+    ledger = Ledger(folder / "trials", OWN)
+    notes = [DatasetNote("SVT", "/packs/SVT.arrow", "testing", "0123", {"num_pairs": 647})]
+    tracker.begin(Description(config.name, config.flatten(), {"recipe": "demo", "sweep.role": "sweep"}, notes))
+    tracker.follow("trial", ledger)
+    return tracker, ledger
+
+
+def try_point(ledger: Ledger, value: float, *accuracies: float) -> int:
+    entry = ledger.begin({"objective.soft_logits": value})
+    journal = Journal(entry.folder / "metrics.jsonl")
+    for step, accuracy in enumerate(accuracies):
+        journal.record(step, {"validation/word_accuracy": accuracy})
+    return entry.number
+
+
+def runs(config: RunConfig) -> dict[str, Run]:
+    """By name; a name that is there twice is an error."""
+    client = MlflowClient(config.tracking_uri)
+    experiment = client.get_experiment_by_name("words")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    by_name = {run.info.run_name: run for run in found}
+    assert len(by_name) == len(found)
+    return {str(name): run for name, run in by_name.items()}
+
+
+def test_every_trial_is_a_child_in_the_state_that_it_ended_in(tmp_path: Path, config: RunConfig) -> None:
+    folder = tmp_path / "sweep"
+    tracker, ledger = begin(folder, config)
+    ledger.end(try_point(ledger, 20.0, 50.0, 70.0), "FINISHED")
+    tracker.look()
+    ledger.end(try_point(ledger, 3.0, 50.0), "PRUNED")
+    failed = try_point(ledger, 4.0, 50.0)
+    (ledger.entries[failed].folder / ERROR_FILE).write_text("RuntimeError: boom\n\nTraceback")
+    tracker.look()
+    ledger.end(failed, "FAILED", "RuntimeError: boom")
+    try_point(ledger, 5.0, 50.0)
+    tracker.look()
+    assert runs(config)["sweep trial 3"].info.status == "RUNNING"
+    (folder / "best.yaml").write_text("name: best\n")
+    assert tracker.end("KILLED", [folder / "best.yaml"], {"sweep.verdict": "No."})
+
+    found = runs(config)
+    parent = found.pop("sweep")
+    assert (parent.info.status, parent.data.tags["sweep.verdict"]) == ("KILLED", "No.")
+    states = {name: (run.info.status, run.data.tags["sweep.outcome"]) for name, run in found.items()}
+    assert states == {
+        "sweep trial 0": ("FINISHED", "finished"),
+        "sweep trial 1": ("FINISHED", "pruned"),
+        "sweep trial 2": ("FAILED", "failed"),
+        "sweep trial 3": ("KILLED", "killed"),
+    }
+    assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in found.values())
+    assert found["sweep trial 2"].data.tags["sweep.error"] == "RuntimeError: boom"
+    assert found["sweep trial 1"].data.params["objective.soft_logits"] == "3.0"
+    assert found["sweep trial 1"].data.params["optim.learning_rate"] == "5e-05"
+    assert "the config's own point" in found["sweep trial 0"].data.tags["mlflow.note.content"]
+
+    client = MlflowClient(config.tracking_uri)
+    curve = client.get_metric_history(found["sweep trial 0"].info.run_id, "validation/word_accuracy")
+    assert [(point.step, point.value) for point in curve] == [(0, 50.0), (1, 70.0)]
+    assert [artifact.path for artifact in client.list_artifacts(parent.info.run_id)] == ["best.yaml"]
+    files = {artifact.path for artifact in client.list_artifacts(found["sweep trial 2"].info.run_id)}
+    assert files == {"trial.json", ERROR_FILE}
+
+
+def test_the_next_driver_goes_on_in_the_same_runs(tmp_path: Path, config: RunConfig) -> None:
+    """One driver was killed and could say nothing; the next ends its trials, and makes none of them anew."""
+    first, ledger = begin(tmp_path / "sweep", config)
+    ledger.end(try_point(ledger, 20.0, 50.0), "FINISHED")
+    ledger.end(try_point(ledger, 3.0, 50.0), "FAILED", "OSError: disk")
+    try_point(ledger, 4.0, 50.0)
+    try_point(ledger, 5.0, 50.0)
+    first.look()
+    before = {name: run.info.run_id for name, run in runs(config).items()}
+
+    second, ledger = begin(tmp_path / "sweep", config)
+    ledger.reopen_failed()
+    entry = ledger.begin({"objective.soft_logits": 4.0})
+    Journal(entry.folder / "metrics.jsonl").record(1, {"validation/word_accuracy": 60.0})
+    second.look()
+    assert runs(config)["sweep trial 2"].info.status == "RUNNING"
+    ledger.end(entry.number, "FINISHED")
+    ledger.end(ledger.begin({"objective.soft_logits": 3.0}).number, "FINISHED")
+    second.end("FINISHED")
+
+    found = runs(config)
+    assert {name: run.info.run_id for name, run in found.items()} == before
+    states = {name: run.info.status for name, run in found.items()}
+    assert states == {
+        "sweep": "FINISHED",
+        "sweep trial 0": "FINISHED",
+        "sweep trial 1": "FINISHED",
+        "sweep trial 2": "FINISHED",
+        "sweep trial 3": "KILLED",
+    }
+    assert found["sweep trial 1"].data.tags["sweep.error"] == ""
+    history = MlflowClient(config.tracking_uri).get_metric_history(before["sweep trial 2"], "validation/word_accuracy")
+    assert [point.step for point in history] == [0, 1]
+    assert json.loads((tmp_path / "sweep/trials/0000/tracking.json").read_text())["starts"] == 1
+
+
+def test_trials_of_two_kinds_have_names_of_their_own(tmp_path: Path, config: RunConfig) -> None:
+    tracker, ledger = begin(tmp_path / "sweep", config)
+    again = Ledger(tmp_path / "sweep" / "confirmation", {})
+    tracker.follow("confirmation", again)
+    for each in (ledger, again):
+        each.end(try_point(each, 20.0, 50.0), "FINISHED")
+    tracker.end("FINISHED")
+    assert {run.data.tags["sweep.role"] for run in runs(config).values()} == {"sweep", "trial", "confirmation"}
+    assert set(runs(config)) == {"sweep", "sweep trial 0", "sweep confirmation 0"}
+
+
+def test_while_it_is_entered_it_sends_by_itself(tmp_path: Path, config: RunConfig) -> None:
+    tracker, ledger = begin(tmp_path / "sweep", config)
+    with tracker:
+        number = try_point(ledger, 20.0, 50.0)
+        for _ in range(600):
+            if "sweep trial 0" in runs(config):
+                break
+            time.sleep(0.1)
+        ledger.end(number, "FINISHED")
+    assert "sweep trial 0" in runs(config)
+
+
+def test_a_server_that_does_not_answer_is_owed_everything(tmp_path: Path, config: RunConfig) -> None:
+    """The sweep goes on, says so once, and the same command with the server back sends it all."""
+    said: list[str] = []
+    nowhere = config.override({"tracking_uri": "http://127.0.0.1:9"})
+    tracker, ledger = begin(tmp_path / "sweep", nowhere, said)
+    ledger.end(try_point(ledger, 20.0, 50.0), "FINISHED")
+    tracker.look()
+    assert not tracker.end("FINISHED")
+    assert tracker.parent.owes
+    assert len([sentence for sentence in said if "does not take" in sentence]) == 1
+    later, _ = begin(tmp_path / "sweep", config)
+    assert later.end("FINISHED")
+    assert {name: run.info.status for name, run in runs(config).items()} == {
+        "sweep": "FINISHED",
+        "sweep trial 0": "FINISHED",
+    }
+
+
+def test_without_tracking_nothing_is_written_or_said(tmp_path: Path, config: RunConfig) -> None:
+    said: list[str] = []
+    tracker, ledger = begin(tmp_path / "sweep", config.override({"tracking_uri": ""}), said)
+    with tracker:
+        ledger.end(try_point(ledger, 20.0, 50.0), "FINISHED")
+        tracker.look()
+    assert tracker.end("FINISHED")
+    assert said == []
+    assert not list((tmp_path / "sweep").rglob("tracking.json"))
