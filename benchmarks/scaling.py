@@ -22,11 +22,11 @@ import tyro
 from kdltr_core.config import ObjectiveConfig, OptimConfig, RecognizerName
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.device import autocast
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.recognizers import build_student, build_teacher
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.distiller import Distiller, teach
-from kdltr_core.train.idle import idle_parameters
+from kdltr_core.train.idle import unused_parameters
 from kdltr_core.train.optim import build_optimiser
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import say
@@ -89,14 +89,14 @@ def main() -> int:
 def _measure(rank: int, num_workers: int, options: ScalingOptions, scratch: str) -> None:
     torch.set_num_threads(max(1, torch.get_num_threads() // max(options.workers)))
     dist.init_process_group("gloo", init_method=f"file://{scratch}/rendezvous", rank=rank, world_size=num_workers)
-    world, config = World(rank, num_workers), ObjectiveConfig()
+    world, config = DistributedContext(rank, num_workers), ObjectiveConfig()
     teacher = build_teacher(options.recognizer).eval().requires_grad_(False)
     distiller = Distiller(build_student(options.recognizer), config)
     targets, lengths = encode_targets(["scaling"] * options.share, teacher.charset, teacher.fixed_num_steps)
     orders = sample_permutations(len("scaling"), config.num_permutations, torch.Generator().manual_seed(0))
     high_res, low_res = (torch.zeros(options.share, 3, *size, dtype=torch.uint8) for size in ((32, 128), (16, 64)))
     lesson = teach(teacher, high_res, targets, orders)
-    for name in idle_parameters(distiller, distiller(low_res, targets, lengths, orders, lesson).total):
+    for name in unused_parameters(distiller, distiller(low_res, targets, lengths, orders, lesson).total):
         distiller.get_parameter(name).requires_grad_(False)
     optimiser, model = build_optimiser(distiller, OptimConfig()), world.wrap(distiller)
     times = []

@@ -25,7 +25,7 @@ from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
 from pipelines.exporting.options import ExportOptions
 from pipelines.exporting.steps import quantise, write_checked
-from pipelines.measurement.stopwatch import in_turns, machine
+from pipelines.measurement.stopwatch import interleaved, machine
 from pipelines.report.options import BenchmarkOptions
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import progress_bar, say
@@ -112,7 +112,7 @@ def _measure(readers: dict[str, Read], crops: Sequence[np.ndarray], num_threads:
     batches = [[crops[row] for row in part] for part in rows.reshape(-1, batch_size)]
     queues = {title: cycle(batches) for title in readers}
     actions = {title: lambda read=read, title=title: read(next(queues[title])) for title, read in readers.items()}
-    return ReadingTimes(num_threads, batch_size, in_turns(actions, max(len(batches), 4)))
+    return ReadingTimes(num_threads, batch_size, interleaved(actions, max(len(batches), 4)))
 
 
 if __name__ == "__main__":

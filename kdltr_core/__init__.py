@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdltr_core.inference.reader import Reader, ReadWord, UnreadableImage, load_student
+    from kdltr_core.inference.reader import Prediction, Reader, UnreadableImage, load_student
 
-__all__ = ["ReadWord", "Reader", "UnreadableImage", "load_student"]
+__all__ = ["Prediction", "Reader", "UnreadableImage", "load_student"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ import time
 import torch
 from torch import Tensor
 
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 
 
 class Agreement:
@@ -20,7 +20,7 @@ class Agreement:
         periods: seconds from ring to ring, by name; 0: never.
     """
 
-    def __init__(self, world: World, periods: dict[str, float]) -> None:
+    def __init__(self, world: DistributedContext, periods: dict[str, float]) -> None:
         self._world = world
         self._periods = {name: seconds for name, seconds in periods.items() if seconds > 0}
         self._last = dict.fromkeys(self._periods, time.monotonic())

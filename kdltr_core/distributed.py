@@ -15,7 +15,7 @@ from kdltr_core.compression import average_in_bfloat16
 
 
 @dataclass(frozen=True)
-class World:
+class DistributedContext:
     """Rank, number of workers and device; alone by default.
 
     Attributes:
@@ -29,7 +29,7 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @classmethod
-    def current(cls) -> World:
+    def current(cls) -> DistributedContext:
         """This process, in the process group if there is one; on its GPU if there is one."""
         device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         if dist.is_available() and dist.is_initialized():
@@ -64,7 +64,7 @@ class World:
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
 
-    def hold_back(self, module: nn.Module, holds: bool) -> AbstractContextManager[None]:
+    def no_sync(self, module: nn.Module, holds: bool) -> AbstractContextManager[None]:
         """Within it the gradients of a wrapped module are added up here, and not averaged over workers yet."""
         return module.no_sync() if holds and isinstance(module, DistributedDataParallel) else nullcontext()
 

@@ -49,7 +49,7 @@ def compare(config: RunConfig, folder: CompareFolder, tracker: SweepTracker) -> 
 
     Raises: ValueError for words or runs that cannot be trained with; RunStopped; KeyboardInterrupt.
     """
-    from kdltr_core.data.dataset import open_words
+    from kdltr_core.data.dataset import load_datasets
     from kdltr_core.recognizers.registry import charset_of
     from pipelines.ray_train.cluster import connect
     from pipelines.run.checks import check_words, describe, summary
@@ -60,7 +60,7 @@ def compare(config: RunConfig, folder: CompareFolder, tracker: SweepTracker) -> 
     options = folder.options
     at_once = config.override({"workers": max(1, options.workers_per_trial), "min_workers": 0})
     room = room_for(options.room, connect().prepare(at_once, folder.path, progress_bar("waiting for machines")))
-    words = open_words(config.data, charset_of(config), progress=progress_bar("preparing words"))
+    words = load_datasets(config.data, charset_of(config), progress=progress_bar("preparing words"))
     check_words(config, words)
     for sentence in summary(words):
         say(sentence)

@@ -27,7 +27,7 @@ def main() -> int:
 
     from kdltr_core.data.dataset import benchmark_folders, open_benchmarks
     from kdltr_core.data.native_images import NativeImages
-    from kdltr_core.distributed import World
+    from kdltr_core.distributed import DistributedContext
     from kdltr_core.evaluation.benchmarks import open_described, read_benchmarks
     from kdltr_core.evaluation.readings import Column
     from kdltr_core.inference.batched import BatchReader
@@ -39,7 +39,7 @@ def main() -> int:
     from pipelines.report.examples import write_evaluation
     from pipelines.run.progress import progress_bar, say
 
-    world = World.current()
+    world = DistributedContext.current()
     changes = {f"data.{name}": value for name, value in asdict(options.data).items()}
     run = RunConfig().override(changes)
     if options.report:

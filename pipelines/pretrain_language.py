@@ -41,7 +41,7 @@ def main() -> int:
 
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
     from kdltr_core.charset import Charset36
-    from kdltr_core.distributed import World
+    from kdltr_core.distributed import DistributedContext
     from kdltr_core.seeding import seed_everything
     from kdltr_core.train.language import LANGUAGE_FILE, LanguageConfig, build_language_model, pretrain
     from kdltr_core.train.word_list import bundled_word_list, read_word_list
@@ -64,7 +64,7 @@ def main() -> int:
         words,
         config,
         options.output_folder,
-        device=World.current().device,
+        device=DistributedContext.current().device,
         progress=progress_bar("pre-training"),
     )
     print(f"{options.output_folder / LANGUAGE_FILE}: {correction.describe()}")

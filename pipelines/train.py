@@ -56,7 +56,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
 
     Raises: ValueError for words or a number of workers that cannot be trained with; RunStopped; KeyboardInterrupt.
     """
-    from kdltr_core.data.dataset import open_words
+    from kdltr_core.data.dataset import load_datasets
     from kdltr_core.recognizers.registry import charset_of
     from kdltr_core.train.engine import total_steps
     from pipelines.ray_train.cluster import connect, train_on
@@ -65,7 +65,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from pipelines.run.progress import Follower, progress_bar, say
 
     cluster = connect().prepare(config, folder.place, progress_bar("waiting for machines"))
-    words = open_words(config.data, charset_of(config), progress=progress_bar("preparing words"))
+    words = load_datasets(config.data, charset_of(config), progress=progress_bar("preparing words"))
     check_words(config, words)
     for sentence in summary(words):
         say(sentence)
@@ -83,7 +83,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     status: Status = "KILLED"
     try:
-        with Follower(folder.journal, total_steps(config, len(words.train)), follow):
+        with Follower(folder.metrics_log, total_steps(config, len(words.train)), follow):
             train_on(cluster, train_worker, settings, config, folder)
         folder.mark_finished()
         status = "FINISHED"

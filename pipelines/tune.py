@@ -12,7 +12,7 @@ from pipelines.sweep.options import parse_sweep
 
 if TYPE_CHECKING:
     from kdltr_core.config import RunConfig
-    from kdltr_core.evaluation.significance import Verdict
+    from kdltr_core.evaluation.significance import SignificanceTest
     from pipelines.run.tracking import Description, Status
     from pipelines.sweep.folder import SweepFolder
     from pipelines.sweep.options import SweepOptions
@@ -52,7 +52,7 @@ def sweep(options: SweepOptions, config: RunConfig, space: Space, folder: SweepF
 
     Raises: ValueError for words, a space or trials that cannot be trained with; RunStopped; KeyboardInterrupt.
     """
-    from kdltr_core.data.dataset import open_words
+    from kdltr_core.data.dataset import load_datasets
     from kdltr_core.recognizers.registry import charset_of
     from pipelines.ray_train.cluster import connect
     from pipelines.run.checks import check_words, describe, summary
@@ -60,23 +60,23 @@ def sweep(options: SweepOptions, config: RunConfig, space: Space, folder: SweepF
     from pipelines.sweep.end import write_report
     from pipelines.sweep.phases import confirm, given_points, try_points
     from pipelines.sweep.resources import machines_for, room_for
-    from pipelines.sweep.teacher_cache import share_lessons
+    from pipelines.sweep.teacher_cache import share_teacher_cache
 
     points = given_points(config, space, options)
     cluster = connect()
     at_once = machines_for(options, config, cluster.offers_gpus)
     room = room_for(options, cluster.prepare(at_once, folder.path, progress_bar("waiting for machines")))
-    words = open_words(config.data, charset_of(config), progress=progress_bar("preparing words"))
+    words = load_datasets(config.data, charset_of(config), progress=progress_bar("preparing words"))
     check_words(config, words)
     for sentence in summary(words):
         say(sentence)
-    config = share_lessons(config, space, words, room, folder)
+    config = share_teacher_cache(config, space, words, room, folder)
     tracker.begin(described(options, describe(config, words)))
     tracker.follow("trial", folder.trials)
     tracker.follow("confirmation", folder.confirmation)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     status: Status = "KILLED"
-    verdict: Verdict | None = None
+    verdict: SignificanceTest | None = None
     try:
         with tracker:
             try_points(config, space, points, folder, room, words)

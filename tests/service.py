@@ -13,7 +13,7 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from kdltr_core.config import RunConfig
-from kdltr_core.inference.reader import Reader, ReadWord, load_student
+from kdltr_core.inference.reader import Prediction, Reader, load_student
 from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.recognizers import build_student
 from kdltr_core.recognizers.weights import enlargement, start_from_teacher
@@ -54,7 +54,7 @@ class LocalReaders(ImageReader):
     """Reads in this process, one image at a time."""
 
     def __init__(self, reader: Reader) -> None:
-        async def read_one(pixels: Pixels) -> ReadWord:
+        async def read_one(pixels: Pixels) -> Prediction:
             return read_batch(reader, [pixels])[0]
 
         super().__init__(reader, read_one)

@@ -18,7 +18,7 @@ from kdltr_core.data.degrade import degrade
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import Pack
 from kdltr_core.data.packed import build_pack
-from kdltr_core.data.rejected import DropReport
+from kdltr_core.data.rejected import RejectionReport
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.remote import LMDB_FILE, fetch
 
@@ -115,7 +115,7 @@ class TrainingPairs:
 
 
 @dataclass(frozen=True)
-class WordData:
+class Datasets:
     """What a run learns from, is chosen by, and is read on.
 
     Attributes:
@@ -128,10 +128,10 @@ class WordData:
     train: TrainingPairs
     validation: TrainingPairs
     benchmarks: Mapping[str, Pack]
-    dropped: Mapping[str, DropReport]
+    dropped: Mapping[str, RejectionReport]
 
 
-def open_words(config: DataConfig, charset: Charset, progress: Progress | None = None) -> WordData:
+def load_datasets(config: DataConfig, charset: Charset, progress: Progress | None = None) -> Datasets:
     """Pack what is not packed yet, and split train from validation.
 
     The split follows the hash of the image, so it is the same for every run and for every order of the roots, and
@@ -148,13 +148,13 @@ def open_words(config: DataConfig, charset: Charset, progress: Progress | None =
 
     Raises: ValueError for a root that cannot be used, or if too much would be dropped; as ``fetch``.
     """
-    dropped: dict[str, DropReport] = {}
+    dropped: dict[str, RejectionReport] = {}
     train_packs, kept, offset = [], [], 0
     beside = _rendered_beside_roots(config, progress)
     for root in [*_train_roots(config, progress), *beside]:
         pack = _build(config, root, "none", progress)
         writable = np.array([bool(charset.normalise(label)) for label in pack.labels])
-        report = DropReport.from_json(pack.report.to_json())
+        report = RejectionReport.from_json(pack.report.to_json())
         for row in np.flatnonzero(~writable):
             report.add("no encodable character", pack.keys[row])
         report.check(str(root), config.max_dropped_share)
@@ -174,7 +174,7 @@ def open_words(config: DataConfig, charset: Charset, progress: Progress | None =
             "give more with data.train_roots"
         )
     held_out = np.concatenate([held_out, np.zeros(num_beside, bool)])
-    return WordData(
+    return Datasets(
         train=TrainingPairs(
             train_packs,
             rows[~held_out],

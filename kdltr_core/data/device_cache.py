@@ -14,7 +14,7 @@ from kdltr_core.data.pack import HIGH_RES_SHAPE, LOW_RES_SHAPE
 _PAIRS_AT_A_TIME = 1024
 
 
-class ResidentPixels:
+class DeviceCache:
     """All pairs of a set as uint8 on one device, 15 kB each, from which batches are gathered there.
 
     Raises: as ``check_unchanging``; torch.OutOfMemoryError if the device has no room.

@@ -13,9 +13,9 @@ from torch import Tensor
 from kdltr_core.charset import Charset
 from kdltr_core.data.batch import Batch, encode_targets, valid_rows
 from kdltr_core.data.dataset import TrainingPairs
-from kdltr_core.data.device_cache import ResidentPixels
+from kdltr_core.data.device_cache import DeviceCache
 from kdltr_core.data.pack import Pairs
-from kdltr_core.data.prefetch import ahead
+from kdltr_core.data.prefetch import prefetch
 from kdltr_core.data.sampler import EpochSampler
 
 WIDTHS = (9, 13, 18, 26)
@@ -75,11 +75,11 @@ def training_batches(
         rows = valid_rows(lengths, num_needed, contrast_group, quarter if static_shapes else 1)
         return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows)
 
-    return ahead(make, range(start_step, num_steps), num_threads)
+    return prefetch(make, range(start_step, num_steps), num_threads)
 
 
 def on_device(
-    batches: Iterable[tuple[int, Batch]], device: torch.device, resident: ResidentPixels | None = None
+    batches: Iterable[tuple[int, Batch]], device: torch.device, resident: DeviceCache | None = None
 ) -> Iterator[tuple[int, Batch]]:
     """Batches where the step computes; a GPU's next batch is copied on a stream of its own while this step runs.
 
@@ -117,7 +117,7 @@ def evaluation_batches(
     """
     mine = np.arange(rank, len(pack), world_size)
     parts = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    return ahead(lambda indices: (indices, *pack.gather(indices)), parts, num_threads=1)
+    return prefetch(lambda indices: (indices, *pack.gather(indices)), parts, num_threads=1)
 
 
 def degradation_seeds(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, DegradationName
 from kdltr_core.data.lmdb_store import Kind
-from kdltr_core.data.rejected import DropReport
+from kdltr_core.data.rejected import RejectionReport
 
 FORMAT_VERSION = 2
 HIGH_RES_SHAPE = (3, *HIGH_RES_SIZE)
@@ -69,7 +69,7 @@ class Pack:
         self.kind: Kind = "paired" if metadata["kind"] == "paired" else "single"
         self.degradation: DegradationName = TypeAdapter(DegradationName).validate_python(metadata["degradation"])
         self.fingerprint = metadata["fingerprint"]
-        self.report = DropReport.from_json(metadata["report"])
+        self.report = RejectionReport.from_json(metadata["report"])
         self.labels: list[str] = batch.column("label").to_pylist()
         self.keys: list[str] = batch.column("key").to_pylist()
         self.image_hashes: np.ndarray = batch.column("image_hash").to_numpy()

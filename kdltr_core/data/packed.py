@@ -21,7 +21,7 @@ from kdltr_core.data.degrade import DEGRADATION_VERSION, degrade
 from kdltr_core.data.images import decode_image, resize
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import FORMAT_VERSION, Pack, UnusablePack, checksum, pixels_checksum
-from kdltr_core.data.rejected import DropReport, RecordError
+from kdltr_core.data.rejected import RecordError, RejectionReport
 
 Progress = Callable[[int, int], None]
 
@@ -116,7 +116,7 @@ def _write(
     progress: Progress | None,
 ) -> None:
     """Raises: ValueError if too much was dropped, or nothing is left."""
-    report = DropReport(len(store))
+    report = RejectionReport(len(store))
     labels, keys, hashes, checksums = [], [], [], []
     raw = {side: path.with_name(side) for side in ("high_res", "low_res")}
     with open(raw["high_res"], "wb") as high_res_file, open(raw["low_res"], "wb") as low_res_file:

@@ -11,7 +11,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def ahead(make: Callable[[Job], Result], jobs: Iterable[Job], num_threads: int) -> Generator[Result]:
+def prefetch(make: Callable[[Job], Result], jobs: Iterable[Job], num_threads: int) -> Generator[Result]:
     """``make`` of every job, in order, worked out by threads that are at most two results each ahead.
 
     An error in a thread is raised here; closing the iterator ends the threads.

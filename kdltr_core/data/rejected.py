@@ -22,7 +22,7 @@ class RecordError(ValueError):
 
 
 @dataclass
-class DropReport:
+class RejectionReport:
     """Dropped samples of one set.
 
     Attributes:
@@ -64,6 +64,6 @@ class DropReport:
         return json.dumps({"num_samples": self.num_samples, "keys": self.keys})
 
     @classmethod
-    def from_json(cls, text: str) -> DropReport:
+    def from_json(cls, text: str) -> RejectionReport:
         tree = json.loads(text)
         return cls(int(tree["num_samples"]), tree["keys"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdltr_core.data.images import decode_image
 from kdltr_core.data.lmdb_store import LmdbStore
-from kdltr_core.data.rejected import DropReport, RecordError
+from kdltr_core.data.rejected import RecordError, RejectionReport
 
 Progress = Callable[[int, int], None]
 
@@ -46,7 +46,7 @@ class Verified:
     kind: str
     num_samples: int
     expected: tuple[int, ...]
-    report: DropReport | None = None
+    report: RejectionReport | None = None
     longest_label: int = 0
 
     @property
@@ -69,7 +69,7 @@ def verify(root: Path, progress: Progress | None = None) -> Verified:
     Raises: ValueError if it is not an LMDB in a known layout.
     """
     store = LmdbStore.open(root)
-    report, longest = DropReport(len(store)), 0
+    report, longest = RejectionReport(len(store)), 0
     for i in range(1, len(store) + 1):
         try:
             label = store.label(i)

@@ -12,13 +12,13 @@ from torch import nn
 
 from kdltr_core.charset import Protocol
 from kdltr_core.config import HIGH_RES_SIZE, DataConfig, RunConfig
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.readings import Column
 from kdltr_core.evaluation.table import BenchmarkTable
 from kdltr_core.inference.batched import BatchReader, KeyedPairs, read_set, read_with_recognizer
 from kdltr_core.inference.weights_files import FILES, fetch_recognizer, find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
-from kdltr_core.recognizers.decoding import ReadWord
+from kdltr_core.recognizers.decoding import Prediction
 from kdltr_core.recognizers.weights import read_metadata
 from kdltr_core.train.build import load_teacher, teacher_file, teacher_name
 
@@ -107,7 +107,7 @@ def read_benchmarks(
     batch_size: int,
     protocol: Protocol = "36",
     precision: str = "float32",
-    world: World | None = None,
+    world: DistributedContext | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> BenchmarkTable:
     """Every reader on every set, each image read by one worker; the same table on every worker.
@@ -123,7 +123,7 @@ def read_benchmarks(
     """
     if not readers:
         raise ValueError("there is nobody to read the benchmarks: give a student, or do not leave out the teacher")
-    world = world or World()
+    world = world or DistributedContext()
     total = len(readers) * sum(len(range(world.rank, len(pack), world.size)) for pack in packs.values())
     finished = 0
 
@@ -133,7 +133,7 @@ def read_benchmarks(
             progress(finished + done, total)
         finished += of if done == of else 0
 
-    words: dict[str, dict[Column, list[ReadWord]]] = {}
+    words: dict[str, dict[Column, list[Prediction]]] = {}
     for name, pack in packs.items():
         words[name] = {}
         for column, reader in readers.items():

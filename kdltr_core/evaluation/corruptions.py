@@ -19,10 +19,10 @@ from kdltr_core.data.images import resize
 from kdltr_core.data.native_images import NativeImages
 from kdltr_core.inference.batched import KeyedPairs
 
-Disturbance = Literal["gaussian_blur", "gaussian_noise", "jpeg_quality", "motion_blur", "resolution"]
+Corruption = Literal["gaussian_blur", "gaussian_noise", "jpeg_quality", "motion_blur", "resolution"]
 
 NATIVE = 0.0
-LEVELS: dict[Disturbance, tuple[float, ...]] = {
+LEVELS: dict[Corruption, tuple[float, ...]] = {
     "gaussian_blur": (0.0, 0.5, 1.0, 1.5, 2.0, 2.5),
     "gaussian_noise": (0.0, 5.0, 10.0, 15.0, 20.0),
     "jpeg_quality": (100.0, 80.0, 60.0, 40.0, 20.0, 10.0),
@@ -30,11 +30,11 @@ LEVELS: dict[Disturbance, tuple[float, ...]] = {
     "resolution": (8.0, 12.0, 16.0, 24.0, NATIVE),
 }
 # The level at which nothing is done, where there is one.
-UNDISTURBED: dict[Disturbance, float] = {"gaussian_blur": 0.0, "gaussian_noise": 0.0, "motion_blur": 1.0}
+UNCORRUPTED: dict[Corruption, float] = {"gaussian_blur": 0.0, "gaussian_noise": 0.0, "motion_blur": 1.0}
 
 
-def disturb(image: np.ndarray, disturbance: Disturbance, level: float, seed: int) -> np.ndarray:
-    """One image at one level of any disturbance but resolution.
+def corrupt(image: np.ndarray, corruption: Corruption, level: float, seed: int) -> np.ndarray:
+    """One image at one level of any corruption but resolution.
 
     Args:
         image: (H, W, 3) uint8, RGB.
@@ -43,15 +43,15 @@ def disturb(image: np.ndarray, disturbance: Disturbance, level: float, seed: int
 
     Returns: (H, W, 3) uint8.
     """
-    if disturbance == "gaussian_blur":
+    if corruption == "gaussian_blur":
         return gaussian_blur(image, level)
-    if disturbance == "gaussian_noise":
+    if corruption == "gaussian_noise":
         return gaussian_noise(image, level, seed)
-    if disturbance == "jpeg_quality":
+    if corruption == "jpeg_quality":
         return jpeg(image, int(level))
-    if disturbance == "motion_blur":
+    if corruption == "motion_blur":
         return motion_blur(image, int(level), np.random.default_rng(seed).uniform(0.0, 180.0))
-    raise ValueError(f"{disturbance!r} is no disturbance of a picture by itself; resolution takes its source")
+    raise ValueError(f"{corruption!r} is no corruption of a picture by itself; resolution takes its source")
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -123,14 +123,14 @@ def sample_words(packs: Mapping[str, KeyedPairs], num_words: int, seed: int = 0)
 
 
 @dataclass(frozen=True)
-class DisturbedPairs:
+class CorruptedPairs:
     """A set whose low_res is disturbed when it is gathered; what is random in it follows the row.
 
     ``resolution`` is another: both images are made anew, of the source brought to the level's height.
     """
 
     pairs: KeyedPairs
-    disturbance: Disturbance
+    corruption: Corruption
     level: float
     set_name: str = ""
     native: NativeImages | None = None
@@ -158,14 +158,14 @@ class DisturbedPairs:
 
     def gather(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """As ``Pack.gather``."""
-        if self.disturbance == "resolution":
+        if self.corruption == "resolution":
             images = [Image.fromarray(image) for image in self.sources(indices)]
             both = [_planes([resize(image, size) for image in images]) for size in (HIGH_RES_SIZE, LOW_RES_SIZE)]
             return both[0], both[1]
         high_res, low_res = self.pairs.gather(indices)
         pixels = low_res.numpy().transpose(0, 2, 3, 1)
         disturbed = [
-            disturb(np.ascontiguousarray(image), self.disturbance, self.level, int(row))
+            corrupt(np.ascontiguousarray(image), self.corruption, self.level, int(row))
             for image, row in zip(pixels, indices, strict=True)
         ]
         return high_res, _planes(disturbed)

@@ -1,4 +1,4 @@
-"""How word accuracy falls as low_res gets worse, disturbance by disturbance and level by level."""
+"""How word accuracy falls as low_res gets worse, corruption by corruption and level by level."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from kdltr_core.charset import Protocol
 from kdltr_core.data.native_images import NativeImages
 from kdltr_core.evaluation.benchmarks import read_benchmarks
-from kdltr_core.evaluation.corruptions import LEVELS, NATIVE, UNDISTURBED, Disturbance, DisturbedPairs
+from kdltr_core.evaluation.corruptions import LEVELS, NATIVE, UNCORRUPTED, CorruptedPairs, Corruption
 from kdltr_core.evaluation.readings import Column
 from kdltr_core.evaluation.table import BenchmarkTable
 from kdltr_core.inference.batched import BatchReader, KeyedPairs, recognizer_reader
@@ -22,16 +22,16 @@ from kdltr_core.recognizers import Recognizer
 Readers = Mapping[Column, Recognizer | BatchReader]
 
 
-def level_label(disturbance: Disturbance, level: float) -> str:
+def level_label(corruption: Corruption, level: float) -> str:
     """As an axis has it: ``0.5``, ``16×64``, ``native``."""
-    if disturbance != "resolution":
+    if corruption != "resolution":
         return f"{level:g}"
     return "native" if level == NATIVE else f"{level:g}×{4 * level:g}"
 
 
 @dataclass(frozen=True)
 class RobustnessCurves:
-    """Accuracy in [0, 1] by disturbance, reader, and level as in ``LEVELS``.
+    """Accuracy in [0, 1] by corruption, reader, and level as in ``LEVELS``.
 
     Attributes:
         num_words: read at every level.
@@ -41,7 +41,7 @@ class RobustnessCurves:
     protocol: Protocol
     num_words: int
     num_words_in_all: int
-    accuracies: Mapping[Disturbance, Mapping[Column, tuple[float, ...]]]
+    accuracies: Mapping[Corruption, Mapping[Column, tuple[float, ...]]]
 
     @property
     def caption(self) -> str:
@@ -85,9 +85,9 @@ def measure_robustness(
     precision: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> RobustnessCurves:
-    """Read every set at every level of every disturbance, by the readers of low_res (students, enlarged teacher).
+    """Read every set at every level of every corruption, by the readers of low_res (students, enlarged teacher).
 
-    A disturbance comes on top of what low_res is already; for curves that start at clean images give packs of
+    A corruption comes on top of what low_res is already; for curves that start at clean images give packs of
     degradation "none". Resolution alone starts from the source: it is brought to the level's height and four times
     as many columns, and then to the size that the reader takes, which for a teacher is 32×128.
 
@@ -99,29 +99,29 @@ def measure_robustness(
     Raises: ValueError if nobody reads low_res.
     """
     readers = {column: reader for column, reader in readers.items() if column.image != "high_res"}
-    names: list[Disturbance] = [name for name in LEVELS if name != "resolution" or native is not None]
+    names: list[Corruption] = [name for name in LEVELS if name != "resolution" or native is not None]
     rounds = [(name, level) for name in names for level in LEVELS[name]]
-    accuracies: dict[Disturbance, dict[Column, list[float]]] = {n: {c: [] for c in readers} for n in names}
-    undisturbed: BenchmarkTable | None = None
+    accuracies: dict[Corruption, dict[Column, list[float]]] = {n: {c: [] for c in readers} for n in names}
+    uncorrupted: BenchmarkTable | None = None
     for done, (name, level) in enumerate(rounds):
 
         def advance(part: int, whole: int, done: int = done) -> None:
             if progress is not None:
                 progress(done * whole + part, len(rounds) * whole)
 
-        changes_nothing = UNDISTURBED.get(name) == level
-        if undisturbed is None or not changes_nothing:
+        changes_nothing = UNCORRUPTED.get(name) == level
+        if uncorrupted is None or not changes_nothing:
             table = read_benchmarks(
                 _of_both_sizes(readers, precision) if name == "resolution" else readers,
-                {set_name: DisturbedPairs(p, name, level, set_name, native) for set_name, p in packs.items()},
+                {set_name: CorruptedPairs(p, name, level, set_name, native) for set_name, p in packs.items()},
                 batch_size=batch_size,
                 protocol=protocol,
                 precision=precision,
                 progress=advance,
             )
         else:
-            table = undisturbed
-        undisturbed = table if changes_nothing else undisturbed
+            table = uncorrupted
+        uncorrupted = table if changes_nothing else uncorrupted
         for column in readers:
             accuracies[name][column].append(table.weighted(column)[0])
     num_words = sum(map(len, packs.values()))

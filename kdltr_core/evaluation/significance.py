@@ -27,7 +27,7 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SignificanceTest:
     """The outcome of a confirmation.
 
     Attributes:
@@ -107,7 +107,7 @@ def read_correct(files: Sequence[str | Path], column: str = STUDENT_LOW_RES.key)
 
 def compare(
     baseline: ArrayLike, candidates: Mapping[str, ArrayLike], *, name: str = "the published point", level: float = 0.95
-) -> Verdict:
+) -> SignificanceTest:
     """Gains of retrained candidates over the retrained baseline, paired over seeds and words, with intervals.
 
     The intervals (``paired_interval.py``) allow for other seeds and for other words, and all of them hold at once with
@@ -141,7 +141,7 @@ def compare(
     points = {n: fmean(accuracies[n]) - fmean(accuracies[name]) for n in candidates}
     gains = [Gain(n, points[n], points[n] - 100 * h, points[n] + 100 * h) for n, h in zip(points, halves, strict=True)]
     is_better = None if num_seeds == 1 else _winner(gains).low > 0
-    return Verdict(name, accuracies, tuple(gains), num_words, level, is_better)
+    return SignificanceTest(name, accuracies, tuple(gains), num_words, level, is_better)
 
 
 def signed(points: float) -> str:

@@ -14,9 +14,9 @@ from kdltr_core.data.images import as_float, enlarge
 from kdltr_core.data.loader import evaluation_batches
 from kdltr_core.data.pack import Pairs
 from kdltr_core.device import autocast
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.recognizers import Recognizer
-from kdltr_core.recognizers.decoding import ReadWord, decode_with_confidence
+from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
 
 IMAGES = ("high_res", "low_res", "enlarged")
 
@@ -47,7 +47,7 @@ class WordBatch:
     low_res: Tensor
 
 
-BatchReader = Callable[[WordBatch], list[ReadWord]]
+BatchReader = Callable[[WordBatch], list[Prediction]]
 
 
 def recognizer_reader(module: Recognizer, image: str, device: torch.device, precision: str = "float32") -> BatchReader:
@@ -63,7 +63,7 @@ def recognizer_reader(module: Recognizer, image: str, device: torch.device, prec
         raise ValueError(f"unknown column {image!r}; expected 'high_res', 'low_res' or 'enlarged'")
 
     @torch.inference_mode()
-    def read(batch: WordBatch) -> list[ReadWord]:
+    def read(batch: WordBatch) -> list[Prediction]:
         images = as_float((batch.high_res if image == "high_res" else batch.low_res).to(device))
         with autocast(device, precision):
             logits = module(enlarge(images) if image == "enlarged" else images).logits
@@ -78,17 +78,17 @@ def read_set(
     *,
     batch_size: int,
     set_name: str = "",
-    world: World | None = None,
+    world: DistributedContext | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[ReadWord]:
+) -> list[Prediction]:
     """Readings of every word of a set, in its order, on every worker; each word is read by exactly one.
 
     Args:
         batch_size: of each worker.
         progress: called with (words read by this worker, words it has to read).
     """
-    world = world or World()
-    mine: dict[int, ReadWord] = {}
+    world = world or DistributedContext()
+    mine: dict[int, Prediction] = {}
     share = len(range(world.rank, len(pairs), world.size))
     for indices, high_res, low_res in evaluation_batches(pairs, batch_size, world.rank, world.size):
         words = reader(WordBatch(set_name, pairs, indices, high_res, low_res))
@@ -105,15 +105,15 @@ def read_with_recognizer(
     image: str,
     *,
     batch_size: int,
-    world: World | None = None,
+    world: DistributedContext | None = None,
     precision: str = "auto",
     progress: Callable[[int, int], None] | None = None,
-) -> list[ReadWord]:
+) -> list[Prediction]:
     """As ``read_set``, by a recognizer in evaluation mode; afterwards it is in the mode it was in.
 
     All read with the running statistics of the first worker, whose recognizer is the one that is kept.
     """
-    world = world or World()
+    world = world or DistributedContext()
     reader = recognizer_reader(module, image, world.device, precision)
     world.share_buffers(module)
     was_training = module.training

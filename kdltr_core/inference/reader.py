@@ -18,9 +18,9 @@ from kdltr_core.data.images import as_float, resize
 from kdltr_core.data.open_image import MAX_PIXELS, ImageSource, UnreadableImage, open_image
 from kdltr_core.inference.weights_files import fetch_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
-from kdltr_core.recognizers.decoding import ReadWord, decode_with_confidence
+from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
 
-__all__ = ["BaseReader", "ReadWord", "Reader", "UnreadableImage", "load_student"]
+__all__ = ["BaseReader", "Prediction", "Reader", "UnreadableImage", "load_student"]
 
 _CACHE_FOLDER = DataConfig().cache_folder
 
@@ -41,7 +41,7 @@ class BaseReader(ABC):
             raise ValueError(f"batch_size is {batch_size}, expected at least 1")
         self.image_size, self.batch_size, self.max_pixels = image_size, batch_size, max_pixels
 
-    def __call__(self, images: Sequence[ImageSource]) -> list[ReadWord]:
+    def __call__(self, images: Sequence[ImageSource]) -> list[Prediction]:
         """The words of images of any size, as ``open_image`` takes them, in their order.
 
         Raises: UnreadableImage, which names the first that cannot be read; ValueError for a single image.
@@ -49,7 +49,7 @@ class BaseReader(ABC):
         single = isinstance(images, str | bytes | Path | Image.Image)
         if single or (isinstance(images, np.ndarray) and images.ndim != 4):
             raise ValueError("expected a list of images, also of one: reader([image])")
-        words: list[ReadWord] = []
+        words: list[Prediction] = []
         for start in range(0, len(images), self.batch_size):
             numbers = range(start, min(start + self.batch_size, len(images)))
             batch = np.stack([self.pixels(images[number], f"images[{number}]") for number in numbers])
@@ -62,7 +62,7 @@ class BaseReader(ABC):
         return resize(open_image(image, self.max_pixels, name), self.image_size)
 
     @abstractmethod
-    def read_pixels(self, pixels: Any) -> list[ReadWord]:
+    def read_pixels(self, pixels: Any) -> list[Prediction]:
         """The words of pictures of ``image_size``: a tensor (N, 3, h, w) uint8. Raises: ValueError for others."""
 
     @abstractmethod
@@ -93,12 +93,12 @@ class Reader(BaseReader):
         self.recognizer = recognizer.to(self.device).eval()
 
     @torch.inference_mode()
-    def read_pixels(self, pixels: Tensor) -> list[ReadWord]:
+    def read_pixels(self, pixels: Tensor) -> list[Prediction]:
         """The words of pictures of the recognizer's size: (N, 3, h, w) uint8 on any device. Raises: ValueError."""
         expected = (3, *self.image_size)
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected:
             raise ValueError(f"pixels are {pixels.dtype} {tuple(pixels.shape)}, expected uint8 (N, {expected})")
-        words: list[ReadWord] = []
+        words: list[Prediction] = []
         for batch in pixels.split(self.batch_size) if len(pixels) else ():
             logits = self.recognizer(as_float(batch.to(self.device))).logits
             words += decode_with_confidence(logits.cpu(), self.recognizer.charset)

@@ -40,7 +40,7 @@ class AbinetSize:
 
 
 @dataclass(frozen=True)
-class Sight:
+class VisionOutput:
     """What the vision part sees and reads.
 
     Attributes:
@@ -112,14 +112,14 @@ class AbinetVision(FinishedLesson):
         self.register_buffer("_std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def see(self, images: Tensor) -> Sight:
+    def see(self, images: Tensor) -> VisionOutput:
         """images: (N, 3, H, W) float in [0, 1]."""
         self._check_size(images)
         normalised = ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
         middle, tokens = self.backbone(normalised)
         # In channels-last order this is the same memory: nothing is copied.
         feature, attention = self.attention(tokens.transpose(1, 2).unflatten(-1, MAP_SIZE))
-        return Sight(middle.flatten(2), tokens, attention, feature, self.cls(feature))
+        return VisionOutput(middle.flatten(2), tokens, attention, feature, self.cls(feature))
 
     def forward(self, images: Tensor) -> RecognizerOutput:
         sight = self.see(images)
@@ -216,7 +216,7 @@ class VisionAndLanguage(FinishedLesson):
         self.fixed_num_steps = self.vision.fixed_num_steps
         self.semantic_width, self.visual_shape = self.vision.semantic_width, self.vision.visual_shape
 
-    def join(self, sight: Sight, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
+    def join(self, sight: VisionOutput, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
         """Logits (N, T, classes) of the classifiers behind both parts, by name; the last is "fused", which reads.
 
         Args:
@@ -235,7 +235,7 @@ class VisionAndLanguage(FinishedLesson):
         heads = {"vision": sight.logits[None], **self._correct(sight)}
         return RecognizerOutput(heads["fused"][-1:], sight.middle, sight.feature[None], sight.attention, heads)
 
-    def _correct(self, sight: Sight) -> dict[str, Tensor]:
+    def _correct(self, sight: VisionOutput) -> dict[str, Tensor]:
         """Logits of every classifier behind the vision part, each (iterations, N, T, classes)."""
         heads: dict[str, list[Tensor]] = defaultdict(list)
         logits = sight.logits
@@ -263,5 +263,5 @@ class Abinet(VisionAndLanguage):
         super().__init__(image_size, size, charset, max_label_length, num_iterations)
         self.alignment = Alignment(size.dim, charset.num_classes)
 
-    def join(self, sight: Sight, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
+    def join(self, sight: VisionOutput, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
         return {"fused": self.alignment(language, sight.feature)}

@@ -10,7 +10,7 @@ from kdltr_core.charset import Charset
 
 
 @dataclass(frozen=True)
-class ReadWord:
+class Prediction:
     """A word as it was read.
 
     Attributes:
@@ -24,13 +24,13 @@ class ReadWord:
     character_confidences: tuple[float, ...]
 
 
-def decode_readings(logits: Tensor, charset: Charset) -> list[str]:
+def decode_predictions(logits: Tensor, charset: Charset) -> list[str]:
     """The most likely class of every step, up to the first end. logits: (N, T, classes)."""
     return [charset.decode(row) for row in logits.argmax(-1).tolist()]
 
 
-def decode_with_confidence(logits: Tensor, charset: Charset) -> list[ReadWord]:
-    """As ``decode_readings``, with the probabilities of what was read. logits: (N, T, classes)."""
+def decode_with_confidence(logits: Tensor, charset: Charset) -> list[Prediction]:
+    """As ``decode_predictions``, with the probabilities of what was read. logits: (N, T, classes)."""
     probabilities, classes = logits.float().softmax(-1).max(-1)
     words = []
     for ids, shares in zip(classes.tolist(), probabilities.tolist(), strict=True):
@@ -38,5 +38,5 @@ def decode_with_confidence(logits: Tensor, charset: Charset) -> list[ReadWord]:
         confidence = 1.0
         for share in shares[: len(text) + 1]:
             confidence *= share
-        words.append(ReadWord(text, confidence, tuple(shares[: len(text)])))
+        words.append(Prediction(text, confidence, tuple(shares[: len(text)])))
     return words

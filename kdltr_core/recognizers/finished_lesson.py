@@ -1,4 +1,4 @@
-"""Lessons of recognizers whose training forward follows from the images alone (ABINet, MATRN)."""
+"""TeacherCache of recognizers whose training forward follows from the images alone (ABINet, MATRN)."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from kdltr_core.charset import Charset, Charset36
 from kdltr_core.recognizers.abinet import (
     MAP_SIZE,
     AbinetSize,
-    Sight,
     VisionAndLanguage,
+    VisionOutput,
     predicted_lengths,
 )
 from kdltr_core.recognizers.abinet_layers import Encoder, SinusoidalPositions
@@ -93,5 +93,5 @@ class Matrn(VisionAndLanguage):
         self.semantic_visual = SemanticVisual(size, charset.num_classes, max_label_length + 1)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def join(self, sight: Sight, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
+    def join(self, sight: VisionOutput, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
         return self.semantic_visual(language, sight.tokens, sight.attention.detach(), predicted_lengths(expected))

@@ -15,11 +15,11 @@ from kdltr_core.agreement import Agreement
 from kdltr_core.changes import parse_changes
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch
-from kdltr_core.data.dataset import WordData
-from kdltr_core.data.device_cache import ResidentPixels
+from kdltr_core.data.dataset import Datasets
+from kdltr_core.data.device_cache import DeviceCache
 from kdltr_core.data.loader import on_device, training_batches
 from kdltr_core.data.sampler import EpochSampler
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.files import NotWritten
 from kdltr_core.inference.batched import read_with_recognizer
 from kdltr_core.inference.weights_files import export_recognizer
@@ -62,7 +62,7 @@ def read_words(
     column: str,
     *,
     batch_size: int,
-    world: World | None = None,
+    world: DistributedContext | None = None,
     precision: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[str]:
@@ -75,11 +75,11 @@ def read_words(
 
 def fit(
     config: RunConfig,
-    words: WordData,
+    words: Datasets,
     *,
     run_folder: Path,
     record: Record,
-    world: World | None = None,
+    world: DistributedContext | None = None,
     run_id: str = "",
     on_start: Callable[[int], None] | None = None,
     on_checkpoint: Callable[[int, Mapping[str, float]], None] | None = None,
@@ -109,12 +109,12 @@ def fit(
     Raises: TrainingDiverged; NotWritten if the student or the last checkpoint finds no room; ValueError for a
         teacher or start that does not fit.
     """
-    world = world or World()
+    world = world or DistributedContext()
     hooks = (on_checkpoint, on_written or (lambda folder: None), save_now)
     run = _Run(config, words, run_folder, record, world, run_id, until, *hooks)
     if on_start:
         on_start(run.step)
-    return run.to_the_end()
+    return run.train_loop()
 
 
 class _Run:
@@ -123,10 +123,10 @@ class _Run:
     def __init__(
         self,
         config: RunConfig,
-        words: WordData,
+        words: Datasets,
         run_folder: Path,
         record: Record,
-        world: World,
+        world: DistributedContext,
         run_id: str,
         until: int | None,
         on_checkpoint: Callable[[int, Mapping[str, float]], None] | None,
@@ -141,7 +141,7 @@ class _Run:
             raise ValueError(f"there are {world.size} workers and --workers {config.workers} shares of the batch")
         self.store = CheckpointStore(run_folder / "checkpoints", config.keep_last)
         self.training = TrainingStep(config, words.train, world, self.shares)
-        self.resident = ResidentPixels(words.train, world.device) if config.data.placement == "device" else None
+        self.resident = DeviceCache(words.train, world.device) if config.data.placement == "device" else None
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
         self.num_steps = total_steps(config, len(words.train))
         self.last_step = self.num_steps if until is None else min(until, self.num_steps)
@@ -155,10 +155,10 @@ class _Run:
         asks = SECONDS_BETWEEN_QUESTIONS if save_now else 0.0
         self.agreement = Agreement(world, {"ask": asks, "save": 60 * config.checkpoint_minutes})
         self._resume()
-        self.training.turn_to(config.at(self.step, self.num_steps))
+        self.training.set_config(config.at(self.step, self.num_steps))
         self.training.begin()
 
-    def to_the_end(self) -> FitResult:
+    def train_loop(self) -> FitResult:
         config = self.config
         if self.step == 0:
             self._validate()
@@ -201,7 +201,7 @@ class _Run:
         """Train on this worker's shares of a batch; returns the timers that rang."""
         num_shares = self.config.workers
         if step in self.turns:
-            self.training.turn_to(self.config.at(step, self.num_steps))
+            self.training.set_config(self.config.at(step, self.num_steps))
         total, rings = self.agreement.exchange(torch.stack([batch.lengths.sum() for batch in batches]).sum())
         rate = rate_factor(self.config.optim, step, self.num_steps, self.sampler.steps_per_epoch)
         self.training.run(step, batches, rate, total / num_shares if num_shares > 1 else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-def idle_parameters(module: nn.Module, loss: Tensor) -> list[str]:
+def unused_parameters(module: nn.Module, loss: Tensor) -> list[str]:
     """Names of the trainable parameters of a module that a loss cannot reach, from a walk over its graph.
 
     ABINet's language classifier, for instance, has no part in the distilled logits. Data-parallel training waits for

@@ -22,7 +22,7 @@ from kdltr_core.device import autocast
 from kdltr_core.files import NotWritten
 from kdltr_core.losses.recognition import recognition
 from kdltr_core.recognizers.abinet import AbinetSize, LanguageModel
-from kdltr_core.recognizers.decoding import decode_readings
+from kdltr_core.recognizers.decoding import decode_predictions
 from kdltr_core.recognizers.weights import save_student
 from kdltr_core.seeding import derive, seed_everything
 from kdltr_core.train.checkpoint import CheckpointStore
@@ -147,7 +147,7 @@ def correct(model: LanguageModel, words: Sequence[str], config: LanguageConfig) 
         probabilities, lengths = _as_input(readings, next(model.parameters()).device)
         with autocast(probabilities.device, config.precision):
             _, logits = model(probabilities, lengths)
-        corrected += decode_readings(logits, Charset36)
+        corrected += decode_predictions(logits, Charset36)
     model.train(was_training)
     fates = [(reading == word, after == word) for (word, reading), after in zip(pairs, corrected, strict=True)]
     num_right = sum(before for before, _ in fates)

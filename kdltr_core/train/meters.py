@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 
 
 class Meters:
     """Sums over steps and shares of the batch, whoever computes them."""
 
-    def __init__(self, world: World, num_shares: int) -> None:
+    def __init__(self, world: DistributedContext, num_shares: int) -> None:
         self.world = world
         self.num_shares = num_shares
         self.num_skipped = 0

@@ -14,7 +14,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch, encode_targets
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.device import autocast
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.losses.objective import LossTerms
 from kdltr_core.recognizers import RecognizerOutput
 from kdltr_core.recognizers.permutations import sample_permutations
@@ -22,10 +22,10 @@ from kdltr_core.seeding import generator, seed_everything
 from kdltr_core.train.build import build_pair
 from kdltr_core.train.compile import compile_module, compile_whole
 from kdltr_core.train.distiller import Distiller, teach
-from kdltr_core.train.idle import idle_parameters
+from kdltr_core.train.idle import unused_parameters
 from kdltr_core.train.meters import Meters
 from kdltr_core.train.optim import MovingAverage, build_optimiser, set_full_rates, set_rates
-from kdltr_core.train.teacher_cache import Lessons, open_lessons
+from kdltr_core.train.teacher_cache import TeacherCache, open_teacher_cache
 
 
 class TrainingStep:
@@ -37,7 +37,9 @@ class TrainingStep:
         shares: those of every batch that this worker computes.
     """
 
-    def __init__(self, config: RunConfig, pairs: TrainingPairs, world: World, shares: Sequence[int]) -> None:
+    def __init__(
+        self, config: RunConfig, pairs: TrainingPairs, world: DistributedContext, shares: Sequence[int]
+    ) -> None:
         self.config, self.world, self.shares = config, world, shares
         seed_everything(config.seed, "start")
         student, self.teacher = build_pair(config, pairs, world.device)
@@ -62,7 +64,7 @@ class TrainingStep:
         in_bfloat16 = self.config.optim.gradient_exchange == "bfloat16"
         self.model = self.world.wrap(self.distiller, in_bfloat16=in_bfloat16)
 
-    def turn_to(self, config: RunConfig) -> None:
+    def set_config(self, config: RunConfig) -> None:
         """From the next step on: the weights and temperatures of another config, and its learning rates."""
         self.config = config
         self.distiller.config = config.objective
@@ -89,7 +91,7 @@ class TrainingStep:
             seed_everything(config.seed, "step", step, share)
             if share != self.shares[0]:
                 self.statistics_of_first_share.remember()
-            with self.world.hold_back(self.model, share != self.shares[-1]):
+            with self.world.no_sync(self.model, share != self.shares[-1]):
                 loss = self._loss(batch, orders, num_valid_steps)
                 # Averaged over workers, of which there may be fewer than shares.
                 (loss.total * (self.world.size / num_shares)).backward()
@@ -139,9 +141,9 @@ class TrainingStep:
         kept = self.lessons.gather(batch.indices, self.world.device)
         return self.teacher.decode_lesson(kept, batch.targets, orders)
 
-    def _open_lessons(self, pairs: TrainingPairs) -> Lessons:
+    def _open_lessons(self, pairs: TrainingPairs) -> TeacherCache:
         assert self.teacher is not None
-        return open_lessons(
+        return open_teacher_cache(
             self.teacher,
             pairs,
             cache_folder=self.config.data.cache_folder,
@@ -161,5 +163,5 @@ class TrainingStep:
         self.statistics.remember()
         loss = self._loss(batch, orders, None)
         self.statistics.restore_where(True)
-        for name in idle_parameters(self.distiller, loss.total):
+        for name in unused_parameters(self.distiller, loss.total):
             self.distiller.get_parameter(name).requires_grad_(False)

@@ -29,7 +29,7 @@ _INDEX = "lessons.json"
 _WHOLE = frozenset({"logits"})
 
 
-class Lessons:
+class TeacherCache:
     """The lessons of one teacher on one set of training pairs, one file for every name."""
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +43,7 @@ class Lessons:
             self._columns[name] = column
 
     def gather(self, indices: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """Lessons of the pairs at ``indices`` (N,): names to float32 tensors (N, …)."""
+        """TeacherCache of the pairs at ``indices`` (N,): names to float32 tensors (N, …)."""
         gathered = {name: torch.from_numpy(column.take(indices, axis=0)) for name, column in self._columns.items()}
         return {
             name: (values if name in _WHOLE else values.view(torch.bfloat16)).to(device, non_blocking=True).float()
@@ -51,7 +51,7 @@ class Lessons:
         }
 
 
-def open_lessons(
+def open_teacher_cache(
     teacher: Recognizer,
     pairs: TrainingPairs,
     *,
@@ -60,7 +60,7 @@ def open_lessons(
     precision: str,
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
-) -> Lessons:
+) -> TeacherCache:
     """The cached lessons of this very teacher on these very pairs, made by the first process that asks.
 
     Args:
@@ -90,13 +90,13 @@ def open_lessons(
             f"the teacher's lessons cannot be kept in {home}: {error}. Make room there, set data.cache_folder to "
             "another folder, or set data.teacher_cache to off"
         ) from error
-    return Lessons(folder)
+    return TeacherCache(folder)
 
 
-def lessons_size(
+def teacher_cache_size(
     teacher: Recognizer, pairs: TrainingPairs, *, cache_folder: str | Path, device: torch.device, precision: str
 ) -> int:
-    """Bytes that ``open_lessons`` would write; 0 if they are there. Arguments as for that."""
+    """Bytes that ``open_teacher_cache`` would write; 0 if they are there. Arguments as for that."""
     if (_folder(teacher, pairs, cache_folder, precision) / _INDEX).is_file() or not len(pairs):
         return 0
     lesson = _encode(teacher, pairs.gather(np.arange(1))[0], device, precision)

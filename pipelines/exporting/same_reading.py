@@ -14,7 +14,7 @@ from kdltr_core.data.images import as_float
 from kdltr_core.data.pack import Pack
 from kdltr_core.metrics import is_correct, mcnemar
 from kdltr_core.recognizers import Recognizer
-from kdltr_core.recognizers.decoding import ReadWord, decode_with_confidence
+from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
 from pipelines.exporting.program import Read
 
 TOLERANCE = 1e-3
@@ -76,7 +76,7 @@ def check_reading(read: Read, recognizer: Recognizer, pixels: np.ndarray, name: 
 
 
 @torch.inference_mode()
-def _read_alone(recognizer: Recognizer, picture: np.ndarray) -> ReadWord:
+def _read_alone(recognizer: Recognizer, picture: np.ndarray) -> Prediction:
     logits = recognizer(as_float(torch.from_numpy(picture[None]))).logits
     return decode_with_confidence(logits, recognizer.charset)[0]
 

@@ -15,7 +15,7 @@ from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.packed import build_pack
 from kdltr_core.losses.sequence_targets import sequence_targets
 from pipelines.measurement.baselines import decode_pairs, search_sequence_targets
-from pipelines.measurement.stopwatch import in_turns
+from pipelines.measurement.stopwatch import interleaved
 from pipelines.measurement.table import Row, Section
 
 LONG_SEARCH = 10_000
@@ -32,7 +32,7 @@ def gather_section(root: Path, cache_folder: Path, batch_size: int, repeats: int
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        timings = in_turns({"LMDB + PIL": lambda: _each(lambda rows: decode_pairs(store, numbers[rows]), decoded),
+        timings = interleaved({"LMDB + PIL": lambda: _each(lambda rows: decode_pairs(store, numbers[rows]), decoded),
                             "pack": lambda: _each(pack.gather, batches)}, repeats)  # fmt: skip
     finally:
         torch.set_num_threads(threads)
@@ -63,7 +63,7 @@ def _search_rows(first: dict[str, int | None], probs: Tensor, repeats: int, devi
         for name, limit in (first | {"priority queue, 100 expansions": 100}).items()
     }
     actions[f"sequence_targets on {device.type}, exact"] = lambda: sequence_targets(on_device)
-    return [Row(name, timing, len(probs)) for name, timing in in_turns(actions, repeats, device).items()]
+    return [Row(name, timing, len(probs)) for name, timing in interleaved(actions, repeats, device).items()]
 
 
 def _sequence_title(probs: Tensor) -> str:

@@ -28,7 +28,7 @@ from kdltr_core.train.compile import compile_module, compile_reading, compile_wh
 from kdltr_core.train.distiller import Distiller, teach
 from kdltr_core.train.optim import build_optimiser
 from pipelines.measurement.plain_step import plain_terms
-from pipelines.measurement.stopwatch import Timing, in_turns, matrix_rate, stopwatch
+from pipelines.measurement.stopwatch import Timing, interleaved, matrix_rate, stopwatch
 from pipelines.measurement.table import Row, Section
 
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
@@ -131,7 +131,7 @@ def train_section(
         actions[f"fast, {precision}, compiled"] = partial(bench.fast, precision, compile_whole(teach))
         progress("compiling takes minutes")
     work = step_multiply_accumulates(fast)
-    timings = in_turns(actions, repeats, device)
+    timings = interleaved(actions, repeats, device)
     batch = fast.batch()
     title = (
         f"Training step of {plain.name} on {device.type}, batch {len(fast.rows)}, {batch.targets.shape[1] - 1} steps, "
@@ -207,7 +207,7 @@ def read_sections(
             copy = make().distiller.student.eval()
             compile_reading(copy)
             actions[f"compiled, {precision}"] = partial(read, precision, copy)
-        timings = in_turns(actions, repeats, device)
+        timings = interleaved(actions, repeats, device)
         title = f"Reading by the student of {bench.name} on {device.type}, batch {size}"
         sections.append(Section(title, "images", [Row(name, timing, size) for name, timing in timings.items()]))
     return sections

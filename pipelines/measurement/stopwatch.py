@@ -33,7 +33,7 @@ class Timing:
         return statistics.median(self.seconds)
 
 
-def in_turns(
+def interleaved(
     actions: Mapping[str, Callable[[], object]], repeats: int, device: torch.device | None = None
 ) -> dict[str, Timing]:
     """Every action ``repeats`` times, in turns, after one round to warm up."""
@@ -75,7 +75,7 @@ def _peak_of_process() -> int:
 def matrix_rate(device: torch.device, dtype: torch.dtype, side: int = 2048) -> float:
     """Multiply-accumulates a second of one square product, the best of five; on a CPU a second of processor time."""
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    timing = in_turns({"product": lambda: left @ right}, 5, device)["product"]
+    timing = interleaved({"product": lambda: left @ right}, 5, device)["product"]
     return side**3 / min(timing.seconds if device.type == "cuda" else timing.processor_seconds)
 
 

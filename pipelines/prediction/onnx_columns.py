@@ -13,7 +13,7 @@ from kdltr_core.data.images import as_float, enlarge
 from kdltr_core.evaluation.readings import Column, ImageKind, Role
 from kdltr_core.inference.batched import BatchReader, WordBatch
 from kdltr_core.inference.reader import BaseReader
-from kdltr_core.recognizers.decoding import ReadWord
+from kdltr_core.recognizers.decoding import Prediction
 from pipelines.prediction.open_reader import open_onnx
 
 
@@ -63,7 +63,7 @@ def open_onnx_columns(
 def _batch_reader(reader: BaseReader, image: ImageKind) -> BatchReader:
     """Of a set's own pixels. What is enlarged is rounded, as a graph takes eight bits."""
 
-    def read(batch: WordBatch) -> list[ReadWord]:
+    def read(batch: WordBatch) -> list[Prediction]:
         pixels = batch.high_res if image == "high_res" else batch.low_res
         if image == "enlarged":
             pixels = (255 * enlarge(as_float(pixels))).round().clamp(0, 255).to(torch.uint8)

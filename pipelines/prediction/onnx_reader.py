@@ -12,7 +12,7 @@ import onnxruntime
 
 from kdltr_core.data.open_image import MAX_PIXELS
 from kdltr_core.inference.reader import BaseReader
-from kdltr_core.recognizers.decoding import ReadWord
+from kdltr_core.recognizers.decoding import Prediction
 from pipelines.prediction.onnx_notes import FORMAT
 
 # The loop of PARSeq's graph ends with the longest word of a batch, and what a layer hands on no longer fits a core's
@@ -58,13 +58,13 @@ class OnnxReader(BaseReader):
         super().__init__((height, width), batch_size, max_pixels)
         self.path = Path(path)
 
-    def read_pixels(self, pixels: Any) -> list[ReadWord]:
+    def read_pixels(self, pixels: Any) -> list[Prediction]:
         """The words of pictures of the student's size: (N, 3, h, w) uint8, an array or a tensor. Raises: ValueError."""
         pixels = np.asarray(pixels)
         expected = (3, *self.image_size)
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != expected:
             raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}, expected uint8 (N, {expected})")
-        words: list[ReadWord] = []
+        words: list[Prediction] = []
         for start in range(0, len(pixels), self.batch_size):
             classes, probabilities = self.run(pixels[start : start + self.batch_size])
             words += [self._word(ids, shares) for ids, shares in zip(classes, probabilities, strict=True)]
@@ -78,6 +78,6 @@ class OnnxReader(BaseReader):
         classes, probabilities = self._session.run(["classes", "probabilities"], {"pixels": pixels})
         return np.asarray(classes), np.asarray(probabilities)
 
-    def _word(self, ids: np.ndarray, shares: np.ndarray) -> ReadWord:
+    def _word(self, ids: np.ndarray, shares: np.ndarray) -> Prediction:
         text = "".join(self.characters[i - 1] for i in ids if i)
-        return ReadWord(text, float(shares.astype(np.float64).prod()), tuple(shares[: len(text)].tolist()))
+        return Prediction(text, float(shares.astype(np.float64).prod()), tuple(shares[: len(text)].tolist()))

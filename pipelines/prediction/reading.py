@@ -14,7 +14,7 @@ import torch
 
 from kdltr_core.data.open_image import open_image
 from kdltr_core.data.rejected import RecordError
-from kdltr_core.inference.reader import BaseReader, ReadWord, UnreadableImage
+from kdltr_core.inference.reader import BaseReader, Prediction, UnreadableImage
 from pipelines.prediction.sources import Skipped, Source
 
 Box = tuple[tuple[float, float], tuple[float, float], tuple[float, float], tuple[float, float]]
@@ -42,7 +42,7 @@ class Row:
     """A word that was read, in which image."""
 
     image: str
-    word: ReadWord
+    word: Prediction
     box: Box | None = None
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 
 from kdltr_core.data.native_images import NativeImages
-from kdltr_core.evaluation.corruptions import DisturbedPairs
+from kdltr_core.evaluation.corruptions import CorruptedPairs
 from kdltr_core.evaluation.readings import Column
 from kdltr_core.inference.batched import WordBatch
-from kdltr_core.recognizers.decoding import ReadWord
+from kdltr_core.recognizers.decoding import Prediction
 
 Enlargement = Literal["bicubic", "lanczos"]
 
@@ -39,11 +39,11 @@ class RapidReader:
         threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": num_threads for kind in ("intra", "inter")}
         self._engine = RapidOCR(params={"Global.log_level": "error", **threads})
 
-    def read(self, images: list[np.ndarray]) -> list[ReadWord]:
+    def read(self, images: list[np.ndarray]) -> list[Prediction]:
         """images: (H, W, 3) uint8, RGB. The confidence is its own: the mean over the characters."""
         # It expects the order of OpenCV: blue, green, red.
         found: Any = self._engine.recognize_txt([np.ascontiguousarray(image[:, :, ::-1]) for image in images])
-        return [ReadWord(text, float(score), ()) for text, score in zip(found.txts, found.scores, strict=True)]
+        return [Prediction(text, float(score), ()) for text, score in zip(found.txts, found.scores, strict=True)]
 
 
 def enlarge_word(image: np.ndarray, aspect_ratio: float, enlargement: Enlargement) -> np.ndarray:
@@ -64,9 +64,9 @@ class TwoStageReader:
     ) -> None:
         self._recognizer, self._ratios, self._enlargement = recognizer, aspect_ratios, enlargement
 
-    def __call__(self, batch: WordBatch) -> list[ReadWord]:
+    def __call__(self, batch: WordBatch) -> list[Prediction]:
         pairs, keys = batch.pairs, batch.pairs.keys
-        if isinstance(pairs, DisturbedPairs) and pairs.disturbance == "resolution":
+        if isinstance(pairs, CorruptedPairs) and pairs.corruption == "resolution":
             images = pairs.sources(batch.indices)
         else:
             images = list(batch.low_res.numpy().transpose(0, 2, 3, 1))

@@ -13,13 +13,13 @@ import ray.train.torch
 import torch
 
 from kdltr_core.config import RunConfig, Trained
-from kdltr_core.data.dataset import open_words
-from kdltr_core.distributed import World
+from kdltr_core.data.dataset import load_datasets
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.table import BenchmarkTable
 from kdltr_core.files import NotWritten
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.engine import TrainingDiverged, fit
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.run_place import RunPlace, run_place
 
 SECONDS_BETWEEN_NOTES = 10.0
@@ -52,31 +52,33 @@ def _train(config: RunConfig, place: RunPlace, run_id: str) -> None:
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
     if torch.cuda.is_available():
         torch.cuda.set_device(ray.train.torch.get_device())
-    world = World.current()
-    journal = place.open_journal() if world.is_main else None
-    if journal is not None:
-        _hand_on_warnings(journal)
+    world = DistributedContext.current()
+    metrics_log = place.open_metrics_log() if world.is_main else None
+    if metrics_log is not None:
+        _hand_on_warnings(metrics_log)
     place.begin(world)
 
     def record(step: int, metrics: Mapping[str, float]) -> None:
-        assert journal is not None
-        journal.record(step, metrics)
+        assert metrics_log is not None
+        metrics_log.record(step, metrics)
         place.recorded()
 
     def tell_start(step: int) -> None:
-        if journal is not None and (sentence := start_sentence(step, world.size, config.workers)):
-            journal.note(sentence)
+        if metrics_log is not None and (sentence := start_sentence(step, world.size, config.workers)):
+            metrics_log.note(sentence)
 
     notice = False
 
     def is_going() -> bool:
         nonlocal notice
         earlier, notice = notice, ray.train.get_preemption_info() is not None
-        if journal is not None and notice and not earlier:
-            journal.note("a machine of this run is about to be taken away; a checkpoint is written every few seconds")
+        if metrics_log is not None and notice and not earlier:
+            metrics_log.note(
+                "a machine of this run is about to be taken away; a checkpoint is written every few seconds"
+            )
         return notice
 
-    words = open_words(config.data, charset_of(config))
+    words = load_datasets(config.data, charset_of(config))
     result = fit(
         config,
         words,
@@ -95,17 +97,17 @@ def _train(config: RunConfig, place: RunPlace, run_id: str) -> None:
     from pipelines.report.examples import write_evaluation
     from pipelines.report.plots import draw_curves
 
-    note = journal.note if journal else lambda _: None
+    note = metrics_log.note if metrics_log else lambda _: None
     readers = open_readers([place.path], world.device, note=note, cache_folder=config.data.cache_folder)
     table = read_benchmarks(
         readers,
         words.benchmarks,
         batch_size=config.evaluation_batch_size,
         world=world,
-        progress=_now_and_then(journal.note) if journal else None,
+        progress=_now_and_then(metrics_log.note) if metrics_log else None,
     )
-    if journal is not None:
-        journal.record(result.step, table_metrics(table, config.recognizer.trained))
+    if metrics_log is not None:
+        metrics_log.record(result.step, table_metrics(table, config.recognizer.trained))
         evaluation = place.path / "evaluation"
         write_evaluation(evaluation, table, words.benchmarks)
         draw_curves(evaluation / "curves.png", place.path / "metrics.jsonl", config.recognizer.trained_column)
@@ -147,13 +149,13 @@ def _now_and_then(say: Callable[[str], None]) -> Callable[[int, int], None]:
     return progress
 
 
-def _hand_on_warnings(journal: Journal) -> None:
+def _hand_on_warnings(metrics_log: MetricsLog) -> None:
     """Warnings, for instance of a full disk or of an object store, reach the person who waits at the driver."""
     show = warnings.showwarning
 
     def note(message: Warning | str, category: type[Warning], filename: str, *place: Any, **more: Any) -> None:
         if "kdltr_core" in filename or "run_place" in filename:
-            journal.note(f"warning: {message}")
+            metrics_log.note(f"warning: {message}")
         show(message, category, filename, *place, **more)
 
     warnings.showwarning = note

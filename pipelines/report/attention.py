@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdltr_core.data.images import as_float
 from kdltr_core.recognizers import Recognizer
-from kdltr_core.recognizers.decoding import decode_readings
+from kdltr_core.recognizers.decoding import decode_predictions
 
 MAP_SHAPE = (8, 32)
 _GLOW = np.array([255.0, 96.0, 0.0])
@@ -39,7 +39,9 @@ def attend(module: Recognizer, images: Tensor) -> list[AttendedWord]:
         return []
     maps = output.attention.float().cpu().numpy()
     words = []
-    for text, pixels, of_word in zip(decode_readings(output.logits, module.charset), images.numpy(), maps, strict=True):
+    for text, pixels, of_word in zip(
+        decode_predictions(output.logits, module.charset), images.numpy(), maps, strict=True
+    ):
         picture = pixels.transpose(1, 2, 0)
         words.append(AttendedWord(text, tuple(glow(picture, step) for step in of_word[: len(text)])))
     return words

@@ -28,7 +28,7 @@ from pipelines.report.figures import write_robustness
 from pipelines.report.options import EvaluateOptions
 from pipelines.report.page import write_report
 from pipelines.report.times import measure_times
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.progress import progress_bar, say
 from pipelines.run.tracking import DatasetNote, Description, Tracker
 
@@ -61,7 +61,7 @@ def report(evaluated: Evaluated) -> None:
     options, folder = evaluated.options, Path(evaluated.options.report)
     if evaluated.exported:
         say("what an ONNX file attends to is not known; the report shows where runs and their teachers look")
-    tracker, journal = _begin_tracking(evaluated, folder)
+    tracker, metrics_log = _begin_tracking(evaluated, folder)
     curves = _curves(evaluated)
     if curves is not None:
         write_robustness(curves, folder)
@@ -79,11 +79,11 @@ def report(evaluated: Evaluated) -> None:
     files = write_report(folder, evidence, evaluated.packs)
     if curves is not None:
         files += [folder / "curves.json", folder / "curves.png"]
-    journal.record(0, _metrics(evidence))
+    metrics_log.record(0, _metrics(evidence))
     tracker.end("FINISHED", files)
 
 
-def _begin_tracking(evaluated: Evaluated, folder: Path) -> tuple[Tracker, Journal]:
+def _begin_tracking(evaluated: Evaluated, folder: Path) -> tuple[Tracker, MetricsLog]:
     """A new run in MLflow, even where an earlier report lay in the folder."""
     options = evaluated.options
     for left_over in ("tracking.json", "metrics.jsonl"):
@@ -96,7 +96,7 @@ def _begin_tracking(evaluated: Evaluated, folder: Path) -> tuple[Tracker, Journa
     parameters: dict[str, Any] = {k: v for k, v in asdict(options).items() if k not in ("data", "tracking_uri")}
     parameters |= {f"data.{name}": value for name, value in asdict(options.data).items()}
     tracker.begin(Description(options.name, parameters, {"kdltr.kind": "evaluation"}, datasets))
-    return tracker, Journal(folder / "metrics.jsonl")
+    return tracker, MetricsLog(folder / "metrics.jsonl")
 
 
 def _metrics(evidence: Evidence) -> dict[str, float]:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from kdltr_core.evaluation.corruptions import LEVELS, Disturbance
+from kdltr_core.evaluation.corruptions import LEVELS, Corruption
 from kdltr_core.evaluation.readings import Column
 from kdltr_core.evaluation.robustness import RobustnessCurves, level_label
 from pipelines.report.by_size import Group
@@ -29,7 +29,7 @@ _TITLES = {
 
 
 def robustness_charts(curves: RobustnessCurves, columns: Sequence[Column]) -> str:
-    """One panel a disturbance, one legend for all; the readers have the colours that they have among all columns."""
+    """One panel a corruption, one legend for all; the readers have the colours that they have among all columns."""
     panels = [
         chart(_TITLES[name], lambda axes, name=name: draw_robustness_panel(curves, axes, name, columns))  # type: ignore[misc]
         for name in AXES
@@ -92,7 +92,7 @@ def _reliability(axes: Axes, found: Calibration, place: int) -> None:
     axes.set_ylabel("right, %", color=GREY)
 
 
-AXES: dict[Disturbance, str] = {
+AXES: dict[Corruption, str] = {
     "gaussian_blur": "Gaussian blur σ, low_res pixels",
     "gaussian_noise": "Gaussian noise σ, grey levels",
     "jpeg_quality": "JPEG quality",
@@ -102,17 +102,17 @@ AXES: dict[Disturbance, str] = {
 
 
 def draw_robustness_panel(
-    curves: RobustnessCurves, axes: Axes, disturbance: Disturbance, among: Sequence[Column] = ()
+    curves: RobustnessCurves, axes: Axes, corruption: Corruption, among: Sequence[Column] = ()
 ) -> None:
-    """One disturbance, with bands of one standard error; colours follow the place ``among`` all readers."""
-    by_column, levels = curves.accuracies[disturbance], LEVELS[disturbance]
+    """One corruption, with bands of one standard error; colours follow the place ``among`` all readers."""
+    by_column, levels = curves.accuracies[corruption], LEVELS[corruption]
     for column, shares in by_column.items():
         number = (among or curves.columns).index(column)
         draw_shares(axes, number, range(len(levels)), shares, curves.errors(shares))
     axes.set_xticks(range(len(levels)))
-    axes.set_xticklabels([level_label(disturbance, level) for level in levels])
+    axes.set_xticklabels([level_label(corruption, level) for level in levels])
     style_axes(axes)
-    axes.set_xlabel(AXES[disturbance], color=GREY)
+    axes.set_xlabel(AXES[corruption], color=GREY)
 
 
 def write_robustness(curves: RobustnessCurves, folder: str | Path) -> None:

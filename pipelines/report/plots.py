@@ -1,4 +1,4 @@
-"""Curves of a training: what its journal holds, over steps."""
+"""Curves of a training: what its metrics log holds, over steps."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ DASHES = ("-", "--", ":", "-.")
 _LOSS_TERMS = ("train/loss", "train/visual_focus", "train/semantic_contrast", "train/soft_logits")
 
 
-def draw_curves(path: str | Path, journal: str | Path, column: str = "student_low_res") -> None:
+def draw_curves(path: str | Path, metrics_log: str | Path, column: str = "student_low_res") -> None:
     """A training's ``metrics.jsonl`` as a PNG: the loss and its terms, and accuracies, over steps.
 
     Args:
         column: of what was trained, whose readings of the benchmarks are shown.
 
-    Raises: ValueError if the journal holds no figures.
+    Raises: ValueError if the metrics log holds no figures.
     """
-    series = read_journal(journal)
+    series = read_metrics(metrics_log)
     losses = {n: s for n, s in series.items() if n in _LOSS_TERMS or n.startswith("train/cross_entropy")}
     accuracies = {n: s for n, s in series.items() if n.startswith("validation/") or n.endswith(f"/{column}")}
     if not losses and not accuracies:
-        raise ValueError(f"{journal} holds no loss and no accuracy to draw; is it the metrics.jsonl of a run?")
+        raise ValueError(f"{metrics_log} holds no loss and no accuracy to draw; is it the metrics.jsonl of a run?")
     figure = Figure(figsize=(11, 4.2), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
@@ -88,7 +88,7 @@ def style_axes(axes: Axes) -> None:
         axes.legend(frameon=False, fontsize=9)
 
 
-def read_journal(path: str | Path) -> dict[str, tuple[list[int], list[float]]]:
+def read_metrics(path: str | Path) -> dict[str, tuple[list[int], list[float]]]:
     """Steps and values of every name in a ``metrics.jsonl``; notes, and a last line that a crash cut off, are left out.
 
     Raises: ValueError if there is no such file, or a line is no record.

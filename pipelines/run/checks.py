@@ -13,7 +13,7 @@ import kdltr_core
 import pipelines
 import tune_spaces
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import WordData
+from kdltr_core.data.dataset import Datasets
 from kdltr_core.data.device_cache import check_unchanging
 from kdltr_core.data.pack import Pack
 from kdltr_core.remote import LMDB_FILE, check_there, fetch
@@ -48,7 +48,7 @@ def check_files(config: RunConfig) -> None:
             raise ValueError(f"--recognizer.{option} names {file}, which is not a file")
 
 
-def check_words(config: RunConfig, words: WordData) -> None:
+def check_words(config: RunConfig, words: Datasets) -> None:
     """Raises: ValueError for an empty benchmark, fewer training pairs than a batch, or a placement that cannot be."""
     if config.data.placement == "device":
         check_unchanging(words.train)
@@ -64,14 +64,14 @@ def check_words(config: RunConfig, words: WordData) -> None:
         )
 
 
-def summary(words: WordData) -> list[str]:
+def summary(words: Datasets) -> list[str]:
     """How many words there are for what, and what had to be left out."""
     sets = ", ".join(f"{name} {len(pack)}" for name, pack in words.benchmarks.items())
     dropped = [f"{root}: {report.describe()}" for root, report in words.dropped.items() if report.num_dropped]
     return [f"{len(words.train)} training pairs, {len(words.validation)} held out; benchmarks: {sets}", *dropped]
 
 
-def describe(config: RunConfig, words: WordData) -> Description:
+def describe(config: RunConfig, words: Datasets) -> Description:
     """What the tracking server is told of the run before it starts."""
     commit = git_commit()
     tags = {"recipe": config.recipe or "none", "git_commit": commit, "mlflow.source.git.commit": commit}

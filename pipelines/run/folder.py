@@ -79,13 +79,13 @@ class RunFolder:
         return self.path / "evaluation" / "table.md"
 
     @property
-    def journal(self) -> Path:
+    def metrics_log(self) -> Path:
         return self.path / "metrics.jsonl"
 
     @property
     def artifacts(self) -> list[Path]:
         """What the tracking server is given beside figures."""
-        return [self.path / "config.yaml", self.path / "evaluation", self.journal]
+        return [self.path / "config.yaml", self.path / "evaluation", self.metrics_log]
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -97,7 +97,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(self.path / ".lock", timeout=0):
                 if self._changes():
-                    for left_over in (self.journal, self.path / TRACKING_FILE):
+                    for left_over in (self.metrics_log, self.path / TRACKING_FILE):
                         left_over.unlink(missing_ok=True)
                 for outcome in (FINISHED_FILE, REFUSAL_FILE):
                     (self.path / outcome).unlink(missing_ok=True)

@@ -25,8 +25,8 @@ class AnotherWriter(RuntimeError):
     """Someone else has written since: this process was taken for dead and has a successor."""
 
 
-class Journal:
-    """Appends to the journal of a run; one writer at a time (rank 0).
+class MetricsLog:
+    """Appends to the metrics log of a run; one writer at a time (rank 0).
 
     A step that was already recorded under a name is not recorded again: after a crash the steps since the last
     checkpoint are trained twice, and their points would lie twice on every curve. Where the disk is full, lines wait

@@ -40,22 +40,22 @@ def progress_bar(label: str) -> Callable[[int, int], None]:
 
 
 class Follower:
-    """Follows the journal that rank 0 writes, from the driver: a bar on a terminal, else a line now and then.
+    """Follows the metrics log that rank 0 writes, from the driver: a bar on a terminal, else a line now and then.
 
     Args:
-        journal: metrics.jsonl of the run.
+        metrics_log: metrics.jsonl of the run.
         total: steps of the whole run.
         each: called after every look, for instance to send what is new to MLflow.
     """
 
-    def __init__(self, journal: Path, total: int, each: Callable[[], None]) -> None:
-        self._journal, self._each = journal, each
-        earlier, self._offset = read_records(journal)
+    def __init__(self, metrics_log: Path, total: int, each: Callable[[], None]) -> None:
+        self._journal, self._each = metrics_log, each
+        earlier, self._offset = read_records(metrics_log)
         self._latest: dict[str, float] = {}
         self._bar = tqdm(total=total, desc="training", unit="step", disable=None, initial=_last_step(earlier))
         self._total, self._last_line = total, time.monotonic()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="follow-journal", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="follow-metrics_log", daemon=True)
 
     def __enter__(self) -> Follower:
         self._thread.start()

@@ -8,12 +8,12 @@ import warnings
 from pathlib import Path
 
 from kdltr_core.config import RunConfig
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.inference.weights_files import FILES
 from kdltr_core.recognizers.weights import read_metadata
 from kdltr_core.uri import is_uri
 from pipelines.run.folder import REFUSAL_FILE
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.storage import JOURNAL, Mirror
 
 
@@ -35,23 +35,23 @@ class RunPlace:
     def refuse(self, reason: str) -> None:
         (self.path / REFUSAL_FILE).write_text(reason, encoding="utf-8")
 
-    def open_journal(self) -> Journal:
+    def open_metrics_log(self) -> MetricsLog:
         """For the first worker, before ``begin``."""
-        return Journal(self.path / JOURNAL)
+        return MetricsLog(self.path / JOURNAL)
 
-    def begin(self, world: World) -> None:
+    def begin(self, world: DistributedContext) -> None:
         """On every worker, before ``fit`` looks for a checkpoint."""
 
     def recorded(self) -> None:
-        """On the first worker, when something was written into the journal."""
+        """On the first worker, when something was written into the metrics log."""
 
     def written(self, folder: Path) -> None:
         """On the first worker, with every folder that ``fit`` wrote: a checkpoint, or the best recognizer so far."""
 
-    def trained(self, world: World) -> None:
+    def trained(self, world: DistributedContext) -> None:
         """On every worker, after ``fit``: when it returns, each finds the recognizer under ``path``."""
 
-    def finished(self, world: World) -> None:
+    def finished(self, world: DistributedContext) -> None:
         """On every worker, when all is written; ``path`` is not looked at afterwards."""
 
 
@@ -79,13 +79,13 @@ class StoredPlace(RunPlace):
         super().refuse(reason)
         self._mirror.push(REFUSAL_FILE)
 
-    def open_journal(self) -> Journal:
+    def open_metrics_log(self) -> MetricsLog:
         # What an earlier group wrote here and could not send is trained again.
         (self.path / JOURNAL).unlink(missing_ok=True)
         self._mirror.pull(JOURNAL)
-        return super().open_journal()
+        return super().open_metrics_log()
 
-    def begin(self, world: World) -> None:
+    def begin(self, world: DistributedContext) -> None:
         """Raises: RuntimeError if a checkpoint came between the looks of two workers; a new group finds the same."""
         step = self._mirror.pull_newest_checkpoint()
         if world.is_main:
@@ -107,14 +107,14 @@ class StoredPlace(RunPlace):
         except (OSError, ValueError) as error:
             warnings.warn(f"{error}; training goes on and this is sent with the next checkpoint", stacklevel=2)
 
-    def trained(self, world: World) -> None:
+    def trained(self, world: DistributedContext) -> None:
         if world.is_main:
             self._send()
         world.barrier()
         if not world.is_main:
             self._mirror.pull(f"{self._trained}/*")
 
-    def finished(self, world: World) -> None:
+    def finished(self, world: DistributedContext) -> None:
         if world.is_main:
             self._mirror.push("evaluation")
             self._mirror.push_journal(now=True)

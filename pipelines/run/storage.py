@@ -92,8 +92,8 @@ class Mirror:
         """Copy metrics.jsonl, every so many seconds; a failure is a warning and the next one tries again.
 
         Args:
-            now: at once, and a failure is raised: before a checkpoint, so that the store's journal is never behind its
-                checkpoints, and at the end.
+            now: at once, and a failure is raised: before a checkpoint, so that the store's metrics log is never behind
+                its checkpoints, and at the end.
         """
         if not now and time.monotonic() < self._next_journal:
             return
@@ -103,7 +103,7 @@ class Mirror:
         except (StoreUnreachable, ValueError) as error:
             if now:
                 raise
-            warnings.warn(f"{error}; the journal is sent again in {SECONDS_BETWEEN_JOURNALS:.0f} s", stacklevel=2)
+            warnings.warn(f"{error}; the metrics log is sent again in {SECONDS_BETWEEN_JOURNALS:.0f} s", stacklevel=2)
 
     def pull(self, *patterns: str) -> list[str]:
         """Bring files here that are new or were changed in the store since this object last did so.

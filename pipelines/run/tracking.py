@@ -1,7 +1,7 @@
 """Tracker: the run as MLflow shows it, or no tracking at all. Training never waits for it and never fails by it.
 
-Rank 0 writes the journal in the run folder; the driver sends what is new in it. So the journal is also what was missed
-while the server was away, and a driver on the host of an SQLite file can serve workers on other hosts.
+Rank 0 writes the metrics log in the run folder; the driver sends what is new in it. So the metrics log is also what was
+missed while the server was away, and a driver on the host of an SQLite file can serve workers on other hosts.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Tracker:
         return self._state.run_id
 
     def send(self) -> None:
-        """Sends what is new in the journal; while the server is away, tries at times."""
+        """Sends what is new in the metrics log; while the server is away, tries at times."""
         if self._uri and time.monotonic() >= self._next_try:
             self._attempt(self._send_records)
 
@@ -181,7 +181,7 @@ class Tracker:
             except MlflowException as error:
                 if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                     raise
-                self._say(f"MLflow no longer has the run {state.run_id}; a new one is made from the journal")
+                self._say(f"MLflow no longer has the run {state.run_id}; a new one is made from the metrics log")
                 state.run_id, state.described, state.sent = "", False, 0
         description = state.description
         if not state.run_id:
@@ -201,10 +201,10 @@ class Tracker:
 
     def _send_records(self) -> bool:
         state = self._state
-        journal = self._folder / "metrics.jsonl"
+        metrics_log = self._folder / "metrics.jsonl"
         client: MlflowClient | None = None
         while True:
-            records, offset = read_records(journal, state.sent, RECORDS_A_BATCH)
+            records, offset = read_records(metrics_log, state.sent, RECORDS_A_BATCH)
             if not records:
                 return True
             if client is None:

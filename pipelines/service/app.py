@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from kdltr_core.recognizers.decoding import ReadWord
+from kdltr_core.recognizers.decoding import Prediction
 from pipelines.service.body import images_of
 from pipelines.service.limits import Admission, Refusal, ServiceLimits, Share, busy
 from pipelines.service.page import Page
@@ -35,7 +35,7 @@ class ImageAnswer:
         seen: PNG of the pixels that the recognizer saw, if they were asked for.
     """
 
-    word: ReadWord | None = None
+    word: Prediction | None = None
     seen: bytes = b""
     fault: str = ""
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kdltr_core.inference.reader import BaseReader, ReadWord, UnreadableImage
+from kdltr_core.inference.reader import BaseReader, Prediction, UnreadableImage
 from pipelines.service.app import ImageAnswer
 
 # Images that are unpacked at a time, which with the limit of their pixels bounds a replica's memory.
@@ -28,7 +28,7 @@ class ImageReader:
         read_pixels: one picture to its word; how several become a batch is its own affair.
     """
 
-    def __init__(self, reader: BaseReader, read_pixels: Callable[[Pixels], Awaitable[ReadWord]]) -> None:
+    def __init__(self, reader: BaseReader, read_pixels: Callable[[Pixels], Awaitable[Prediction]]) -> None:
         self._reader, self._read_pixels = reader, read_pixels
         self._threads = ThreadPoolExecutor(NUM_UNPACKED, thread_name_prefix="unpack")
 
@@ -54,7 +54,7 @@ class ImageReader:
         return pixels, _png(pixels) if with_seen else b""
 
 
-def read_batch(reader: BaseReader, batch: Sequence[Pixels]) -> list[ReadWord]:
+def read_batch(reader: BaseReader, batch: Sequence[Pixels]) -> list[Prediction]:
     return reader.read_pixels(torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2))
 
 

@@ -17,7 +17,7 @@ from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from kdltr_core.inference.reader import ReadWord
+from kdltr_core.inference.reader import Prediction
 from pipelines.prediction.open_reader import open_reader
 from pipelines.ray_train.cluster import Cluster
 from pipelines.run.command_line import RunStopped
@@ -69,13 +69,13 @@ class WordReplica:
     async def about(self) -> dict[str, Any]:
         return {"image_size": list(self._images.size)}
 
-    async def _read_pixels(self, pixels: Pixels) -> ReadWord:
+    async def _read_pixels(self, pixels: Pixels) -> Prediction:
         # Ray closes a batch before the one ahead of it has been read: what comes meanwhile waits here, to be one.
         await self._is_idle.wait()
         return await self._read_batch(pixels)
 
     @serve.batch
-    async def _read_batch(self, batch: list[Pixels]) -> list[ReadWord]:
+    async def _read_batch(self, batch: list[Pixels]) -> list[Prediction]:
         self._is_idle.clear()
         try:
             loop = asyncio.get_running_loop()

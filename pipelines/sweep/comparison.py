@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
-from kdltr_core.evaluation.significance import Verdict, compare, signed
+from kdltr_core.evaluation.significance import SignificanceTest, compare, signed
 from kdltr_core.evaluation.table import markdown_rows
 from kdltr_core.metrics import mcnemar
 
@@ -70,7 +70,7 @@ class Comparison:
     left_out: tuple[str, ...] = ()
 
     @property
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> SignificanceTest | None:
         """Of all others over the reference; None without either."""
         others = {c.name: c.correct for c in self.contenders if c.name != self.reference}
         base = self._reference()

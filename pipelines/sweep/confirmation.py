@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.significance import Verdict, compare, read_correct
+from kdltr_core.evaluation.significance import SignificanceTest, compare, read_correct
 from pipelines.sweep.end import title
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.study import Entry, plain
@@ -37,7 +37,7 @@ def points_with_seeds(folder: SweepFolder, config: RunConfig) -> list[dict[str, 
     return [plain({**point, "seed": seed}) for seed in seeds for point in contenders(folder).values()]
 
 
-def verdict_of(folder: SweepFolder, config: RunConfig, say: Callable[[str], None]) -> Verdict | None:
+def significance_of(folder: SweepFolder, config: RunConfig, say: Callable[[str], None]) -> SignificanceTest | None:
     """The verdict on what was trained; None, with a sentence, where it does not suffice for one.
 
     A contender counts if every one of its seeds came to its end.

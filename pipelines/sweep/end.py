@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.significance import Verdict
+from kdltr_core.evaluation.significance import SignificanceTest
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.importances import importances
 from pipelines.sweep.report import sweep_markdown
@@ -16,7 +16,7 @@ from pipelines.sweep.sweep import Trial, finished, is_population
 from pipelines.sweep.sweep_pictures import draw_sweep
 
 
-def write_report(folder: SweepFolder, config: RunConfig, num_words: int, verdict: Verdict | None) -> None:
+def write_report(folder: SweepFolder, config: RunConfig, num_words: int, verdict: SignificanceTest | None) -> None:
     """report/ and best.yaml from the trials that have ended, or wait for others; few or many.
 
     Args:
@@ -48,7 +48,7 @@ class Choice:
     sentence: str
 
 
-def choose(trials: list[Trial], published: Mapping[str, Any], verdict: Verdict | None) -> Choice | None:
+def choose(trials: list[Trial], published: Mapping[str, Any], verdict: SignificanceTest | None) -> Choice | None:
     """What is to be trained with after the sweep; None before any trial came to its end.
 
     After a confirmation another point than the published one has to have earned its place. Without one, the best of
@@ -80,7 +80,7 @@ def title(trial: Trial) -> str:
     return "the published point" if trial.is_published else f"trial {trial.number}"
 
 
-def summary_metrics(trials: list[Trial], verdict: Verdict | None) -> dict[str, float]:
+def summary_metrics(trials: list[Trial], verdict: SignificanceTest | None) -> dict[str, float]:
     """What the sweep's own run shows in figures."""
     ranked = finished(trials)
     own = next((trial for trial in ranked if trial.is_published), None)

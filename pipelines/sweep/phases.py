@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import WordData
+from kdltr_core.data.dataset import Datasets
 from kdltr_core.train.engine import total_steps
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.progress import say
-from pipelines.sweep.confirmation import contenders, points_with_seeds, verdict_of
+from pipelines.sweep.confirmation import contenders, points_with_seeds, significance_of
 from pipelines.sweep.end import summary_metrics
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.options import SweepOptions
@@ -25,7 +25,7 @@ from pipelines.sweep.tuner import GRACE_PERCENT, asha, run_trials
 from tune_spaces.space import Space
 
 if TYPE_CHECKING:
-    from kdltr_core.evaluation.significance import Verdict
+    from kdltr_core.evaluation.significance import SignificanceTest
 
 
 def given_points(config: RunConfig, space: Space, options: SweepOptions) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ def try_points(
     points: Sequence[Mapping[str, Any]],
     folder: SweepFolder,
     room: Room,
-    words: WordData,
+    words: Datasets,
 ) -> None:
     """Trials, ``points`` first, until as many as were asked for have ended.
 
@@ -87,16 +87,16 @@ def try_points(
 
 
 def recorder(folder: SweepFolder) -> Callable[[Ledger], None]:
-    """What is known of the sweep so far, into its journal."""
-    journal = Journal(folder.path / "metrics.jsonl")
+    """What is known of the sweep so far, into its metrics log."""
+    metrics_log = MetricsLog(folder.path / "metrics.jsonl")
 
     def record(ledger: Ledger) -> None:
-        journal.record(len(ledger.ended), summary_metrics([entry.to_trial() for entry in ledger.ended], None))
+        metrics_log.record(len(ledger.ended), summary_metrics([entry.to_trial() for entry in ledger.ended], None))
 
     return record
 
 
-def confirm(config: RunConfig, folder: SweepFolder, room: Room) -> Verdict | None:
+def confirm(config: RunConfig, folder: SweepFolder, room: Room) -> SignificanceTest | None:
     """Retrains the best points and the published one at full length, and compares what they read of the benchmarks.
 
     Returns: nothing, with a sentence, where it does not come to a verdict.
@@ -112,11 +112,11 @@ def confirm(config: RunConfig, folder: SweepFolder, room: Room) -> Verdict | Non
     wanted = sum(entry.params not in points for entry in ledger.ended) + len(points)
     with watched(ledger, "confirmation", wanted):
         run_trials(search, wanted, room, folder.path)
-    verdict = verdict_of(folder, config, say)
+    verdict = significance_of(folder, config, say)
     if verdict is not None:
-        journal = Journal(folder.path / "metrics.jsonl")
+        metrics_log = MetricsLog(folder.path / "metrics.jsonl")
         trials = [entry.to_trial() for entry in folder.trials.ended]
-        journal.record(len(trials), summary_metrics(trials, verdict))
+        metrics_log.record(len(trials), summary_metrics(trials, verdict))
     return verdict
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from kdltr_core.evaluation.significance import Verdict, signed
+from kdltr_core.evaluation.significance import SignificanceTest, signed
 from kdltr_core.evaluation.table import markdown_rows
 from pipelines.sweep.sweep import Importance, Parameter, Trial, finished, is_population, noise_note, short
 
@@ -17,7 +17,7 @@ def sweep_markdown(
     importances: Sequence[Importance],
     *,
     num_words: int,
-    verdict: Verdict | None = None,
+    verdict: SignificanceTest | None = None,
     notes: Sequence[str] = (),
     num_shown: int = 10,
 ) -> str:
@@ -55,7 +55,7 @@ def sweep_markdown(
     return "\n".join(lines[:-1]) + "\n"
 
 
-def _verdict_lines(verdict: Verdict) -> list[str]:
+def _verdict_lines(verdict: SignificanceTest) -> list[str]:
     level = f"{100 * verdict.level:g} % interval"
     rows = [["point", "accuracy by seed, %", "gain, points", level]]
     gains = {gain.name: gain for gain in verdict.gains}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kdltr_core.config import RunConfig
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.comparison_folder import CompareFolder
 from pipelines.sweep.phases import trial_config
 from pipelines.sweep.progress import watched
@@ -30,4 +30,4 @@ def train_all(config: RunConfig, folder: CompareFolder, room: Room) -> None:
 def write_report(folder: CompareFolder) -> None:
     """The table, and its figures where the comparison's own run in MLflow finds them."""
     result = folder.write_report()
-    Journal(folder.journal).record(len(folder.runs.ended), result.metrics())
+    MetricsLog(folder.metrics_log).record(len(folder.runs.ended), result.metrics())

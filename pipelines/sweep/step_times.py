@@ -14,8 +14,8 @@ from statistics import median
 import numpy as np
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import TrainingPairs, WordData
-from kdltr_core.distributed import World
+from kdltr_core.data.dataset import Datasets, TrainingPairs
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.train.engine import fit
 
 # Short runs by turns, so that what else the machine does falls on both; the first step of each does not count.
@@ -63,7 +63,7 @@ class StepTimes:
         os.replace(writing, path)
 
 
-def measure_step_times(config: RunConfig, words: WordData, folder: Path, world: World) -> StepTimes:
+def measure_step_times(config: RunConfig, words: Datasets, folder: Path, world: DistributedContext) -> StepTimes:
     """Trains a few steps either way, in folders under ``folder``; the lessons are best made before.
 
     Raises: as ``fit``.

@@ -13,14 +13,14 @@ import ray
 import torch
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import WordData, open_words
-from kdltr_core.distributed import World
+from kdltr_core.data.dataset import Datasets, load_datasets
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.build import load_teacher
 from kdltr_core.train.distiller import needs_teacher
 from kdltr_core.train.engine import total_steps
-from kdltr_core.train.teacher_cache import lessons_size, open_lessons
-from pipelines.run.metrics_log import Journal
+from kdltr_core.train.teacher_cache import open_teacher_cache, teacher_cache_size
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.progress import progress_bar, say
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.options import SweepOptions
@@ -33,7 +33,7 @@ MOST_OF_DISK = 0.5
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-def share_lessons(config: RunConfig, space: Space, words: WordData, room: Room, folder: SweepFolder) -> RunConfig:
+def share_teacher_cache(config: RunConfig, space: Space, words: Datasets, room: Room, folder: SweepFolder) -> RunConfig:
     """Makes the lessons that the trials share, and measures a step once; the config as the trials are to have it.
 
     Args:
@@ -54,7 +54,7 @@ def share_lessons(config: RunConfig, space: Space, words: WordData, room: Room, 
     assert times is not None
     say(times.sentence)
     figures = {"sweep/step_seconds_teacher_kept": times.kept, "sweep/step_seconds_teacher_anew": times.anew}
-    Journal(folder.journal).record(0, figures)
+    MetricsLog(folder.metrics_log).record(0, figures)
     return config
 
 
@@ -104,11 +104,11 @@ def _on_a_machine(config: RunConfig, room: Room, times: Path) -> str:
 
 def _make_and_measure(fields: Mapping[str, Any], num_threads: int, times: str, note: str) -> str:
     torch.set_num_threads(num_threads)
-    config, world = RunConfig.model_validate(fields), World.current()
-    words = open_words(config.data, charset_of(config))
+    config, world = RunConfig.model_validate(fields), DistributedContext.current()
+    words = load_datasets(config.data, charset_of(config))
     teacher = load_teacher(config, world.device)
     settings = {"cache_folder": config.data.cache_folder, "precision": config.optim.precision}
-    size = lessons_size(teacher, words.train, device=world.device, **settings)
+    size = teacher_cache_size(teacher, words.train, device=world.device, **settings)
     free = shutil.disk_usage(Path(config.data.cache_folder).expanduser()).free
     if size > MOST_OF_DISK * free:
         return (
@@ -126,7 +126,7 @@ def _make_and_measure(fields: Mapping[str, Any], num_threads: int, times: str, n
             writing.replace(note)
 
     batch_size = config.evaluation_batch_size
-    open_lessons(teacher, words.train, device=world.device, batch_size=batch_size, progress=progress, **settings)
+    open_teacher_cache(teacher, words.train, device=world.device, batch_size=batch_size, progress=progress, **settings)
     del teacher
     if StepTimes.read(Path(times)) is None:
         with tempfile.TemporaryDirectory(prefix="kdltr-steps-") as scratch:

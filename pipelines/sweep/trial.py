@@ -19,14 +19,14 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from kdltr_core.changes import step_at
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import open_words
-from kdltr_core.distributed import World
+from kdltr_core.data.dataset import load_datasets
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
 from kdltr_core.files import NotWritten
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.engine import TrainingDiverged, fit, total_steps
 from pipelines.report.examples import write_evaluation
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.memory import give_back_memory
 from pipelines.sweep.resources import WORKER_CPUS
 from pipelines.sweep.study import ACCURACY, ERROR_FILE, curve_of
@@ -40,7 +40,7 @@ SECONDS_FOR_OTHERS = 120.0
 STOP_FILE = "stop"
 
 # Once in a process, which tries one point after the other.
-_open_words = functools.lru_cache(maxsize=2)(open_words)
+_load_datasets = functools.lru_cache(maxsize=2)(load_datasets)
 
 
 class _Stopped(Exception):
@@ -68,7 +68,7 @@ def run_trial(settings: dict[str, Any]) -> None:
             else:
                 torch.set_num_threads(settings["threads"])
                 give_back_memory()  # of the trial before this one, on a machine that others share
-                _train(settings, World.current(), tune.report)
+                _train(settings, DistributedContext.current(), tune.report)
     except _Stopped:
         return
     except (ValueError, TrainingDiverged, NotWritten) as error:
@@ -120,7 +120,7 @@ def _trial_worker(settings: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     if torch.cuda.is_available():
         torch.cuda.set_device(ray.train.torch.get_device())
-    world = World.current()
+    world = DistributedContext.current()
     if world.is_main:
         note_place(folder)
     try:
@@ -134,7 +134,7 @@ def _trial_worker(settings: dict[str, Any]) -> None:
 
 def _train(
     settings: Mapping[str, Any],
-    world: World,
+    world: DistributedContext,
     report: Callable[[dict[str, Any]], None],
     save_now: Callable[[], bool] | None = None,
 ) -> None:
@@ -145,21 +145,21 @@ def _train(
     """
     folder = Path(settings["folder"])
     config = RunConfig.from_yaml(folder / "config.yaml")
-    words = _open_words(config.data, charset_of(config))
+    words = _load_datasets(config.data, charset_of(config))
     num_steps, until = total_steps(config, len(words.train)), settings["until"]
     last_step = step_at(until, num_steps)
     best, percent_done = max((accuracy for _, accuracy in curve_of(folder)), default=0.0), 0.0
-    journal = Journal(folder / "metrics.jsonl") if world.is_main else None
+    metrics_log = MetricsLog(folder / "metrics.jsonl") if world.is_main else None
 
     def record(step: int, metrics: Mapping[str, float]) -> None:
-        assert journal is not None
-        journal.record(step, metrics)
+        assert metrics_log is not None
+        metrics_log.record(step, metrics)
 
     def validated(step: int, metrics: Mapping[str, float]) -> None:
         nonlocal best, percent_done
         best, percent_done = max(best, metrics[ACCURACY]), until if step == last_step else 100 * step / num_steps
-        if journal is not None:
-            journal.record(step, {f"validation/{BEST}": best})
+        if metrics_log is not None:
+            metrics_log.record(step, {f"validation/{BEST}": best})
         report({PERCENT_DONE: percent_done, NOW: metrics[ACCURACY], BEST: best})
         # The first worker to look may look too early; they go on or stop together.
         asked = torch.tensor(float((folder / STOP_FILE).exists()), device=world.device)

@@ -13,7 +13,7 @@ class Measured:
         fault: what happened.
         steps_again: steps that had been trained and had to be trained again.
         seconds: the longest time after it in which no step was trained for the first time.
-        weights: how the final weights differ from those of an undisturbed run.
+        weights: how the final weights differ from those of an uncorrupted run.
     """
 
     fault: str

@@ -36,9 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(machines: Machines, folder: Path) -> Training:
+def uncorrupted(machines: Machines, folder: Path) -> Training:
     machines.have(2)
-    return trained(Training(folder, machines.environment, "undisturbed", STEPS))
+    return trained(Training(folder, machines.environment, "uncorrupted", STEPS))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def trained(training: Training) -> Training:
 
 
 def now() -> int:
-    """Milliseconds, as in the journal."""
+    """Milliseconds, as in the metrics log."""
     return int(time.time() * 1000)
 
 
@@ -99,7 +99,7 @@ def lost_steps(training: Training, which: int = -1, at_most: int = CHECKPOINT_EV
 
 
 def test_a_killed_worker_costs_no_more_than_a_checkpoint(
-    two_machines: Machines, undisturbed: Training, folder: Path, measured: list[Measured]
+    two_machines: Machines, uncorrupted: Training, folder: Path, measured: list[Measured]
 ) -> None:
     training = Training(folder, two_machines.environment, "worker", STEPS)
     training.start()
@@ -113,14 +113,14 @@ def test_a_killed_worker_costs_no_more_than_a_checkpoint(
     training.finish()
     training.check_record()
     assert training.said.count(" was lost") == 2
-    weights = same_weights(training, undisturbed)
+    weights = same_weights(training, uncorrupted)
     for which, (fault, until) in enumerate(zip(faults, [faults[1], None], strict=True)):
         seconds = training.pause_after(fault, until)
         measured.append(Measured("kill -9 of a worker", lost_steps(training, which), seconds, weights))
 
 
 def test_a_killed_driver_is_resumed_by_the_same_command_and_a_second_one_is_refused(
-    two_machines: Machines, undisturbed: Training, folder: Path, measured: list[Measured]
+    two_machines: Machines, uncorrupted: Training, folder: Path, measured: list[Measured]
 ) -> None:
     training = Training(folder, two_machines.environment, "driver", STEPS)
     training.start()
@@ -133,12 +133,12 @@ def test_a_killed_driver_is_resumed_by_the_same_command_and_a_second_one_is_refu
     training.start()
     training.finish()
     training.check_record()
-    weights, seconds = same_weights(training, undisturbed), training.pause_after(fault)
+    weights, seconds = same_weights(training, uncorrupted), training.pause_after(fault)
     measured.append(Measured("kill -9 of the driver, same command again", lost_steps(training), seconds, weights))
 
 
 def test_the_record_is_whole_when_the_tracking_server_was_killed_and_came_back(
-    two_machines: Machines, undisturbed: Training, folder: Path, measured: list[Measured]
+    two_machines: Machines, uncorrupted: Training, folder: Path, measured: list[Measured]
 ) -> None:
     port = free_port()
     training = Training(folder, two_machines.environment, "server", STEPS, "--tracking-uri", f"http://127.0.0.1:{port}")
@@ -155,12 +155,12 @@ def test_the_record_is_whole_when_the_tracking_server_was_killed_and_came_back(
         assert training.once_more().returncode == 0
         training.check_record(url)
     assert training.starts() == []
-    weights, seconds = same_weights(training, undisturbed), training.pause_after(fault)
+    weights, seconds = same_weights(training, uncorrupted), training.pause_after(fault)
     measured.append(Measured("kill -9 of the MLflow server", 0, seconds, weights))
 
 
 def test_with_a_machine_gone_for_good_the_run_ends_with_one_worker_where_two_would_have_ended(
-    two_machines: Machines, undisturbed: Training, folder: Path, measured: list[Measured]
+    two_machines: Machines, uncorrupted: Training, folder: Path, measured: list[Measured]
 ) -> None:
     training = Training(folder, two_machines.environment, "narrow", STEPS, "--min-workers", "1")
     training.start()
@@ -172,7 +172,7 @@ def test_with_a_machine_gone_for_good_the_run_ends_with_one_worker_where_two_wou
     assert " was lost" in training.said
     assert "1 of 2 CPUs are there; the run goes on with as many workers" in training.said
     assert "on 1 of 2 workers: each computes up to 2 shares of every batch, the result is the same" in training.said
-    weights, seconds = nearly_same_weights(training, undisturbed), training.pause_after(fault)
+    weights, seconds = nearly_same_weights(training, uncorrupted), training.pause_after(fault)
     measured.append(Measured("a machine falls silent, --min-workers 1", lost_steps(training), seconds, weights))
 
 
@@ -230,7 +230,7 @@ def test_with_notice_a_checkpoint_is_written_at_once_and_the_run_goes_on_elsewhe
 
 
 def test_a_truncated_checkpoint_and_a_damaged_pack_are_passed_over_and_said(
-    two_machines: Machines, undisturbed: Training, folder: Path, measured: list[Measured]
+    two_machines: Machines, uncorrupted: Training, folder: Path, measured: list[Measured]
 ) -> None:
     training = Training(folder, two_machines.environment, "damaged", STEPS)
     training.start()
@@ -256,7 +256,7 @@ def test_a_truncated_checkpoint_and_a_damaged_pack_are_passed_over_and_said(
     )
     assert f"DamagedPack: the pack {pack} was damaged: pair 30 is not what was packed" in training.said
     assert training.starts()[0][0] == newest - CHECKPOINT_EVERY
-    weights, seconds = same_weights(training, undisturbed), training.pause_after(fault)
+    weights, seconds = same_weights(training, uncorrupted), training.pause_after(fault)
     lost = lost_steps(training, 0, at_most=2 * CHECKPOINT_EVERY)
     measured.append(
         Measured("driver killed, newest checkpoint truncated, a bit of the pack turned", lost, seconds, weights)

@@ -143,22 +143,22 @@ class Training:
 
     def check_record(self, uri: str = "", validate_every: int = VALIDATE_EVERY) -> None:
         """Raises: AssertionError unless every step is recorded once, and MLflow has one finished run with all of it."""
-        journal: dict[str, list[tuple[int, float]]] = {}
+        metrics_log: dict[str, list[tuple[int, float]]] = {}
         for record in self.records:
             for name, value in record.metrics.items():
-                journal.setdefault(name, []).append((record.step, value))
-        for name, points in journal.items():
+                metrics_log.setdefault(name, []).append((record.step, value))
+        for name, points in metrics_log.items():
             steps = [step for step, _ in points]
             assert steps == sorted(set(steps)), name
-        assert [step for step, _ in journal["train/loss"]] == list(range(1, self.num_steps + 1))
+        assert [step for step, _ in metrics_log["train/loss"]] == list(range(1, self.num_steps + 1))
         validated = sorted({0, *range(validate_every, self.num_steps, validate_every), self.num_steps})
-        assert [step for step, _ in journal["validation/word_accuracy"]] == validated
+        assert [step for step, _ in metrics_log["validation/word_accuracy"]] == validated
 
         client = MlflowClient(uri or self.uri)
         experiment = client.get_experiment_by_name("kdltr")
         assert experiment is not None
         (tracked,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{self._name}'")
         assert tracked.info.status == "FINISHED"
-        for name, points in journal.items():
+        for name, points in metrics_log.items():
             history = client.get_metric_history(tracked.info.run_id, name)
             assert sorted((point.step, point.value) for point in history) == points, name

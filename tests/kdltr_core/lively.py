@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdltr_core.data.images import as_float
 from kdltr_core.recognizers import Recognizer
-from kdltr_core.recognizers.decoding import ReadWord, decode_with_confidence
+from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
 from tests.kdltr_core.small import STUDENTS
 
 # What the weights are multiplied by, what is added for the end class, and the seed; found by trying.
@@ -36,13 +36,13 @@ def pictures(num: int, seed: int = 1) -> Tensor:
 
 
 @torch.inference_mode()
-def read_alone(student: Recognizer, pixels: Tensor) -> list[ReadWord]:
+def read_alone(student: Recognizer, pixels: Tensor) -> list[Prediction]:
     """The recognizer's own reading of every picture, each by itself."""
     logits = [student(as_float(picture[None])).logits for picture in pixels]
     return [decode_with_confidence(one, student.charset)[0] for one in logits]
 
 
-def assert_reads_as(words: list[ReadWord], classes: np.ndarray | Tensor, probabilities: np.ndarray | Tensor) -> None:
+def assert_reads_as(words: list[Prediction], classes: np.ndarray | Tensor, probabilities: np.ndarray | Tensor) -> None:
     """A graph's answer is these words of Charset 36 or 94, to 1e-3 in every probability and in the whole reading's."""
     for word, ids, shares in zip(words, np.asarray(classes), np.asarray(probabilities), strict=True):
         length = len(word.text)

@@ -12,7 +12,7 @@ import torch.multiprocessing as mp
 
 from kdltr_core import agreement
 from kdltr_core.agreement import Agreement
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 
 # The first worker's clock when the agreement is made, and at each of eight steps.
 CLOCK = (100, 100, 109, 110, 112, 115, 122, 131, 133)
@@ -30,7 +30,7 @@ def work(rank: int, rendezvous: str, folder: Path) -> None:
         return CLOCK[hand] + 1e6 * rank * hand
 
     agreement.time = SimpleNamespace(monotonic=tell)  # type: ignore[assignment]
-    agreed = Agreement(World.current(), dict(PERIODS))
+    agreed = Agreement(DistributedContext.current(), dict(PERIODS))
     answers = []
     for step in range(len(CLOCK) - 1):
         hand = step + 1
@@ -62,7 +62,7 @@ def test_the_sum_is_over_workers_and_of_this_step(two_workers: list[list[tuple[f
 def test_one_worker_alone_agrees_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     hand = 0
     monkeypatch.setattr(agreement, "time", SimpleNamespace(monotonic=lambda: CLOCK[hand]))
-    agreed, answers = Agreement(World(), dict(PERIODS)), []
+    agreed, answers = Agreement(DistributedContext(), dict(PERIODS)), []
     for step in range(8):
         hand = step + 1
         answers.append(agreed.exchange(torch.tensor(step)))

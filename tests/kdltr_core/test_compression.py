@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import nn
 
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 
 TOGETHER = torch.tensor([[1.0, 2.0, -3.0, 1e-6], [0.3, 257.0, 1e4, 0.1]])
 
@@ -21,7 +21,7 @@ def exchange(rank: int, rendezvous: str, folder: Path) -> None:
     gradients = []
     for in_bfloat16 in (False, True):
         module = nn.Linear(4, 1, bias=False)
-        wrapped = World.current().wrap(module, in_bfloat16=in_bfloat16)
+        wrapped = DistributedContext.current().wrap(module, in_bfloat16=in_bfloat16)
         wrapped(TOGETHER[rank : rank + 1]).sum().backward()
         assert module.weight.grad is not None
         gradients.append(module.weight.grad)

@@ -14,7 +14,7 @@ import pytest
 
 from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import open_words
+from kdltr_core.data.dataset import load_datasets
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.object_store import StoreUnreachable
 from kdltr_core.remote import LMDB_FILE, check_there, fetch
@@ -237,7 +237,7 @@ def test_a_run_learns_from_a_bucket_what_it_learns_from_a_folder(bucket: Bucket,
             "data.train_roots": (f"{place}/IC13/train",),
             "data.benchmark_roots": (f"{place}/IC13/train", f"{place}/IC15/train"),
         }
-        opened = open_words(RunConfig().override(changes).data, Charset36)
+        opened = load_datasets(RunConfig().override(changes).data, Charset36)
         return opened.train.labels, opened.train.image_hashes.tolist(), list(opened.benchmarks)
 
     assert words(bucket.uri, cache="one") == words(str(tmp_path), cache="another")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipelines.benchmark import BenchmarkConfig, main
-from pipelines.measurement.stopwatch import Timing, in_turns
+from pipelines.measurement.stopwatch import Timing, interleaved
 from pipelines.measurement.table import Row, Section, to_json, to_markdown
 
 
@@ -35,7 +35,7 @@ def test_a_slow_step_is_not_told_as_none():
 
 def test_every_action_has_its_turn_after_one_to_warm_up():
     called: list[str] = []
-    timings = in_turns({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, 2)
+    timings = interleaved({"a": lambda: called.append("a"), "b": lambda: called.append("b")}, 2)
     assert called == ["a", "b"] * 3
     assert [len(timing.seconds) for timing in timings.values()] == [2, 2]
 

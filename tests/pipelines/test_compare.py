@@ -13,7 +13,7 @@ import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from kdltr_core.evaluation.readings import STUDENT_LOW_RES, Reading, write_readings
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.comparison_folder import CompareFolder
 from pipelines.sweep.comparison_options import CompareOptions, parse_comparison
 from pipelines.sweep.objectives import CONTENDERS, contender, runs
@@ -105,7 +105,7 @@ def finish(folder: CompareFolder, place: int, right: str, speeds: tuple[float, .
     ]
     write_readings(entry.folder / "evaluation" / "predictions.parquet", readings)
     for step, speed in enumerate(speeds, 1):
-        Journal(entry.folder / "metrics.jsonl").record(step, {"train/images_per_second": speed})
+        MetricsLog(entry.folder / "metrics.jsonl").record(step, {"train/images_per_second": speed})
     folder.runs.end(entry.number, "FINISHED")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from kdltr_core import ReadWord, load_student
+from kdltr_core import Prediction, load_student
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.synth.render import render_pairs
 from pipelines.predict import main
@@ -87,7 +87,7 @@ def test_a_folder_is_read_by_name_and_what_cannot_be_read_is_listed_at_the_end(
 
 
 def test_a_word_has_its_confidence_and_that_of_each_character() -> None:
-    row = Row("a.png", ReadWord("Hé", 0.12345678, (0.5, 0.25)), ((0, 0), (9.04, 0), (9, 5), (0, 5)))
+    row = Row("a.png", Prediction("Hé", 0.12345678, (0.5, 0.25)), ((0, 0), (9.04, 0), (9, 5), (0, 5)))
     assert record(row) == {
         "image": "a.png",
         "text": "Hé",
@@ -193,7 +193,7 @@ def test_what_is_no_student_is_one_sentence(folder: Path, predict: Predict, monk
 
 def test_half_a_file_is_never_there(tmp_path: Path) -> None:
     """Whatever ends the writing, the file is as it was before, and nothing lies beside it."""
-    rows = [Row("a.png", ReadWord("a", 1.0, (1.0,)))]
+    rows = [Row("a.png", Prediction("a", 1.0, (1.0,)))]
     kinds: tuple[Format, ...] = ("jsonl", "parquet", "table")
     for kind in kinds:
         for before in (None, b"as it was"):

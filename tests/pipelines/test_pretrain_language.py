@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import open_words
+from kdltr_core.data.dataset import load_datasets
 from kdltr_core.train.build import build_pair
 from pipelines.pretrain_language import main
 from pipelines.run.command_line import answer_mistakes
@@ -43,7 +43,7 @@ def test_what_it_makes_is_what_an_abinet_starts_with(
             **{f"data.{name}": value for name, value in data.items()},
         }
     )
-    student, _ = build_pair(config, open_words(config.data, Charset36).train, torch.device("cpu"))
+    student, _ = build_pair(config, load_datasets(config.data, Charset36).train, torch.device("cpu"))
     started = student.state_dict()
     assert all(torch.equal(value, started[f"language.{key}"]) for key, value in load_file(file).items())
 

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import open_words
+from kdltr_core.data.dataset import load_datasets
 from kdltr_core.evaluation.table import BenchmarkTable
 from kdltr_core.recognizers.registry import charset_of
 from pipelines.ray_train import worker
@@ -74,7 +74,7 @@ def test_fewer_pairs_than_a_batch_are_refused(tmp_path: Path) -> None:
     data = {"num_rendered_train": 64, "num_rendered_benchmark": 16, "cache_folder": str(tmp_path)}
     config = RunConfig().override({f"data.{name}": value for name, value in data.items()})
     with pytest.raises(ValueError, match=r"\d+ training pairs are fewer than optim.batch_size 64"):
-        check_words(config, open_words(config.data, charset_of(config)))
+        check_words(config, load_datasets(config.data, charset_of(config)))
 
 
 def test_pixels_made_anew_in_every_epoch_are_not_kept_on_the_device(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_pixels_made_anew_in_every_epoch_are_not_kept_on_the_device(tmp_path: Pa
         {f"data.{name}": value for name, value in data.items()} | {"data.placement": "device"}
     )
     with pytest.raises(ValueError, match="low_res of signs is degraded"):
-        check_words(config, open_words(config.data, charset_of(config)))
+        check_words(config, load_datasets(config.data, charset_of(config)))
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,13 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, TypeVar
 
-from kdltr_core.data.prefetch import ahead
+from kdltr_core.data.prefetch import prefetch
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def ahead_in_processes(make: Callable[[Job], Result], jobs: Iterable[Job], num_processes: int) -> Generator[Result]:
+def map_in_processes(make: Callable[[Job], Result], jobs: Iterable[Job], num_processes: int) -> Generator[Result]:
     """``make`` of every job, in order, worked out by so many other processes.
 
     What another process does not answer, because it could not start or was killed, is worked out in this one, where
@@ -44,7 +44,7 @@ def ahead_in_processes(make: Callable[[Job], Result], jobs: Iterable[Job], num_p
                 idle.put(process)
             return answer
 
-        yield from ahead(ask, jobs, num_processes)
+        yield from prefetch(ask, jobs, num_processes)
 
 
 class _Process:

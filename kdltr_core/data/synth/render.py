@@ -20,7 +20,7 @@ from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
 from kdltr_core.data.degrade import degrade
 from kdltr_core.data.synth import fonts as font_files
 from kdltr_core.data.synth.fonts import fonts
-from kdltr_core.data.synth.processes import ahead_in_processes
+from kdltr_core.data.synth.processes import map_in_processes
 from kdltr_core.data.synth.vocabulary import draw_text
 from kdltr_core.data.synth.word_image import FONT_SIZE, Pixels, draw_picture
 
@@ -121,7 +121,7 @@ def _drawn(num_pairs: int, seed: int, faces: Sequence[Path]) -> Generator[list[t
     jobs = [range(start, min(start + _PAIRS_A_JOB, num_pairs)) for start in range(0, num_pairs, _PAIRS_A_JOB)]
     draw = partial(_encoded, seed, faces)
     num_processes = min(len(os.sched_getaffinity(0)), num_pairs // _PAIRS_A_PROCESS, _MOST_PROCESSES)
-    yield from ahead_in_processes(draw, jobs, num_processes) if num_processes > 1 else map(draw, jobs)
+    yield from map_in_processes(draw, jobs, num_processes) if num_processes > 1 else map(draw, jobs)
 
 
 def _write(

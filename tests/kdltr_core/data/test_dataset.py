@@ -9,7 +9,7 @@ import pytest
 
 from kdltr_core.charset import Charset36, Charset94
 from kdltr_core.config import DataConfig
-from kdltr_core.data.dataset import TrainingPairs, held_out_rows, open_words
+from kdltr_core.data.dataset import TrainingPairs, held_out_rows, load_datasets
 from kdltr_core.data.degrade import degrade
 from tests.kdltr_core.data.sets import paired_records, single_records, write_records
 
@@ -39,7 +39,7 @@ def config_of(sets: Path, **values: object) -> DataConfig:
 
 
 def test_folders_of_lmdbs_are_joined_and_split_without_loss(sets: Path) -> None:
-    words = open_words(config_of(sets), Charset94)
+    words = load_datasets(config_of(sets), Charset94)
     assert sorted(words.train.labels + words.validation.labels) == sorted(words_of("pair", 40) + words_of("photo", 60))
     assert {name: pack.labels for name, pack in words.benchmarks.items()} == {
         "pairs": words_of("b", 5),
@@ -51,9 +51,9 @@ def test_folders_of_lmdbs_are_joined_and_split_without_loss(sets: Path) -> None:
 
 def test_the_split_does_not_depend_on_order_or_company_of_the_sets(sets: Path) -> None:
     pairs, photos = str(sets / "train" / "pairs"), str(sets / "train" / "photos")
-    one = set(open_words(config_of(sets, train_roots=(pairs, photos)), Charset94).validation.labels)
-    other = set(open_words(config_of(sets, train_roots=(photos, pairs)), Charset94).validation.labels)
-    alone = set(open_words(config_of(sets, train_roots=(photos,)), Charset94).validation.labels)
+    one = set(load_datasets(config_of(sets, train_roots=(pairs, photos)), Charset94).validation.labels)
+    other = set(load_datasets(config_of(sets, train_roots=(photos, pairs)), Charset94).validation.labels)
+    alone = set(load_datasets(config_of(sets, train_roots=(photos,)), Charset94).validation.labels)
     assert one == other
     assert alone == {label for label in one if label.startswith("photo")}
 
@@ -67,7 +67,7 @@ def test_copies_of_an_image_stay_on_one_side(tmp_path: Path) -> None:
     write_records(tmp_path / "train" / "thrice", thrice)
     write_records(tmp_path / "train" / "again", single_records(labels))
     write_records(tmp_path / "benchmark" / "b", single_records(["a"], 500))
-    words = open_words(config_of(tmp_path, benchmark_roots=(str(tmp_path / "benchmark"),)), Charset94)
+    words = load_datasets(config_of(tmp_path, benchmark_roots=(str(tmp_path / "benchmark"),)), Charset94)
     assert len(words.train) + len(words.validation) == 160
     assert not set(words.train.image_hashes.tolist()) & set(words.validation.image_hashes.tolist())
     for side in (words.train, words.validation):
@@ -90,7 +90,7 @@ def test_a_set_of_one_image_cannot_be_split(tmp_path: Path) -> None:
     write_records(tmp_path / "train" / "t", single_records(["a"]))
     write_records(tmp_path / "benchmark" / "b", single_records(["a"], 500))
     with pytest.raises(ValueError, match=r"too few images to hold some out.*data\.train_roots"):
-        open_words(config_of(tmp_path, benchmark_roots=(str(tmp_path / "benchmark"),)), Charset94)
+        load_datasets(config_of(tmp_path, benchmark_roots=(str(tmp_path / "benchmark"),)), Charset94)
 
 
 def row_of(pairs: TrainingPairs, prefix: str) -> int:
@@ -98,8 +98,8 @@ def row_of(pairs: TrainingPairs, prefix: str) -> int:
 
 
 def test_only_single_sets_are_degraded_at_gather_and_by_the_given_seeds(sets: Path) -> None:
-    train = open_words(config_of(sets), Charset94).train
-    clean = open_words(config_of(sets, train_degradation="none"), Charset94).train
+    train = load_datasets(config_of(sets), Charset94).train
+    clean = load_datasets(config_of(sets, train_degradation="none"), Charset94).train
     assert train.labels == clean.labels
     rows = np.arange(len(train))
     for seeds in (rows + 7, rows + 1000):
@@ -113,7 +113,7 @@ def test_only_single_sets_are_degraded_at_gather_and_by_the_given_seeds(sets: Pa
 
 
 def test_rows_of_several_packs_come_in_the_order_asked(sets: Path) -> None:
-    clean = open_words(config_of(sets, train_degradation="none"), Charset94).train
+    clean = load_datasets(config_of(sets, train_degradation="none"), Charset94).train
     rows = np.array([row_of(clean, "photo"), row_of(clean, "pair"), row_of(clean, "photo") + 1])
     high_res, low_res = clean.gather(rows)
     for place, row in enumerate(rows):
@@ -128,8 +128,8 @@ def test_rows_of_several_packs_come_in_the_order_asked(sets: Path) -> None:
 def test_low_res_of_the_validation_split_is_fixed(sets: Path) -> None:
     """The same pixels whenever and in whatever company an image is read."""
     rows = np.arange(5)
-    first = open_words(config_of(sets), Charset94).validation
-    again = open_words(config_of(sets), Charset94).validation
+    first = load_datasets(config_of(sets), Charset94).validation
+    again = load_datasets(config_of(sets), Charset94).validation
     together = first.gather(rows)[1]
     for row in rows:
         assert (again.gather(np.array([row]))[1][0] == together[row]).all()
@@ -141,15 +141,15 @@ def test_labels_without_an_encodable_character_are_left_out_of_training_and_repo
     write_records(tmp_path / "benchmark" / "b", single_records(["a", "?!"], 500))
     config = config_of(tmp_path, benchmark_roots=(str(tmp_path / "benchmark"),), max_dropped_share=0.1)
 
-    words = open_words(config, Charset36)
+    words = load_datasets(config, Charset36)
     assert {"?!", "éé"}.isdisjoint(words.train.labels + words.validation.labels)
     assert "don't" in words.train.labels + words.validation.labels
     assert words.dropped[str(root)].keys == {"no encodable character": ["image-000000031", "image-000000032"]}
     assert words.benchmarks["b"].labels == ["a", "?!"]  # a benchmark's words are all counted
 
-    assert open_words(config, Charset94).dropped[str(root)].keys == {"no encodable character": ["image-000000032"]}
+    assert load_datasets(config, Charset94).dropped[str(root)].keys == {"no encodable character": ["image-000000032"]}
     with pytest.raises(ValueError, match=r"2 no encodable character.*max_dropped_share"):
-        open_words(config.model_copy(update={"max_dropped_share": 0.02}), Charset36)
+        load_datasets(config.model_copy(update={"max_dropped_share": 0.02}), Charset36)
 
 
 def test_benchmarks_of_one_name_are_told_apart_by_their_parents(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_benchmarks_of_one_name_are_told_apart_by_their_parents(tmp_path: Path) 
     write_records(tmp_path / "x" / "easy", single_records(["a"], 500))
     write_records(tmp_path / "y" / "easy", single_records(["b"], 600))
     config = config_of(tmp_path, benchmark_roots=(str(tmp_path / "x"), str(tmp_path / "y")))
-    assert list(open_words(config, Charset94).benchmarks) == ["easy", "y-easy"]
+    assert list(load_datasets(config, Charset94).benchmarks) == ["easy", "y-easy"]
 
 
 @pytest.mark.parametrize(
@@ -171,13 +171,13 @@ def test_benchmarks_of_one_name_are_told_apart_by_their_parents(tmp_path: Path) 
 def test_roots_that_cannot_be_used_are_refused(sets: Path, roots: tuple[str, ...], sentence: str) -> None:
     (sets / "empty").mkdir()
     with pytest.raises(ValueError, match=sentence):
-        open_words(config_of(sets, train_roots=tuple(str(sets / root) for root in roots)), Charset94)
+        load_datasets(config_of(sets, train_roots=tuple(str(sets / root) for root in roots)), Charset94)
 
 
 def _labels_of_rendered(cache: Path) -> tuple[list[str], list[str], int]:
     config = DataConfig(cache_folder=str(cache), num_rendered_train=64, num_rendered_benchmark=16)
     calls: list[int] = []
-    words = open_words(config, Charset94, progress=lambda done, total: calls.append(done))
+    words = load_datasets(config, Charset94, progress=lambda done, total: calls.append(done))
     return words.train.labels, words.benchmarks["rendered_benchmark"].labels, len(calls)
 
 
@@ -191,11 +191,11 @@ def test_without_roots_words_are_rendered_once_for_all_processes(tmp_path: Path)
 
 
 def test_words_rendered_beside_the_roots_are_trained_on_and_never_held_out(sets: Path) -> None:
-    alone = open_words(config_of(sets), Charset94)
-    joined = open_words(config_of(sets, num_rendered_beside_roots=64), Charset94)
+    alone = load_datasets(config_of(sets), Charset94)
+    joined = load_datasets(config_of(sets, num_rendered_beside_roots=64), Charset94)
     assert joined.validation.labels == alone.validation.labels
     assert joined.train.labels[: len(alone.train)] == alone.train.labels
-    rendered = open_words(config_of(sets, train_roots=(), num_rendered_train=64), Charset94)
+    rendered = load_datasets(config_of(sets, train_roots=(), num_rendered_train=64), Charset94)
     beside = joined.train.labels[len(alone.train) :]
     assert sorted(beside) == sorted(rendered.train.labels + rendered.validation.labels)
     assert len(beside) == 64

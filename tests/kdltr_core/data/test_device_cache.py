@@ -12,7 +12,7 @@ from kdltr_core.charset import Charset36
 from kdltr_core.config import DegradationName
 from kdltr_core.data.batch import Batch
 from kdltr_core.data.dataset import TrainingPairs
-from kdltr_core.data.device_cache import ResidentPixels
+from kdltr_core.data.device_cache import DeviceCache
 from kdltr_core.data.loader import on_device, training_batches
 from kdltr_core.data.packed import build_pack
 from kdltr_core.data.sampler import EpochSampler
@@ -32,7 +32,7 @@ def pairs(tmp_path: Path) -> TrainingPairs:
     return TrainingPairs(packs, np.delete(np.arange(14), [2, 9]), "published", "train")
 
 
-def batches(pairs: TrainingPairs, resident: ResidentPixels | None) -> list[Batch]:
+def batches(pairs: TrainingPairs, resident: DeviceCache | None) -> list[Batch]:
     made = training_batches(
         pairs,
         EpochSampler(len(pairs), 5, seed=2),
@@ -48,7 +48,7 @@ def batches(pairs: TrainingPairs, resident: ResidentPixels | None) -> list[Batch
 
 def test_batches_are_those_of_the_host(pairs: TrainingPairs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdltr_core.data.device_cache._PAIRS_AT_A_TIME", 5)
-    resident = ResidentPixels(pairs, CPU)
+    resident = DeviceCache(pairs, CPU)
     expected = batches(pairs, None)
     monkeypatch.setattr(pairs, "gather", None)  # the host is not asked again
     for host, device in zip(expected, batches(pairs, resident), strict=True):
@@ -71,9 +71,9 @@ def test_pixels_that_are_made_anew_are_refused(
     pack = build_pack(write_records(tmp_path / "s", single_records(LABELS)), cache_folder=tmp_path / "cache")
     changing = TrainingPairs([pack], np.arange(7), degradation, "train", augments=augments)
     with pytest.raises(ValueError, match=f"data.placement is device, and {sentence}.*leave --data.placement out"):
-        ResidentPixels(changing, CPU)
+        DeviceCache(changing, CPU)
 
 
 def test_a_single_set_that_nothing_degrades_is_taken(tmp_path: Path) -> None:
     pack = build_pack(write_records(tmp_path / "s", single_records(LABELS)), cache_folder=tmp_path / "cache")
-    ResidentPixels(TrainingPairs([pack], np.arange(7), "none", "train"), CPU)
+    DeviceCache(TrainingPairs([pack], np.arange(7), "none", "train"), CPU)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from kdltr_core.data.native_images import NativeImages
 from kdltr_core.data.packed import build_pack
-from kdltr_core.evaluation.corruptions import LEVELS, NATIVE, DisturbedPairs, disturb, jpeg, motion_blur, sample_words
+from kdltr_core.evaluation.corruptions import LEVELS, NATIVE, CorruptedPairs, corrupt, jpeg, motion_blur, sample_words
 from tests.kdltr_core.data.sets import drawn, paired_records, single_records, write_records
 
 
@@ -32,7 +32,7 @@ def test_motion_is_the_mean_along_a_line(angle, axis):
 def test_motion_keeps_a_flat_picture_whatever_its_direction():
     grey = np.full((16, 64, 3), 100, np.uint8)
     for seed in range(20):
-        np.testing.assert_allclose(disturb(grey, "motion_blur", 9, seed), 100, atol=1)
+        np.testing.assert_allclose(corrupt(grey, "motion_blur", 9, seed), 100, atol=1)
 
 
 @pytest.mark.parametrize("length", [0, 4])
@@ -44,8 +44,8 @@ def test_an_even_or_empty_motion_is_refused(length):
 @pytest.mark.parametrize("name", ["gaussian_noise", "motion_blur"])
 def test_what_is_random_follows_the_seed(name):
     image, level = drawn(2, 64, 16), LEVELS[name][-1]
-    np.testing.assert_array_equal(disturb(image, name, level, 5), disturb(image, name, level, 5))
-    assert not np.array_equal(disturb(image, name, level, 5), disturb(image, name, level, 6))
+    np.testing.assert_array_equal(corrupt(image, name, level, 5), corrupt(image, name, level, 5))
+    assert not np.array_equal(corrupt(image, name, level, 5), corrupt(image, name, level, 6))
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_native_images_are_the_sources(packs, name):
 def test_resolution_brings_the_source_to_the_level_and_then_to_the_readers_sizes(packs):
     folders, packs = packs
     pairs = sample_words(packs, 99)["a"]
-    small = DisturbedPairs(pairs, "resolution", 8.0, "a", NativeImages(folders))
+    small = CorruptedPairs(pairs, "resolution", 8.0, "a", NativeImages(folders))
     source = Image.fromarray(drawn(3)).resize((32, 8), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(small.sources(np.array([2]))[0], np.asarray(source))
     for found, size in zip(small.gather(np.array([2])), [(128, 32), (64, 16)], strict=True):
@@ -103,7 +103,7 @@ def test_resolution_brings_the_source_to_the_level_and_then_to_the_readers_sizes
 
 def test_at_native_resolution_the_images_are_the_packs_own(packs):
     folders, packs = packs
-    native = DisturbedPairs(sample_words(packs, 99)["a"], "resolution", NATIVE, "a", NativeImages(folders))
+    native = CorruptedPairs(sample_words(packs, 99)["a"], "resolution", NATIVE, "a", NativeImages(folders))
     rows = np.arange(4)
     for found, expected in zip(native.gather(rows), packs["a"].gather(rows), strict=True):
         assert torch.equal(found, expected)

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from kdltr_core.charset import Charset36
-from kdltr_core.evaluation.corruptions import DisturbedPairs
+from kdltr_core.evaluation.corruptions import CorruptedPairs
 from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
 from kdltr_core.evaluation.robustness import measure_robustness
 from kdltr_core.recognizers.output import RecognizerOutput
@@ -53,12 +53,12 @@ def pack():
 def test_strength_zero_changes_nothing(pack):
     rows = np.array([3, 0])
     for name in ("gaussian_blur", "gaussian_noise"):
-        for disturbed, original in zip(DisturbedPairs(pack, name, 0.0).gather(rows), pack.gather(rows), strict=True):
+        for disturbed, original in zip(CorruptedPairs(pack, name, 0.0).gather(rows), pack.gather(rows), strict=True):
             assert torch.equal(disturbed, original)
 
 
 def test_blur_is_gaussian_on_low_res_alone(pack):
-    high_res, low_res = DisturbedPairs(pack, "gaussian_blur", 1.0).gather(np.array([0]))
+    high_res, low_res = CorruptedPairs(pack, "gaussian_blur", 1.0).gather(np.array([0]))
     stripes = pack.gather(np.array([0]))[1][0, 0].numpy().astype(float)
     # scipy's, over an unbounded window; the middle columns, away from what each does at the border.
     expected = gaussian_filter(stripes, (0, 1.0))[:, 8:-8]
@@ -67,7 +67,7 @@ def test_blur_is_gaussian_on_low_res_alone(pack):
 
 
 def test_noise_has_the_strength_asked_for_and_depends_on_the_row_alone(pack):
-    noisy = DisturbedPairs(pack, "gaussian_noise", 10.0)
+    noisy = CorruptedPairs(pack, "gaussian_noise", 10.0)
     _, together = noisy.gather(np.array([0, 3]))
     _, alone = noisy.gather(np.array([3]))
     assert torch.equal(together[1], alone[0])

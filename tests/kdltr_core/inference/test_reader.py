@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import kdltr_core
-from kdltr_core import Reader, ReadWord, UnreadableImage, load_student
+from kdltr_core import Prediction, Reader, UnreadableImage, load_student
 from kdltr_core.config import RunConfig
 from kdltr_core.data.images import resize
 from kdltr_core.inference.weights_files import export_recognizer
@@ -37,7 +37,7 @@ def encoded(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def close(words: list[ReadWord], expected: list[ReadWord]) -> bool:
+def close(words: list[Prediction], expected: list[Prediction]) -> bool:
     return [word.text for word in words] == [word.text for word in expected] and np.allclose(
         [word.confidence for word in words], [word.confidence for word in expected], rtol=1e-4
     )
@@ -79,7 +79,7 @@ def test_several_threads_at_once_read_as_one(reader: Reader, pictures: list[np.n
     lazy = Image.open(io.BytesIO(encoded(pictures[0])))
     images = [lazy, *pictures[1:]]
     expected = reader(pictures)
-    found: dict[int, list[ReadWord]] = {}
+    found: dict[int, list[Prediction]] = {}
     start = threading.Barrier(4)
 
     def work(number: int) -> None:

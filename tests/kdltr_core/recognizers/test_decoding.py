@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kdltr_core.charset import Charset36
-from kdltr_core.recognizers.decoding import decode_readings, decode_with_confidence
+from kdltr_core.recognizers.decoding import decode_predictions, decode_with_confidence
 
 
 def log_probabilities(steps: list[tuple[str, float]]) -> Tensor:
@@ -39,4 +39,4 @@ def test_an_empty_reading_is_as_sure_as_its_end() -> None:
 
 def test_the_text_is_that_of_decode_readings() -> None:
     logits = torch.randn(20, 6, Charset36.num_classes, generator=torch.Generator().manual_seed(0))
-    assert [word.text for word in decode_with_confidence(logits, Charset36)] == decode_readings(logits, Charset36)
+    assert [word.text for word in decode_with_confidence(logits, Charset36)] == decode_predictions(logits, Charset36)

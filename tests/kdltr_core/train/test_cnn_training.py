@@ -18,10 +18,10 @@ from kdltr_core.batch_norm import synchronise_batch_norm
 from kdltr_core.charset import Charset36
 from kdltr_core.config import ObjectiveConfig, RunConfig
 from kdltr_core.data.batch import encode_targets
-from kdltr_core.data.dataset import WordData, open_words
+from kdltr_core.data.dataset import Datasets, load_datasets
 from kdltr_core.data.loader import training_batches
 from kdltr_core.data.sampler import EpochSampler
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.inference.weights_files import load_recognizer
 from kdltr_core.losses import LossTerms
 from kdltr_core.recognizers import Recognizer
@@ -29,7 +29,7 @@ from kdltr_core.recognizers.matrn import SemanticVisual
 from kdltr_core.train.checkpoint import read_checkpoint
 from kdltr_core.train.distiller import Distiller, needs_teacher, teach
 from kdltr_core.train.engine import FitResult, fit, read_words
-from kdltr_core.train.idle import idle_parameters
+from kdltr_core.train.idle import unused_parameters
 from tests.kdltr_core.data.sets import single_records, write_records
 from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS, TEACHERS, build_small, save_teacher
 
@@ -91,11 +91,13 @@ class Records:
         self.values.setdefault(step, {}).update(values)
 
 
-def words_of(config: RunConfig) -> WordData:
-    return open_words(config.data, Charset36)
+def words_of(config: RunConfig) -> Datasets:
+    return load_datasets(config.data, Charset36)
 
 
-def run(config: RunConfig, folder: Path, world: World | None = None, records: Records | None = None) -> FitResult:
+def run(
+    config: RunConfig, folder: Path, world: DistributedContext | None = None, records: Records | None = None
+) -> FitResult:
     return fit(config, words_of(config), run_folder=folder, record=records or Records(), world=world)
 
 
@@ -149,7 +151,7 @@ def test_the_whole_step_runs_where_no_value_is_known(family: str, objective: str
         if needs_teacher(config):
             lesson = teach(teacher, torch.zeros(3, 3, 32, 128, dtype=torch.uint8), batch[0], batch[2])
         loss = distiller(torch.zeros(3, 3, 16, 64, dtype=torch.uint8), *batch, lesson)
-        idle = set(idle_parameters(distiller, loss.total))
+        idle = set(unused_parameters(distiller, loss.total))
         loss.total.backward()
         assert all((p.grad is None) == (name in idle) for name, p in distiller.named_parameters())
         with pytest.raises(DataDependentOutputException):
@@ -160,8 +162,8 @@ def test_the_whole_step_runs_where_no_value_is_known(family: str, objective: str
 @pytest.mark.parametrize("family", CNN_FAMILIES)
 def test_in_bfloat16_the_terms_are_those_of_float32_but_for_rounding(family: str, norms: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        distiller, _, rounded = step_on(family, World(), slice(0, 6), norms, masks=False)
-    _, _, exact = step_on(family, World(), slice(0, 6), norms, masks=False)
+        distiller, _, rounded = step_on(family, DistributedContext(), slice(0, 6), norms, masks=False)
+    _, _, exact = step_on(family, DistributedContext(), slice(0, 6), norms, masks=False)
     for name, term in exact.terms.items():
         assert rounded.terms[name].dtype == torch.float32
         torch.testing.assert_close(rounded.terms[name], term, rtol=0.05, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
@@ -241,7 +243,7 @@ def test_of_several_shares_on_one_worker_the_first_gives_the_running_statistics(
 
 
 def step_on(
-    family: str, world: World, rows: slice, norms: str, masks: bool = True, leave_out: bool = True
+    family: str, world: DistributedContext, rows: slice, norms: str, masks: bool = True, leave_out: bool = True
 ) -> tuple[Distiller, nn.Module, LossTerms]:
     """Forward of one step on some rows of a batch of six words, as the engine makes it."""
     torch.manual_seed(0)
@@ -264,14 +266,14 @@ def step_on(
     lesson = teach(teacher, high_res[rows], targets[rows], permutations)
     if leave_out:
         before = copy.deepcopy(distiller.state_dict())
-        for name in idle_parameters(distiller, distiller(*arguments, lesson, num_valid).total):
+        for name in unused_parameters(distiller, distiller(*arguments, lesson, num_valid).total):
             distiller.get_parameter(name).requires_grad_(False)
         distiller.load_state_dict(before)
     model = world.wrap(distiller)
     return distiller, model, model(*arguments, lesson, num_valid)
 
 
-def gradients(family: str, world: World, rows: slice, norms: str) -> dict[str, Tensor]:
+def gradients(family: str, world: DistributedContext, rows: slice, norms: str) -> dict[str, Tensor]:
     """And the buffers afterwards."""
     distiller, _, loss = step_on(family, world, rows, norms, masks=False)
     loss.total.backward()
@@ -288,7 +290,7 @@ def random_rows(seed: int) -> tuple[Tensor, ...]:
     return *sides, *encode_targets(labels, Charset36, 26)
 
 
-def train_for_three_steps(family: str, world: World) -> dict[str, Tensor]:
+def train_for_three_steps(family: str, world: DistributedContext) -> dict[str, Tensor]:
     """Other words on every worker; DDP as the engine asks for it."""
     distiller, model, loss = step_on(family, world, slice(3 * world.rank, 3 * world.rank + 3), "training")
     assert isinstance(model, nn.parallel.DistributedDataParallel)
@@ -306,7 +308,7 @@ def train_for_three_steps(family: str, world: World) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in distiller.named_parameters()}
 
 
-def failure_without_leaving_out(world: World) -> str:
+def failure_without_leaving_out(world: DistributedContext) -> str:
     """What a second step says if the idle weights ask for a gradient after all."""
     _, model, loss = step_on("abinet", world, slice(0, 3), "training", leave_out=False)
     loss.total.backward()
@@ -318,7 +320,7 @@ def failure_without_leaving_out(world: World) -> str:
     return ""
 
 
-def readings_with_statistics_of_their_own(world: World, words: WordData) -> list[str]:
+def readings_with_statistics_of_their_own(world: DistributedContext, words: Datasets) -> list[str]:
     torch.manual_seed(3)
     student = reader()
     for name, buffer in student.named_buffers():
@@ -340,7 +342,7 @@ def reader() -> Recognizer:
 def work(rank: int, rendezvous: str, roots: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    world = World.current()
+    world = DistributedContext.current()
     rows = slice(3 * rank, 3 * rank + 3)
     found: dict[str, object] = {}
     with warnings.catch_warnings(record=True) as given, pytest.MonkeyPatch.context() as monkeypatch:
@@ -381,7 +383,7 @@ def test_gradients_of_two_workers_are_those_of_one_on_the_joined_batch(
     family: str, norms: str, two_workers: list[dict[str, dict[str, Tensor]]]
 ) -> None:
     """With fixed statistics, and with synchronised ones; then the running statistics are the joined batch's too."""
-    alone = gradients(family, World(), slice(0, 6), norms)
+    alone = gradients(family, DistributedContext(), slice(0, 6), norms)
     for found in two_workers:
         together = found[f"{norms} {family}"]
         assert together.keys() == alone.keys()

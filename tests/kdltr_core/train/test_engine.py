@@ -15,8 +15,8 @@ import torch.multiprocessing as mp
 from kdltr_core.charset import Charset94
 from kdltr_core.config import ObjectiveConfig, RunConfig
 from kdltr_core.data.batch import encode_targets
-from kdltr_core.data.dataset import WordData, open_words
-from kdltr_core.distributed import World
+from kdltr_core.data.dataset import Datasets, load_datasets
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.files import NotWritten
 from kdltr_core.inference.weights_files import load_recognizer
 from kdltr_core.recognizers.parseq import Parseq, ParseqSize
@@ -75,7 +75,7 @@ class Records:
 
 def run(config: RunConfig, folder: Path, cut_at: int | None = None) -> tuple[FitResult, Records]:
     records = Records(cut_at)
-    return fit(config, open_words(config.data, Charset94), run_folder=folder, record=records), records
+    return fit(config, load_datasets(config.data, Charset94), run_folder=folder, record=records), records
 
 
 def leaves(tree: object, path: str = "") -> dict[str, object]:
@@ -118,7 +118,7 @@ def same_weights(one: Path, other: Path, step: int) -> bool:
 def test_a_run_until_a_step_is_the_first_part_of_the_whole_run(roots: Path, tmp_path: Path) -> None:
     config = config_of(roots, optim__schedule="cosine")
     whole, _ = run(config, tmp_path / "whole")
-    words = open_words(config.data, Charset94)
+    words = load_datasets(config.data, Charset94)
     results = []
     for until in (2, 3, None):
         records = Records()
@@ -137,7 +137,7 @@ def test_values_that_change_are_those_of_runs_that_had_them_all_along(
     config = config_of(roots, optim__schedule="cosine")
     second = config.override({"objective.soft_logits": 3.0, "optim.learning_rate": 1e-3})
     third = second.override({"objective.soft_temperature": 1.5})
-    words = open_words(config.data, Charset94)
+    words = load_datasets(config.data, Charset94)
     for part, until in ((config, 2), (second, 4), (third, 5)):
         fit(part, words, run_folder=tmp_path / "by hand", record=Records(), until=until)
     changing = config.override({"changes": CHANGES})
@@ -155,7 +155,7 @@ def test_values_that_change_are_those_of_runs_that_had_them_all_along(
 def test_the_step_that_training_goes_on_from_is_told(roots: Path, tmp_path: Path) -> None:
     told: list[int] = []
     config = config_of(roots)
-    words = open_words(config.data, Charset94)
+    words = load_datasets(config.data, Charset94)
     for cut_at in (3, None):
         with suppress(Interrupted):
             fit(config, words, run_folder=tmp_path, record=Records(cut_at), on_start=told.append)
@@ -184,7 +184,7 @@ def test_a_run_of_no_steps_exports_the_student_as_it_starts(roots: Path, tmp_pat
     result, records = run(config, tmp_path)
     assert (result.step, result.best_step) == (0, 0)
     assert list(records.values) == [0]
-    words = open_words(config.data, Charset94)
+    words = load_datasets(config.data, Charset94)
     start = build_pair(config, words.train, torch.device("cpu"))[0].state_dict()
     exported = load_recognizer(tmp_path).state_dict()
     assert all(torch.equal(exported[key], value) for key, value in start.items())
@@ -275,7 +275,7 @@ def small_distiller() -> tuple[Distiller, Parseq]:
     return Distiller(Parseq((16, 64), (2, 4), size), config), Parseq((32, 128), (4, 8), size).eval()
 
 
-def gradients(world: World, rows: slice) -> dict[str, torch.Tensor]:
+def gradients(world: DistributedContext, rows: slice) -> dict[str, torch.Tensor]:
     """Of one step on some rows of a batch of six words."""
     distiller, teacher = small_distiller()
     model = world.wrap(distiller)
@@ -293,10 +293,10 @@ def gradients(world: World, rows: slice) -> dict[str, torch.Tensor]:
 def work(rank: int, rendezvous: str, roots: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    world = World.current()
+    world = DistributedContext.current()
     torch.save(gradients(world, slice(3 * rank, 3 * rank + 3)), folder / f"gradients-{rank}.pt")
     config = config_of(roots, workers=2, num_steps=2)
-    words = open_words(config.data, Charset94)
+    words = load_datasets(config.data, Charset94)
     records = Records()
     result = fit(config, words, run_folder=folder / "run", record=records, world=world)
     student = load_recognizer(folder / "run")
@@ -315,7 +315,7 @@ def two_workers(roots: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_gradients_of_two_workers_are_those_of_one_on_the_joined_batch(two_workers: Path) -> None:
-    alone = gradients(World(), slice(0, 6))
+    alone = gradients(DistributedContext(), slice(0, 6))
     assert len(alone) == len(list(small_distiller()[0].parameters()))
     for rank in (0, 1):
         together = torch.load(two_workers / f"gradients-{rank}.pt")
@@ -362,7 +362,7 @@ def test_a_checkpoint_is_written_when_the_machine_is_about_to_go(
         return len(asked) == 2
 
     config = config_of(roots, num_steps=6, checkpoint_every=100, validate_every=100, keep_last=9)
-    words = open_words(config.data, Charset94)
+    words = load_datasets(config.data, Charset94)
     fit(
         config,
         words,
@@ -388,7 +388,7 @@ def test_checkpoints_by_minutes_come_beside_those_by_steps(roots: Path, tmp_path
 
 def test_two_workers_read_every_image_once_and_as_one_would(two_workers: Path, roots: Path) -> None:
     config = config_of(roots)
-    pack = open_words(config.data, Charset94).benchmarks["benchmark"]
+    pack = load_datasets(config.data, Charset94).benchmarks["benchmark"]
     assert len(pack) % 2 == 1  # an uneven share must not be padded
     alone = read_words(load_recognizer(two_workers / "run"), pack, "low_res", batch_size=3, precision="float32")
     assert torch.load(two_workers / "fit-0.pt")["readings"] == alone
@@ -396,7 +396,7 @@ def test_two_workers_read_every_image_once_and_as_one_would(two_workers: Path, r
 
 @pytest.mark.parametrize("batch_size", [1, 4, 50])
 def test_progress_counts_every_image(batch_size: int, roots: Path) -> None:
-    words: WordData = open_words(config_of(roots).data, Charset94)
+    words: Datasets = load_datasets(config_of(roots).data, Charset94)
     seen: list[tuple[int, int]] = []
     torch.manual_seed(0)
     reader = Parseq((16, 64), (2, 4), ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4))

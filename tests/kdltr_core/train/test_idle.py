@@ -13,7 +13,7 @@ from kdltr_core.losses import LossTerms
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.distiller import Distiller, needs_teacher, teach
-from kdltr_core.train.idle import idle_parameters
+from kdltr_core.train.idle import unused_parameters
 from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS, TEACHERS
 
 TERMS = ("visual_focus", "semantic_contrast", "soft_logits", "cross_entropy")
@@ -60,7 +60,7 @@ def test_the_idle_weights_are_exactly_those_that_stay_without_gradient(
     torch.manual_seed(0)
     config = ObjectiveConfig.model_validate({"projector_width": 8, **OBJECTIVES[objective]})
     distiller, loss = step(STUDENTS[family](), TEACHERS[teacher](), config)
-    idle = idle_parameters(distiller, loss.total)
+    idle = unused_parameters(distiller, loss.total)
     assert all(parameter.grad is None for parameter in distiller.parameters())  # it was only a look
     loss.total.backward()
     assert idle == [name for name, parameter in distiller.named_parameters() if parameter.grad is None]
@@ -77,7 +77,7 @@ def test_the_idle_weights_are_exactly_those_that_stay_without_gradient(
 def test_visual_focus_alone_trains_the_first_three_stages() -> None:
     config = ObjectiveConfig.model_validate(OBJECTIVES["visual_focus alone"])
     distiller, loss = step(STUDENTS["matrn"](), TEACHERS["matrn"](), config)
-    idle = set(idle_parameters(distiller, loss.total))
+    idle = set(unused_parameters(distiller, loss.total))
     reached = {name for name, _ in distiller.named_parameters() if name not in idle}
     stem = "student.vision.backbone.resnet."
     assert {name.removeprefix(stem).split(".")[0] for name in reached} == {"conv1", "bn1", "layer1", "layer2", "layer3"}
@@ -110,7 +110,7 @@ def test_every_way_to_be_part_of_a_loss_or_not(x_needs_gradient: bool) -> None:
     """A weight of which every value is masked out is part of the loss: its gradient is nil, not absent."""
     module = Parts()
     loss = module(torch.ones(3, requires_grad=x_needs_gradient))
-    assert idle_parameters(module, loss) == ["unused", "detached", "compared", "unseen"]
+    assert unused_parameters(module, loss) == ["unused", "detached", "compared", "unseen"]
     loss.backward()
     assert [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None] == [
         "unused",
@@ -122,7 +122,7 @@ def test_every_way_to_be_part_of_a_loss_or_not(x_needs_gradient: bool) -> None:
 
 def test_of_a_loss_without_any_weight_all_are_idle() -> None:
     module = nn.Linear(2, 2)
-    assert idle_parameters(module, torch.ones(())) == ["weight", "bias"]
+    assert unused_parameters(module, torch.ones(())) == ["weight", "bias"]
 
 
 def test_a_deep_graph_with_many_ways_through_is_walked_once() -> None:
@@ -131,4 +131,4 @@ def test_a_deep_graph_with_many_ways_through_is_walked_once() -> None:
     y = module.weight.sum()
     for _ in range(2000):
         y = y + y
-    assert idle_parameters(module, y) == ["bias"]
+    assert unused_parameters(module, y) == ["bias"]

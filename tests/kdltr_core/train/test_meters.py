@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.train import meters
 from kdltr_core.train.meters import Meters
 
@@ -30,7 +30,7 @@ def feed(meter: Meters, shares: range) -> None:
 
 def work(rank: int, rendezvous: str, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    meter = Meters(World.current(), NUM_SHARES)
+    meter = Meters(DistributedContext.current(), NUM_SHARES)
     feed(meter, range(rank, NUM_SHARES, 2))
     torch.save(meter.take(), folder / f"{rank}.pt")
     dist.destroy_process_group()
@@ -39,7 +39,7 @@ def work(rank: int, rendezvous: str, folder: Path) -> None:
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_means_over_steps_and_shares_do_not_depend_on_who_computes_them(num_workers: int, tmp_path: Path) -> None:
     if num_workers == 1:
-        meter = Meters(World(), NUM_SHARES)
+        meter = Meters(DistributedContext(), NUM_SHARES)
         feed(meter, range(NUM_SHARES))
         taken = [meter.take()]
     else:
@@ -51,7 +51,7 @@ def test_means_over_steps_and_shares_do_not_depend_on_who_computes_them(num_work
 
 
 def test_each_taking_begins_anew_but_skipped_steps_are_those_of_the_run() -> None:
-    meter = Meters(World(), 1)
+    meter = Meters(DistributedContext(), 1)
     for norm in (float("nan"), 1.0, 2.0):
         meter.add_share({"loss": torch.tensor(8.0)})
         meter.end_step(torch.tensor(norm), 1)
@@ -66,7 +66,7 @@ def test_each_taking_begins_anew_but_skipped_steps_are_those_of_the_run() -> Non
     ("norms", "in_row"), [([float("nan")] * 3, 3), ([float("inf"), 1.0], 0), ([float("nan"), 1.0, float("inf")], 1)]
 )
 def test_bad_steps_in_a_row_are_counted_across_takings(norms: list[float], in_row: int) -> None:
-    meter = Meters(World(), 1)
+    meter = Meters(DistributedContext(), 1)
     bad_in_row = -1
     for norm in norms:
         meter.add_share({"loss": torch.tensor(1.0)})
@@ -78,7 +78,7 @@ def test_bad_steps_in_a_row_are_counted_across_takings(norms: list[float], in_ro
 def test_images_per_second_are_of_the_time_since_the_clock_was_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(meters, "time", SimpleNamespace(perf_counter=lambda: now))
-    meter = Meters(World(), 1)
+    meter = Meters(DistributedContext(), 1)
 
     def step() -> None:
         meter.add_share({"loss": torch.tensor(1.0)})

@@ -12,7 +12,7 @@ from torch import Tensor
 from kdltr_core.charset import Charset94
 from kdltr_core.config import ObjectiveConfig, OptimConfig, RunConfig
 from kdltr_core.data.batch import encode_targets
-from kdltr_core.data.dataset import TrainingPairs, open_words
+from kdltr_core.data.dataset import TrainingPairs, load_datasets
 from kdltr_core.inference.weights_files import load_recognizer
 from kdltr_core.losses.visual_focus import visual_focus
 from kdltr_core.recognizers import Recognizer
@@ -78,7 +78,7 @@ def pair_of(config: RunConfig) -> tuple[Recognizer, Recognizer | None]:
 
 
 def pairs(config: RunConfig) -> TrainingPairs:
-    return open_words(config.data, Charset94).train
+    return load_datasets(config.data, Charset94).train
 
 
 def assert_same(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -167,7 +167,7 @@ def test_projections_have_the_rate_of_what_starts_from_nothing() -> None:
 
 def test_projections_are_kept_in_checkpoints_and_left_behind_at_the_end(roots: Path, tmp_path: Path) -> None:
     config = config_of(roots, "parseq_tiny", "parseq", **started_at(roots, "parseq_tiny"))
-    data = open_words(config.data, Charset94)
+    data = load_datasets(config.data, Charset94)
 
     def go(num_steps: int, folder: str) -> dict[str, Tensor]:
         fit(config.override({"num_steps": num_steps}), data, run_folder=tmp_path / folder, record=lambda *_: None)
@@ -209,7 +209,7 @@ def test_a_vision_part_starts_from_that_of_its_teacher(teacher: str, roots: Path
 def test_the_cnn_families_teach_one_another(student: str, teacher: str, roots: Path, tmp_path: Path) -> None:
     config = config_of(roots, student, teacher, num_steps=1, validate_every=1, **started_at(roots, student))
     values: dict[str, float] = {}
-    data = open_words(config.data, STUDENTS[student]().charset)
+    data = load_datasets(config.data, STUDENTS[student]().charset)
     fit(config, data, run_folder=tmp_path, record=lambda step, recorded: values.update(recorded))
     assert values["train/skipped_steps"] == 0
     assert 0 < values["train/visual_focus"] < 2

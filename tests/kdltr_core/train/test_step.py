@@ -18,7 +18,7 @@ from kdltr_core.config import RecognizerName, RunConfig
 from kdltr_core.data.batch import Batch, encode_targets, valid_rows
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.packed import build_pack
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.train.step import TrainingStep
 from tests.kdltr_core.data.sets import single_records, write_records
 from tests.kdltr_core.small import build_small, save_teacher
@@ -78,7 +78,7 @@ def make_step(name: str, folder: Path, **values: object) -> tuple[TrainingStep, 
             **{field.replace("__", "."): value for field, value in values.items()},
         }
     )
-    return TrainingStep(config, pairs, World(), [0]), pairs
+    return TrainingStep(config, pairs, DistributedContext(), [0]), pairs
 
 
 def make_batch(pairs: TrainingPairs, charset: Charset, num_steps: int | None) -> Batch:
@@ -147,7 +147,7 @@ def test_a_compiled_step_is_one_graph_and_gives_what_the_plain_one_gives(
         losses[compiled] = []
         for number in range(4):
             if number == 3:  # what a graph was made with is no longer so
-                step.turn_to(step.config.override({"objective.semantic_contrast": 20.0}))
+                step.set_config(step.config.override({"objective.semantic_contrast": 20.0}))
             step.run(number, [batch], 1.0, None)
             losses[compiled].append(step.meters.take()[0]["loss"])
     assert losses["on"] == pytest.approx(losses["off"], rel=1e-3)

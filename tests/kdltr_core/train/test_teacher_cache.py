@@ -13,7 +13,7 @@ import torch
 from kdltr_core.charset import Charset94
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import encode_targets
-from kdltr_core.data.dataset import TrainingPairs, WordData, open_words
+from kdltr_core.data.dataset import Datasets, TrainingPairs, load_datasets
 from kdltr_core.data.images import as_float
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.abinet import Abinet, AbinetSize, AbinetVision
@@ -21,7 +21,7 @@ from kdltr_core.recognizers.matrn import Matrn
 from kdltr_core.recognizers.parseq import Parseq, ParseqSize
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.engine import fit
-from kdltr_core.train.teacher_cache import Lessons, lessons_size, open_lessons
+from kdltr_core.train.teacher_cache import TeacherCache, open_teacher_cache, teacher_cache_size
 from tests.kdltr_core.data.sets import single_records, write_records
 
 LABELS = ["Hello", "a", "LTR7", "EXIT", "no5", "Main", "St", "OPEN", "shut", "left", "on", "off"]
@@ -39,9 +39,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> TrainingPairs:
     return words_of(tmp_path_factory.mktemp("words")).train
 
 
-def words_of(folder: Path) -> WordData:
+def words_of(folder: Path) -> Datasets:
     write_records(folder / "train", single_records(LABELS))
-    return open_words(config_of(folder).data, Charset94)
+    return load_datasets(config_of(folder).data, Charset94)
 
 
 def config_of(folder: Path, **values: object) -> RunConfig:
@@ -81,8 +81,8 @@ def test_a_lesson_and_its_rest_make_the_training_forward(family: str) -> None:
             assert torch.equal(expected, found), name
 
 
-def lessons_of(teacher: Recognizer, pairs: TrainingPairs, folder: Path) -> Lessons:
-    return open_lessons(
+def lessons_of(teacher: Recognizer, pairs: TrainingPairs, folder: Path) -> TeacherCache:
+    return open_teacher_cache(
         teacher, pairs, cache_folder=folder, device=torch.device("cpu"), precision="float32", batch_size=4
     )
 
@@ -139,7 +139,9 @@ def test_the_size_of_what_would_be_kept_is_known_before(family: str, pairs: Trai
     teacher = teacher_of(family)
 
     def size() -> int:
-        return lessons_size(teacher, pairs, cache_folder=tmp_path, device=torch.device("cpu"), precision="float32")
+        return teacher_cache_size(
+            teacher, pairs, cache_folder=tmp_path, device=torch.device("cpu"), precision="float32"
+        )
 
     before = size()
     assert lessons_of(teacher, pairs, tmp_path).num_bytes == before

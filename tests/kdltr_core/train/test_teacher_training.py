@@ -10,7 +10,7 @@ import torch
 from kdltr_core import load_student
 from kdltr_core.charset import Charset94
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import open_words
+from kdltr_core.data.dataset import load_datasets
 from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
 from kdltr_core.inference.weights_files import export_recognizer, load_recognizer
 from kdltr_core.metrics import word_accuracy
@@ -63,7 +63,7 @@ def test_it_reads_high_res_and_says_so_wherever_it_is_recorded(teacher_run: tupl
     assert {name for v in records.values.values() for name in v if name.startswith("benchmark/")} == {
         "benchmark/benchmark/teacher_high_res"
     }
-    pairs = open_words(teacher_config(roots).data, Charset94).validation
+    pairs = load_datasets(teacher_config(roots).data, Charset94).validation
     readings = read_words(load_recognizer(folder), pairs, "high_res", batch_size=4, precision="float32")
     best = max(v["validation/word_accuracy"] for v in records.values.values() if "validation/word_accuracy" in v)
     assert 100 * word_accuracy(readings, pairs.labels) == best
@@ -90,7 +90,7 @@ def test_a_student_is_distilled_from_it(student_run: Path, teacher_run: tuple[Pa
 def test_it_starts_at_random_or_from_a_checkpoint_of_its_very_size(
     teacher_run: tuple[Path, Records], student_run: Path, roots: Path
 ) -> None:
-    words = open_words(teacher_config(roots).data, Charset94)
+    words = load_datasets(teacher_config(roots).data, Charset94)
     file = teacher_run[0] / "teacher" / "teacher.safetensors"
     fresh = build_pair(teacher_config(roots), words.train, CPU)[0]
     assert fresh.image_size == (32, 128)
@@ -138,7 +138,7 @@ def test_the_evaluation_of_a_teacher_alone_has_its_table_and_pictures(
     teacher_run: tuple[Path, Records], roots: Path, tmp_path: Path
 ) -> None:
     folder, _ = teacher_run
-    packs = open_words(teacher_config(roots).data, Charset94).benchmarks
+    packs = load_datasets(teacher_config(roots).data, Charset94).benchmarks
     table = read_benchmarks(open_readers([folder], CPU), packs, batch_size=4)
     write_evaluation(tmp_path, table, packs)
     assert "| teacher, high_res | teacher, enlarged low_res |" in (tmp_path / "table.md").read_text()
@@ -179,8 +179,8 @@ def test_iterations_of_the_config_are_kept_by_what_is_built_and_by_its_file(tmp_
 
 
 def test_curves_are_those_of_what_was_trained(tmp_path: Path) -> None:
-    journal = tmp_path / "metrics.jsonl"
-    journal.write_text('{"step": 3, "metrics": {"benchmark/easy/teacher_high_res": 50.0}}\n')
-    draw_curves(tmp_path / "curves.png", journal, "teacher_high_res")
+    metrics_log = tmp_path / "metrics.jsonl"
+    metrics_log.write_text('{"step": 3, "metrics": {"benchmark/easy/teacher_high_res": 50.0}}\n')
+    draw_curves(tmp_path / "curves.png", metrics_log, "teacher_high_res")
     with pytest.raises(ValueError, match="no loss and no accuracy to draw"):
-        draw_curves(tmp_path / "none.png", journal)
+        draw_curves(tmp_path / "none.png", metrics_log)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from kdltr_core import ReadWord
+from kdltr_core import Prediction
 from pipelines.prediction.parts import MANIFEST, Block, PartsFolder, blocks_of, part_bytes
 from pipelines.prediction.reading import Row
 from pipelines.prediction.sources import ImageFile, Skipped
@@ -28,7 +28,7 @@ def sources(tmp_path: Path) -> list[ImageFile]:
 
 def read(block: Block) -> bytes:
     """As a worker does: the first image of every block is unreadable."""
-    rows = [Row(source.name, ReadWord("word", 0.5, (0.9,) * 4)) for source in block.sources[1:]]
+    rows = [Row(source.name, Prediction("word", 0.5, (0.9,) * 4)) for source in block.sources[1:]]
     return part_bytes(block.key, len(block.sources), rows, [Skipped(block.sources[0].name, "it is empty")], False)
 
 

@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 from kdltr_core.data.native_images import NativeImages
 from kdltr_core.data.packed import build_pack
 from kdltr_core.evaluation.benchmarks import read_benchmarks
-from kdltr_core.evaluation.corruptions import NATIVE, DisturbedPairs, sample_words
+from kdltr_core.evaluation.corruptions import NATIVE, CorruptedPairs, sample_words
 from kdltr_core.evaluation.readings import Column
-from kdltr_core.recognizers.decoding import ReadWord
+from kdltr_core.recognizers.decoding import Prediction
 from pipelines.prediction.two_stage import enlarge_word, two_stage_columns
 from tests.kdltr_core.data.sets import drawn, png, write_records
 
@@ -67,9 +67,9 @@ def test_at_a_resolution_the_picture_of_that_resolution_is_enlarged_not_that_of_
     pairs = sample_words(packs, 99)["words"]
     shown = []
     (reader,) = columns.values()
-    reader._recognizer.read = lambda images: shown.extend(images) or [ReadWord("", 0.0, ()) for _ in images]
+    reader._recognizer.read = lambda images: shown.extend(images) or [Prediction("", 0.0, ()) for _ in images]
     for level in (8.0, NATIVE):
-        read_benchmarks(columns, {"words": DisturbedPairs(pairs, "resolution", level, "words", native)}, batch_size=9)
+        read_benchmarks(columns, {"words": CorruptedPairs(pairs, "resolution", level, "words", native)}, batch_size=9)
     assert len(shown) == 2 * len(WORDS)
     for word, small, whole in zip(WORDS, shown[: len(WORDS)], shown[len(WORDS) :], strict=True):
         image = Image.fromarray(printed(word))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdltr_core.recognizers.decoding import decode_readings
+from kdltr_core.recognizers.decoding import decode_predictions
 from pipelines.report.attention import attend, glow
 from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS
 
@@ -29,7 +29,7 @@ def test_cnn_families_show_a_picture_for_each_character(name):
     words = attend(student, images)
     with torch.inference_mode():
         output = student(images.float() / 255)
-    assert [w.text for w in words] == decode_readings(output.logits, student.charset)
+    assert [w.text for w in words] == decode_predictions(output.logits, student.charset)
     assert any(w.text for w in words)
     for row, word in enumerate(words):
         assert len(word.steps) == len(word.text)

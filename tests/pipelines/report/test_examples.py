@@ -1,4 +1,4 @@
-"""Which example words are shown, what is marked in them, and the curves of a journal."""
+"""Which example words are shown, what is marked in them, and the curves of a metrics log."""
 
 import json
 import warnings
@@ -11,7 +11,7 @@ from PIL import Image
 from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
 from kdltr_core.evaluation.table import BenchmarkTable
 from pipelines.report.examples import _mistakes, choose_examples, draw_examples
-from pipelines.report.plots import draw_curves, read_journal
+from pipelines.report.plots import draw_curves, read_metrics
 
 
 class Pixels:
@@ -130,12 +130,12 @@ def _line(step, **metrics):
 
 
 def test_a_journal_is_read_by_name_without_notes_and_torn_lines(tmp_path):
-    journal = tmp_path / "metrics.jsonl"
+    metrics_log = tmp_path / "metrics.jsonl"
     note = json.dumps({"step": 20, "time": 0, "note": "reading"}) + "\n"
-    journal.write_text(
+    metrics_log.write_text(
         _line(10, train__loss=2.0) + note + _line(20, train__loss=1.5, validation__word_accuracy=60.0) + '{"step": 3'
     )
-    assert read_journal(journal) == {
+    assert read_metrics(metrics_log) == {
         "train/loss": ([10, 20], [2.0, 1.5]),
         "validation/word_accuracy": ([20], [60.0]),
     }
@@ -143,10 +143,10 @@ def test_a_journal_is_read_by_name_without_notes_and_torn_lines(tmp_path):
 
 def test_a_journal_that_is_none_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"cannot be read: No such file"):
-        read_journal(tmp_path / "metrics.jsonl")
+        read_metrics(tmp_path / "metrics.jsonl")
     (tmp_path / "other").write_text("1, 2\n")
     with pytest.raises(ValueError, match=r"line 1 of .* is no record"):
-        read_journal(tmp_path / "other")
+        read_metrics(tmp_path / "other")
     (tmp_path / "empty").write_text(_line(1, train__learning_rate=1.0))
     with pytest.raises(ValueError, match="no loss and no accuracy"):
         draw_curves(tmp_path / "curves.png", tmp_path / "empty")

@@ -1,7 +1,7 @@
 """Readers take turns at every word, one word at a time."""
 
 from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_ENLARGED
-from kdltr_core.recognizers.decoding import ReadWord
+from kdltr_core.recognizers.decoding import Prediction
 from pipelines.report.times import measure_times
 from tests.pipelines.report.made import Stripes
 
@@ -12,7 +12,7 @@ def test_readers_take_turns_and_only_their_first_word_is_read_twice():
     def reader(name):
         def read(batch):
             calls.append((name, batch.set_name, batch.indices.tolist(), len(batch.low_res)))
-            return [ReadWord("", 1.0, ())]
+            return [Prediction("", 1.0, ())]
 
         return read
 

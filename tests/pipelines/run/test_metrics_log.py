@@ -1,4 +1,4 @@
-"""The journal of a run keeps every point once, whatever ends the process that writes it."""
+"""The metrics log of a run keeps every point once, whatever ends the process that writes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.run.metrics_log import AnotherWriter, Journal, Record, read_records
+from pipelines.run.metrics_log import AnotherWriter, MetricsLog, Record, read_records
 
 
 def points(path: Path, name: str) -> list[tuple[int, float]]:
@@ -15,11 +15,11 @@ def points(path: Path, name: str) -> list[tuple[int, float]]:
 
 def test_steps_trained_again_after_a_crash_are_not_recorded_again(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    first = Journal(path)
+    first = MetricsLog(path)
     for step in (10, 20, 30):
         first.record(step, {"train/loss": step})
     first.record(20, {"validation/word_accuracy": 50.0})
-    again = Journal(path)
+    again = MetricsLog(path)
     for step in (20, 30, 40):
         again.record(step, {"train/loss": -step})
     again.record(40, {"validation/word_accuracy": 60.0})
@@ -29,20 +29,20 @@ def test_steps_trained_again_after_a_crash_are_not_recorded_again(tmp_path: Path
 
 def test_a_line_that_a_crash_cut_off_is_dropped_and_its_step_recorded_anew(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    Journal(path).record(1, {"train/loss": 1.0})
+    MetricsLog(path).record(1, {"train/loss": 1.0})
     with path.open("a") as file:
         file.write('{"step": 2, "time": 3, "met')
     assert len(read_records(path)[0]) == 1
-    Journal(path).record(2, {"train/loss": 2.0})
+    MetricsLog(path).record(2, {"train/loss": 2.0})
     assert points(path, "train/loss") == [(1, 1.0), (2, 2.0)]
 
 
 def test_reading_goes_on_from_an_offset(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     assert read_records(path) == ([], 0)
-    journal = Journal(path)
+    metrics_log = MetricsLog(path)
     for step in range(1, 6):
-        journal.record(step, {"train/loss": 0.0})
+        metrics_log.record(step, {"train/loss": 0.0})
     head, offset = read_records(path, limit=2)
     tail, end = read_records(path, offset)
     assert [r.step for r in head + tail] == [1, 2, 3, 4, 5]
@@ -51,8 +51,8 @@ def test_reading_goes_on_from_an_offset(tmp_path: Path) -> None:
 
 def test_lines_wait_in_memory_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metrics.jsonl"
-    journal = Journal(path)
-    journal.record(1, {"train/loss": 1.0})
+    metrics_log = MetricsLog(path)
+    metrics_log.record(1, {"train/loss": 1.0})
     real_open = Path.open
 
     def full(self: Path, mode: str = "r", *rest: object, **more: object) -> object:
@@ -63,27 +63,27 @@ def test_lines_wait_in_memory_while_the_disk_is_full(tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "open", full)
-    journal.record(2, {"train/loss": 2.0})
+    metrics_log.record(2, {"train/loss": 2.0})
     monkeypatch.undo()
     assert points(path, "train/loss") == [(1, 1.0)]
-    journal.record(3, {"train/loss": 3.0})
+    metrics_log.record(3, {"train/loss": 3.0})
     assert points(path, "train/loss") == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
 
 def test_a_note_is_no_point_on_a_curve(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    journal = Journal(path)
-    journal.record(4, {"train/loss": 1.0})
-    journal.note("reading the benchmarks")
+    metrics_log = MetricsLog(path)
+    metrics_log.record(4, {"train/loss": 1.0})
+    metrics_log.note("reading the benchmarks")
     last = read_records(path)[0][-1]
     assert last == Record(4, last.time, {}, "reading the benchmarks")
 
 
 def test_a_writer_that_was_taken_for_dead_leaves_the_journal_to_its_successor(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    first = Journal(path)
+    first = MetricsLog(path)
     first.record(1, {"train/loss": 1.0})
-    second = Journal(path)
+    second = MetricsLog(path)
     second.record(2, {"train/loss": 2.0})
     with pytest.raises(AnotherWriter, match="another process writes"):
         first.record(2, {"train/loss": 2.0})
@@ -93,6 +93,6 @@ def test_a_writer_that_was_taken_for_dead_leaves_the_journal_to_its_successor(tm
 
 def test_a_note_before_the_first_step_of_a_resumed_run_stands_where_the_run_was(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    Journal(path).record(7, {"train/loss": 1.0})
-    Journal(path).note("going on from step 6")
+    MetricsLog(path).record(7, {"train/loss": 1.0})
+    MetricsLog(path).note("going on from step 6")
     assert read_records(path)[0][-1].step == 7

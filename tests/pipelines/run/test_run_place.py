@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdltr_core.config import RunConfig
-from kdltr_core.distributed import World
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.recognizers.weights import save_student
 from kdltr_core.train.checkpoint import CheckpointStore
 from pipelines.run.metrics_log import read_records
@@ -17,7 +17,7 @@ from pipelines.run.run_place import RunPlace, run_place
 from tests.object_store import Bucket
 
 RUN = "runs/first"
-FIRST, OTHER = World(), World(rank=1)
+FIRST, OTHER = DistributedContext(), DistributedContext(rank=1)
 
 
 def place_on(node: Path, bucket: Bucket) -> RunPlace:
@@ -37,9 +37,9 @@ def save(place: RunPlace, step: int, *, is_best: bool) -> None:
 
 
 def train_to(place: RunPlace, step: int, *, is_best: bool = True) -> None:
-    journal = place.open_journal()
+    metrics_log = place.open_metrics_log()
     place.begin(FIRST)
-    journal.record(step, {"train/loss": 1.0})
+    metrics_log.record(step, {"train/loss": 1.0})
     save(place, step, is_best=is_best)
 
 
@@ -66,7 +66,7 @@ def test_a_folder_is_its_own_place(tmp_path: Path) -> None:
 def test_another_node_goes_on_from_what_the_first_sent(bucket: Bucket, tmp_path: Path) -> None:
     train_to(place_on(tmp_path / "lost", bucket), 400)
     other = place_on(tmp_path / "other", bucket)
-    other.open_journal()
+    other.open_metrics_log()
     other.begin(FIRST)
     assert newest(other) == 400
     assert (other.path / "student" / "student.safetensors").is_file()
@@ -81,7 +81,7 @@ def test_what_was_not_sent_does_not_count(bucket: Bucket, tmp_path: Path) -> Non
     for name in bucket.objects():
         bucket.delete(name)
     place = place_on(node, bucket)
-    place.open_journal()
+    place.open_metrics_log()
     place.begin(FIRST)
     assert newest(place) == -1
     assert not (place.path / "student").exists()
@@ -103,7 +103,7 @@ def test_the_best_and_the_journal_are_there_before_the_checkpoint_that_speaks_of
 @pytest.mark.slow
 def test_what_the_store_did_not_take_is_sent_with_the_next_checkpoint(bucket: Bucket, tmp_path: Path) -> None:
     place = place_on(tmp_path, bucket)
-    place.open_journal().record(0, {"train/loss": 1.0})
+    place.open_metrics_log().record(0, {"train/loss": 1.0})
     place.begin(FIRST)
     client = bucket.server.client("s3")
     client.delete_bucket(Bucket=bucket.name)
@@ -118,13 +118,13 @@ def test_what_the_store_did_not_take_is_sent_with_the_next_checkpoint(bucket: Bu
 
 @pytest.mark.slow
 def test_workers_that_do_not_go_on_from_the_same_checkpoint_do_not_begin(bucket: Bucket, tmp_path: Path) -> None:
-    class BesideOneAt400(World):
+    class BesideOneAt400(DistributedContext):
         def gather(self, value: Any) -> list[Any]:
             return [value, 400]
 
     train_to(place_on(tmp_path / "one", bucket), 400)
     node = place_on(tmp_path / "two", bucket)
-    node.open_journal()
+    node.open_metrics_log()
     node.begin(BesideOneAt400())
     save(node, 800, is_best=False)
     with pytest.raises(RuntimeError, match=r"is not one for all: \[800, 400\]"):
@@ -142,8 +142,8 @@ def test_at_the_end_every_node_finds_the_best_and_the_store_has_it_all(bucket: B
     assert (other.path / best).read_bytes() == (first.path / best).read_bytes() == bucket.get(f"{RUN}/{best}")
     (first.path / "evaluation").mkdir()
     (first.path / "evaluation" / "table.md").write_text("| a |")
-    with (first.path / "metrics.jsonl").open("a") as journal:
-        journal.write("{}\n")
+    with (first.path / "metrics.jsonl").open("a") as metrics_log:
+        metrics_log.write("{}\n")
     for place, world in ((other, OTHER), (first, FIRST)):
         place.finished(world)
         assert not place.path.exists()

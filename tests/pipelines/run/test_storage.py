@@ -213,9 +213,9 @@ def test_without_checkpoints_in_the_store_a_run_begins_anew(bucket: Bucket, tmp_
 
 def test_the_journal_is_pushed_now_and_then_and_at_the_end(bucket: Bucket, tmp_path: Path) -> None:
     rank0 = mirror(bucket, tmp_path / "rank0")
-    journal = rank0.local / "metrics.jsonl"
+    metrics_log = rank0.local / "metrics.jsonl"
     for number, now, there in ((1, False, 1), (2, False, 1), (3, True, 3)):
-        journal.write_text(str(number))
+        metrics_log.write_text(str(number))
         rank0.push_journal(now=now)
         assert bucket.get("runs/first/metrics.jsonl") == str(there).encode()
 
@@ -223,7 +223,7 @@ def test_the_journal_is_pushed_now_and_then_and_at_the_end(bucket: Bucket, tmp_p
 def test_a_store_that_fails_costs_a_warning_in_passing_and_an_error_at_the_end(bucket: Bucket, tmp_path: Path) -> None:
     rank0 = Mirror("s3://no-such-bucket/runs/first", tmp_path)
     (tmp_path / "metrics.jsonl").touch()
-    with pytest.warns(UserWarning, match="there is no bucket .* the journal is sent again"):
+    with pytest.warns(UserWarning, match="there is no bucket .* the metrics log is sent again"):
         rank0.push_journal()
     with pytest.raises(ValueError, match="there is no bucket"):
         rank0.push_journal(now=True)

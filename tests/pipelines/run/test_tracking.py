@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from kdltr_core.config import RunConfig
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.tracking import DatasetNote, Description, Tracker
 
 DESCRIPTION = Description(
@@ -59,9 +59,9 @@ def tracker(folder: Path, uri: str, said: list[str] | None = None) -> Tracker:
 
 
 def record(folder: Path, *steps: int) -> None:
-    journal = Journal(folder / "metrics.jsonl")
+    metrics_log = MetricsLog(folder / "metrics.jsonl")
     for step in steps:
-        journal.record(step, {"train/loss": 1 / step, "train/learning_rate": 0.1})
+        metrics_log.record(step, {"train/loss": 1 / step, "train/learning_rate": 0.1})
 
 
 def only_run(uri: str) -> Run:

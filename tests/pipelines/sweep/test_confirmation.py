@@ -10,8 +10,8 @@ import pytest
 
 from kdltr_core.config import RunConfig
 from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_HIGH_RES, Column, Reading, write_readings
-from pipelines.run.metrics_log import Journal
-from pipelines.sweep.confirmation import BASELINE, contenders, points_with_seeds, verdict_of
+from pipelines.run.metrics_log import MetricsLog
+from pipelines.sweep.confirmation import BASELINE, contenders, points_with_seeds, significance_of
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.options import SweepOptions
 from pipelines.sweep.study import Entry, Ledger
@@ -43,7 +43,7 @@ def sweep(
 
 def try_point(ledger: Ledger, value: float, accuracy: float, state: State = "FINISHED") -> Entry:
     entry = ledger.begin({SOFT: value})
-    Journal(entry.folder / "metrics.jsonl").record(0, {"validation/word_accuracy": accuracy})
+    MetricsLog(entry.folder / "metrics.jsonl").record(0, {"validation/word_accuracy": accuracy})
     return ledger.end(entry.number, state)
 
 
@@ -98,7 +98,7 @@ def test_the_verdict_is_on_the_same_words_and_seeds(tmp_path: Path, space: Space
         confirm(folder, 20.0, seed, [row < 20 for row in range(40)])
         confirm(folder, 5.0, seed, [row < 30 for row in range(40)])
     said: list[str] = []
-    verdict = verdict_of(folder, folder.config, said.append)
+    verdict = significance_of(folder, folder.config, said.append)
     assert verdict is not None
     assert (verdict.winner.name, verdict.winner.points, verdict.is_better) == ("trial 0", pytest.approx(25.0), True)
     assert verdict.accuracies[BASELINE] == pytest.approx((50.0, 50.0, 50.0))
@@ -112,7 +112,7 @@ def test_sweeps_of_teachers_are_confirmed_by_what_the_teachers_read_of_high_res(
     for seed in (8, 9, 10):
         confirm(folder, 20.0, seed, [row < 20 for row in range(40)], column=TEACHER_HIGH_RES)
         confirm(folder, 5.0, seed, [row < 30 for row in range(40)], column=TEACHER_HIGH_RES)
-    verdict = verdict_of(folder, folder.config, print)
+    verdict = significance_of(folder, folder.config, print)
     assert verdict is not None
     assert verdict.winner.points == pytest.approx(25.0)
 
@@ -126,7 +126,7 @@ def test_who_lacks_a_seed_is_left_out_and_that_is_said(tmp_path: Path, space: Sp
         confirm(folder, value, seed, right)
     confirm(folder, 5.0, 9, right, "FAILED")
     said: list[str] = []
-    verdict = verdict_of(folder, folder.config, said.append)
+    verdict = significance_of(folder, folder.config, said.append)
     assert verdict is not None
     assert [gain.name for gain in verdict.gains] == ["trial 1"]
     assert len(said) == 1
@@ -138,5 +138,5 @@ def test_without_the_baseline_there_is_no_verdict(tmp_path: Path, space: Space) 
     try_point(folder.trials, 5.0, 71.0)
     confirm(folder, 5.0, 8, [True, False])
     said: list[str] = []
-    assert verdict_of(folder, folder.config, said.append) is None
+    assert significance_of(folder, folder.config, said.append) is None
     assert "there is no verdict" in said[-1]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.significance import Gain, Verdict
+from kdltr_core.evaluation.significance import Gain, SignificanceTest
 from pipelines.run.command_line import parse_run
 from pipelines.run.folder import RunFolder
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.confirmation import contenders
 from pipelines.sweep.end import choose, summary_metrics, write_report
 from pipelines.sweep.folder import SweepFolder
@@ -35,12 +35,12 @@ def try_points(folder: SweepFolder, *accuracies: float) -> None:
     for place, accuracy in enumerate(accuracies):
         soft = folder.trials.published["objective.soft_logits"] + 10 * place
         entry = folder.trials.begin({**folder.trials.published, "objective.soft_logits": soft})
-        Journal(entry.folder / "metrics.jsonl").record(0, {"validation/word_accuracy": accuracy})
+        MetricsLog(entry.folder / "metrics.jsonl").record(0, {"validation/word_accuracy": accuracy})
         folder.trials.end(entry.number, "FINISHED")
 
 
-def verdict(*gains: Gain, is_better: bool | None = False) -> Verdict:
-    return Verdict("the published point", {"the published point": (70.0, 71.0)}, gains, 500, 0.95, is_better)
+def verdict(*gains: Gain, is_better: bool | None = False) -> SignificanceTest:
+    return SignificanceTest("the published point", {"the published point": (70.0, 71.0)}, gains, 500, 0.95, is_better)
 
 
 def test_the_best_point_is_a_config_that_train_takes_as_it_is(config: RunConfig) -> None:
@@ -98,7 +98,7 @@ def test_a_published_point_that_was_not_tried_to_its_end_is_kept_all_the_same(co
     """A sweep may stop it early, and the confirmation trains it anew."""
     folder = sweep(config)
     entry = folder.trials.begin({**folder.trials.published, "objective.soft_logits": 50.0})
-    Journal(entry.folder / "metrics.jsonl").record(0, {"validation/word_accuracy": 70.0})
+    MetricsLog(entry.folder / "metrics.jsonl").record(0, {"validation/word_accuracy": 70.0})
     trials = [folder.trials.end(entry.number, "FINISHED").to_trial()]
     choice = choose(trials, folder.trials.published, verdict(Gain("trial 0", 0.1, -1, 1)))
     assert choice is not None
@@ -111,9 +111,9 @@ def test_the_best_of_a_population_is_a_schedule_that_train_takes_as_it_is(config
         for place, accuracies in enumerate(((40.0, 60.0, 61.0), (40.0, 50.0, 64.0))):
             soft = 20.0 + 10 * place
             entry = folder.trials.begin({**folder.trials.published, "objective.soft_logits": soft})
-            journal = Journal(entry.folder / "metrics.jsonl")
+            metrics_log = MetricsLog(entry.folder / "metrics.jsonl")
             for step, accuracy in zip((0, 150, 300), accuracies, strict=True):
-                journal.record(step, {"validation/word_accuracy": accuracy})
+                metrics_log.record(step, {"validation/word_accuracy": accuracy})
             folder.trials.wait(entry.number, 50.0)
         folder.trials.take_over(1, 0, 50.0, {"objective.soft_logits": 24.0})
         write_report(folder, config, 400, None)  # as after Ctrl-C: what waits is on the page, and there is no best

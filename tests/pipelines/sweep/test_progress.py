@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.progress import SweepProgress, headline, told
 from pipelines.sweep.study import Ledger
 
 
 def try_point(ledger: Ledger, value: float, accuracy: float) -> int:
     entry = ledger.begin({"objective.soft_logits": value, "optim.schedule": "step"})
-    Journal(entry.folder / "metrics.jsonl").record(0, {"validation/word_accuracy": accuracy})
+    MetricsLog(entry.folder / "metrics.jsonl").record(0, {"validation/word_accuracy": accuracy})
     return entry.number
 
 

@@ -13,7 +13,7 @@ import torch
 from kdltr_core.config import RunConfig
 from kdltr_core.train.checkpoint import read_checkpoint
 from pipelines.run.command_line import RunStopped
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep import trial
 from pipelines.sweep.population import Copy
 from pipelines.sweep.rounds import take_over
@@ -81,9 +81,9 @@ def fake_trial(ledger: Ledger, point: dict[str, Any], *accuracies: float) -> Pat
     for name in ("checkpoints/step-00000005", "student"):
         (entry.folder / name).mkdir(parents=True)
         (entry.folder / name / "of.txt").write_text(str(entry.number))
-    journal = Journal(entry.folder / "metrics.jsonl")
+    metrics_log = MetricsLog(entry.folder / "metrics.jsonl")
     for step, accuracy in zip((0, 5), accuracies, strict=True):
-        journal.record(step, {"validation/word_accuracy": accuracy})
+        metrics_log.record(step, {"validation/word_accuracy": accuracy})
     ledger.wait(entry.number, 50)
     return entry.folder
 
@@ -97,7 +97,7 @@ def test_weights_student_and_figures_become_those_of_the_other_and_only_once(tmp
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000005"]
     assert (folder / "checkpoints/step-00000005/of.txt").read_text() == "0"
     assert (folder / "student/of.txt").read_text() == "0"
-    Journal(folder / "metrics.jsonl").record(10, {"validation/word_accuracy": 55.0})
+    MetricsLog(folder / "metrics.jsonl").record(10, {"validation/word_accuracy": 55.0})
     ledger = Ledger(tmp_path, POINTS[0])
     entry = ledger.entries[1]
     assert entry.curve == ((0, 40.0), (5, 60.0), (10, 55.0))

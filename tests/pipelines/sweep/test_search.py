@@ -12,7 +12,7 @@ from ray import tune
 from ray.tune.search import Searcher
 
 from kdltr_core.config import RunConfig
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.options import SweepOptions
 from pipelines.sweep.points import first_points
 from pipelines.sweep.resources import Room
@@ -45,7 +45,7 @@ def begin(search: LedgerSearch, trial_id: str) -> Path:
 
 def end(search: LedgerSearch, trial_id: str, folder: Path, accuracy: float, percent: float = 100.0) -> None:
     """As Tune tells it: a result at every validation, the last one again at the end."""
-    Journal(folder / "metrics.jsonl").record(int(percent), {"validation/word_accuracy": accuracy})
+    MetricsLog(folder / "metrics.jsonl").record(int(percent), {"validation/word_accuracy": accuracy})
     result = {PERCENT_DONE: percent, BEST: accuracy, "training_iteration": 1}
     search.on_trial_result(trial_id, result)
     search.on_trial_complete(trial_id, result)
@@ -210,9 +210,9 @@ def test_asha_knows_under_the_next_driver_what_it_knew_under_the_last(tmp_path: 
     ledger = Ledger(tmp_path, OWN)
     for value in (10.0, 20.0):
         entry = ledger.begin({**OWN, SOFT: value})
-        journal = Journal(entry.folder / "metrics.jsonl")
+        metrics_log = MetricsLog(entry.folder / "metrics.jsonl")
         for step in (0, 25, 50, 75, 100):
-            journal.record(step, {"validation/word_accuracy": 60.0 + step / 10})
+            metrics_log.record(step, {"validation/word_accuracy": 60.0 + step / 10})
         ledger.end(entry.number, "FINISHED")
 
     class Trial:

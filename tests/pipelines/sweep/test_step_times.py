@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import open_words
-from kdltr_core.distributed import World
+from kdltr_core.data.dataset import load_datasets
+from kdltr_core.distributed import DistributedContext
 from kdltr_core.recognizers import build_student
 from kdltr_core.recognizers.parseq import Parseq
 from kdltr_core.train.engine import fit
@@ -34,7 +34,7 @@ def test_the_teacher_is_asked_in_the_runs_without_kept_outputs_and_in_no_other(
             "optim.precision": "float32",
         }
     )
-    words = open_words(config.data, build_student("parseq_tiny").charset)
+    words = load_datasets(config.data, build_student("parseq_tiny").charset)
     kept = config.override({"data.teacher_cache": "on", "num_steps": 0})
     fit(kept, words, run_folder=tmp_path / "makes the lessons", record=lambda step, values: None)
     asked = 0
@@ -46,7 +46,7 @@ def test_the_teacher_is_asked_in_the_runs_without_kept_outputs_and_in_no_other(
         return original(self, images)
 
     monkeypatch.setattr(Parseq, "encode_lesson", counted)
-    times = measure_step_times(config, words, tmp_path / "scratch", World())
+    times = measure_step_times(config, words, tmp_path / "scratch", DistributedContext())
     assert asked == NUM_RUNS * (NUM_STEPS + 1)  # one pass before the first step finds idle weights
     assert (times.batch_size, times.is_processor_time) == (8, True)
     assert min(times.kept, times.anew) > 0

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.study import ERROR_FILE, Ledger
 
 OWN = {"objective.soft_logits": 20.0}
 
 
 def read(folder: Path, **accuracies: float) -> None:
-    journal = Journal(folder / "metrics.jsonl")
+    metrics_log = MetricsLog(folder / "metrics.jsonl")
     for step, accuracy in accuracies.items():
-        journal.record(int(step.removeprefix("step_")), {"train/loss": 1.0, "validation/word_accuracy": accuracy})
+        metrics_log.record(int(step.removeprefix("step_")), {"train/loss": 1.0, "validation/word_accuracy": accuracy})
 
 
 def test_a_trial_is_written_down_before_it_begins(tmp_path: Path) -> None:

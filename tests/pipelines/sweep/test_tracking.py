@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from kdltr_core.config import RunConfig
-from pipelines.run.metrics_log import Journal
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.tracking import DatasetNote, Description
 from pipelines.sweep.study import ERROR_FILE, Ledger
 from pipelines.sweep.tracking import SweepTracker
@@ -47,9 +47,9 @@ def begin(folder: Path, config: RunConfig, said: list[str] | None = None) -> tup
 
 def try_point(ledger: Ledger, value: float, *accuracies: float) -> int:
     entry = ledger.begin({"objective.soft_logits": value})
-    journal = Journal(entry.folder / "metrics.jsonl")
+    metrics_log = MetricsLog(entry.folder / "metrics.jsonl")
     for step, accuracy in enumerate(accuracies):
-        journal.record(step, {"validation/word_accuracy": accuracy})
+        metrics_log.record(step, {"validation/word_accuracy": accuracy})
     return entry.number
 
 
@@ -117,7 +117,7 @@ def test_the_next_driver_goes_on_in_the_same_runs(tmp_path: Path, config: RunCon
     second, ledger = begin(tmp_path / "sweep", config)
     ledger.reopen_failed()
     entry = ledger.begin({"objective.soft_logits": 4.0})
-    Journal(entry.folder / "metrics.jsonl").record(1, {"validation/word_accuracy": 60.0})
+    MetricsLog(entry.folder / "metrics.jsonl").record(1, {"validation/word_accuracy": 60.0})
     second.look()
     assert runs(config)["sweep trial 2"].info.status == "RUNNING"
     ledger.end(entry.number, "FINISHED")

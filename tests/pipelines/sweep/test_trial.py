@@ -81,8 +81,8 @@ def test_of_a_trial_that_ended_no_model_is_left_however_it_ended(
         thread.start()
         thread.join()
         assert errors.empty()
-        journal = (folder / "metrics.jsonl").read_text().splitlines()
-        assert sum("validation/word_accuracy" in line for line in journal) == num_validations
+        metrics_log = (folder / "metrics.jsonl").read_text().splitlines()
+        assert sum("validation/word_accuracy" in line for line in metrics_log) == num_validations
         assert (folder / ERROR_FILE).exists() == bool(error)
         assert len(built) == number + 1
         # Without a collection: what waits for one may wait for many trials.

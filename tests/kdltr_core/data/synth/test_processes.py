@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kdltr_core.data.synth.processes import ahead_in_processes
+from kdltr_core.data.synth.processes import map_in_processes
 
 
 def squared(number: int) -> tuple[int, int]:
@@ -31,28 +31,28 @@ def refused(number: int) -> int:
 
 
 def test_results_come_in_order_from_other_processes() -> None:
-    results, processes = zip(*ahead_in_processes(squared, range(40), 3), strict=True)
+    results, processes = zip(*map_in_processes(squared, range(40), 3), strict=True)
     assert results == tuple(number * number for number in range(40))
     assert os.getpid() not in processes
     assert len(set(processes)) > 1
 
 
 def test_what_a_killed_process_leaves_is_done_here() -> None:
-    assert list(ahead_in_processes(partial(killed_elsewhere, os.getpid()), range(10), 2)) == list(range(10))
+    assert list(map_in_processes(partial(killed_elsewhere, os.getpid()), range(10), 2)) == list(range(10))
 
 
 def test_without_any_other_process_all_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert {process for _, process in ahead_in_processes(squared, range(4), 2)} == {os.getpid()}
+    assert {process for _, process in map_in_processes(squared, range(4), 2)} == {os.getpid()}
 
 
 def test_an_error_is_raised_here() -> None:
     with pytest.raises(ValueError, match="0 is refused"):
-        list(ahead_in_processes(refused, range(3), 2))
+        list(map_in_processes(refused, range(3), 2))
 
 
 def test_closing_the_iterator_ends_the_processes() -> None:
-    results = ahead_in_processes(squared, range(1000), 2)
+    results = map_in_processes(squared, range(1000), 2)
     processes = {next(results)[1] for _ in range(20)}
     results.close()
     for process in processes:
@@ -64,8 +64,8 @@ def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:
     """As a user's may be: rendering must not run it again in every process."""
     script = tmp_path / "mine.py"
     script.write_text(
-        "import math; from kdltr_core.data.synth.processes import ahead_in_processes; print('began')\n"
-        "print(list(ahead_in_processes(math.factorial, range(5), 2)))\n"
+        "import math; from kdltr_core.data.synth.processes import map_in_processes; print('began')\n"
+        "print(list(map_in_processes(math.factorial, range(5), 2)))\n"
     )
     found = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, env=found, timeout=120)

@@ -14,7 +14,7 @@ from PIL import Image, ImageFont
 from kdltr_core.charset import CHARACTERS_94, Charset36, fold
 from kdltr_core.data.synth import render
 from kdltr_core.data.synth.fonts import usable
-from kdltr_core.data.synth.processes import ahead_in_processes
+from kdltr_core.data.synth.processes import map_in_processes
 from kdltr_core.data.synth.render import fonts, render_pair, render_pairs
 from kdltr_core.data.synth.vocabulary import draw_text, words
 
@@ -59,9 +59,9 @@ def test_other_processes_draw_the_same_bytes(rendered: Path, tmp_path: Path, mon
 
     def counted(draw: Any, jobs: list[range], num_processes: int) -> Any:
         asked.append(num_processes)
-        return ahead_in_processes(draw, jobs, num_processes)
+        return map_in_processes(draw, jobs, num_processes)
 
-    monkeypatch.setattr(render, "ahead_in_processes", counted)
+    monkeypatch.setattr(render, "map_in_processes", counted)
     monkeypatch.setattr(render, "_PAIRS_A_PROCESS", 8)
     monkeypatch.setattr(render, "_PAIRS_A_JOB", 5)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
