@@ -48,8 +48,6 @@ class BenchmarkConfig:
     """timed rounds after one to warm up; median and quartiles are told"""
     reading_batches: tuple[int, ...] = (1, 64)
     """images that are read at a time"""
-    compile: Literal["off", "on"] = "off"
-    """on: compiled steps and readings beside the others; compiling takes minutes"""
     num_threads: int = field(default_factory=torch.get_num_threads)
     """of torch; gathering always uses one"""
     device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
@@ -91,7 +89,7 @@ def _write(folder: Path, name: str, figures: Any, table: str) -> None:
 
 
 def _measure(config: BenchmarkConfig, scratch: Path, device: torch.device) -> Iterator[Section]:
-    root, precision, compiled = config.root, config.precision, config.compile == "on"
+    root, precision = config.root, config.precision
     if root is None:
         root = scratch / "rendered"
         render_pairs(root, config.num_pairs, seed=0, progress=progress_bar("rendering"))
@@ -109,11 +107,11 @@ def _measure(config: BenchmarkConfig, scratch: Path, device: torch.device) -> It
         for recipe in config.recipes:
             make = partial(Bench, RECIPES[recipe](), pack, config.batch_size, device)
             if name == "train":
-                yield train_section(make, config.repeats, precision, compiled, say)
+                yield train_section(make, config.repeats, precision)
             elif name == "phases":
                 yield phase_section(make(), config.repeats, precision)
             else:
-                yield from read_sections(make, config.reading_batches, config.repeats, precision, compiled)
+                yield from read_sections(make, config.reading_batches, config.repeats, precision)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch, encode_targets, valid_rows
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.images import as_float
-from kdltr_core.data.loader import WIDTHS
 from kdltr_core.data.pack import Pack
 from kdltr_core.device import autocast
 from kdltr_core.losses import LossTerms, compute_terms
@@ -24,7 +23,6 @@ from kdltr_core.losses.objective import term_weights
 from kdltr_core.recognizers import build_student, build_teacher
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.build import BUNDLED_TEACHERS, build_pair
-from kdltr_core.train.compile import compile_module, compile_reading, compile_whole
 from kdltr_core.train.distiller import Distiller, teach
 from kdltr_core.train.optim import build_optimiser
 from pipelines.measurement.plain_step import plain_terms
@@ -56,15 +54,13 @@ class Bench:
         self.order_seed = 0
         self.rows = np.resize(np.random.default_rng(0).permutation(readable), batch_size)
 
-    def batch(self, static_shapes: bool = False, num_steps: int = 0) -> Batch:
+    def batch(self, num_steps: int = 0) -> Batch:
         """What the loader does for a step, degradation apart, up to the device; 0 steps: as many as are needed."""
         student = self.distiller.student
         labels = tuple(self.pack.labels[row] for row in self.rows)
         needed = (
             num_steps or student.fixed_num_steps or max(len(student.charset.normalise(label)) for label in labels) + 1
         )
-        if static_shapes:
-            needed = next((width for width in WIDTHS if width >= needed), needed)
         targets, lengths = encode_targets(labels, student.charset, needed)
         steps = valid_rows(lengths, needed, self.config.objective.contrast_group)
         return Batch(*self.pack.gather(self.rows), labels, targets, lengths, self.rows, steps).to(self.device)
@@ -82,11 +78,12 @@ class Bench:
         num_orders = self.config.objective.num_permutations
         return sample_permutations(batch.targets.shape[1] - 2, num_orders, generator).to(self.device)
 
-    def fast(self, precision: str, told: Callable[..., Any] = teach) -> LossTerms:
-        batch = self.batch(static_shapes=told is not teach)
+    def fast(self, precision: str) -> LossTerms:
+        assert self.teacher is not None
+        batch = self.batch()
         orders = self.orders(batch)
         with autocast(self.device, precision):
-            lesson = told(self.teacher, batch.high_res, batch.targets, orders)
+            lesson = teach(self.teacher, batch.high_res, batch.targets, orders)
             terms = self.distiller(batch.low_res, batch.targets, batch.lengths, orders, lesson, None, batch.rows)
         self.learn(terms.total)
         return terms
@@ -117,19 +114,12 @@ class Bench:
         self.optimiser.step()
 
 
-def train_section(
-    make: Callable[[], Bench], repeats: int, precision: str, compiled: bool, progress: Callable[[str], None]
-) -> Section:
+def train_section(make: Callable[[], Bench], repeats: int, precision: str) -> Section:
     """Whole training steps, plain and fast, each with a student of its own."""
     plain, fast = make(), make()
     device = plain.device
-    actions: dict[str, Callable[[], object]] = {"plain, float32": plain.plain, f"fast, {precision}": partial(
-        fast.fast, precision)}  # fmt: skip
-    if compiled:
-        bench = make()
-        compile_module(bench.distiller)
-        actions[f"fast, {precision}, compiled"] = partial(bench.fast, precision, compile_whole(teach))
-        progress("compiling takes minutes")
+    actions: dict[str, Callable[[], object]]
+    actions = {"plain, float32": plain.plain, f"fast, {precision}": partial(fast.fast, precision)}
     work = step_multiply_accumulates(fast)
     timings = interleaved(actions, repeats, device)
     batch = fast.batch()
@@ -186,9 +176,9 @@ def phase_section(bench: Bench, repeats: int, precision: str) -> Section:
 
 
 def read_sections(
-    make: Callable[[], Bench], batch_sizes: Iterable[int], repeats: int, precision: str, compiled: bool
+    make: Callable[[], Bench], batch_sizes: Iterable[int], repeats: int, precision: str
 ) -> Sequence[Section]:
-    """Reading by the student, batch by batch; the plain way is eager and float32."""
+    """Reading by the student, batch by batch; the plain way is float32."""
     sections = []
     for size in batch_sizes:
         bench = make()
@@ -196,17 +186,11 @@ def read_sections(
         images = as_float(torch.from_numpy(np.ascontiguousarray(bench.pack.gather(np.resize(bench.rows, size))[1])))
         images = images.to(device)
 
-        def read(how: str, reader: Any, images: Tensor = images, device: torch.device = device) -> None:
+        def read(how: str, student: Any = student, images: Tensor = images, device: torch.device = device) -> None:
             with torch.inference_mode(), autocast(device, how):
-                reader(images)
+                student(images)
 
-        actions: dict[str, Callable[[], object]] = {"eager, float32": partial(read, FLOAT32, student)}
-        if precision != FLOAT32:
-            actions[f"eager, {precision}"] = partial(read, precision, student)
-        if compiled:
-            copy = make().distiller.student.eval()
-            compile_reading(copy)
-            actions[f"compiled, {precision}"] = partial(read, precision, copy)
+        actions = {how: partial(read, how) for how in dict.fromkeys((FLOAT32, precision))}
         timings = interleaved(actions, repeats, device)
         title = f"Reading by the student of {bench.name} on {device.type}, batch {size}"
         sections.append(Section(title, "images", [Row(name, timing, size) for name, timing in timings.items()]))
