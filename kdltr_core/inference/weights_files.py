@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
@@ -12,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, RunConfig, Trained
-from kdltr_core.files import NotWritten
+from kdltr_core.files import NotWritten, remedy, whole_file
 from kdltr_core.object_store import ObjectStore
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
 from kdltr_core.recognizers.weights import describe, load_weights, read_metadata, save_student
@@ -30,22 +29,16 @@ def export_recognizer(
     Returns: the weights' path, ``student.safetensors`` or ``teacher.safetensors`` as the config says.
     Raises: NotWritten; what the folder held before is untouched.
     """
-    name = FILES[config.recognizer.trained]
-    path = folder / name
-    writing, config_writing = folder / f".{name}.writing", folder / ".config.writing"
+    path = folder / FILES[config.recognizer.trained]
     if recognizer.num_iterations:
         notes["num_iterations"] = str(recognizer.num_iterations)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_student(writing, state, {**describe(config.recognizer.name, recognizer), **notes})
-        config_writing.write_text(config.to_yaml())
-        os.replace(writing, path)
-        os.replace(config_writing, folder / "config.yaml")
+        with whole_file(folder / "config.yaml") as config_file, whole_file(path) as weights_file:
+            save_student(weights_file, state, {**describe(config.recognizer.name, recognizer), **notes})
+            config_file.write_text(config.to_yaml(), encoding="utf-8")
     except (SafetensorError, OSError) as error:
-        raise NotWritten(f"{path} could not be written ({error}); free some space") from error
-    finally:
-        for left_over in (writing, config_writing):
-            left_over.unlink(missing_ok=True)
+        raise NotWritten(f"{path} could not be written ({error}); {remedy(error)}") from error
     return path
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from kdltr_core.files import NotWritten
+from kdltr_core.files import NotWritten, remedy, whole_folder
 
 FORMAT = 1
 
@@ -41,25 +41,19 @@ class CheckpointStore:
         place = self.folder / f"step-{step:08d}"
         for left_over in self.folder.glob(".writing-*"):
             shutil.rmtree(left_over, ignore_errors=True)
-        writing = self.folder / f".writing-{step:08d}"
         try:
-            writing.mkdir()
-            with (writing / "state.pt").open("wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            summary = {"format": FORMAT, "step": step, "sha256": _sha256(writing / "state.pt")}
-            (writing / "checkpoint.json").write_text(json.dumps(summary))
-            if place.exists():
-                shutil.rmtree(place)
-            os.replace(writing, place)
+            with whole_folder(place) as writing:
+                with (writing / "state.pt").open("wb") as file:
+                    torch.save(state, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                summary = {"format": FORMAT, "step": step, "sha256": _sha256(writing / "state.pt")}
+                (writing / "checkpoint.json").write_text(json.dumps(summary))
         except (OSError, RuntimeError) as error:
             raise NotWritten(
-                f"the checkpoint {place} could not be written ({error}); "
-                "free some space or choose another output_folder"
+                f"the checkpoint {place} could not be written ({error}); {remedy(error)}, or choose another "
+                "output_folder"
             ) from error
-        finally:
-            shutil.rmtree(writing, ignore_errors=True)
         for old in self.steps()[: -self.keep_last]:
             if old != best_step:
                 shutil.rmtree(self.folder / f"step-{old:08d}", ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from kdltr_core.charset import Charset36
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.data.sampler import EpochSampler
 from kdltr_core.device import autocast
-from kdltr_core.files import NotWritten
+from kdltr_core.files import NotWritten, remedy, whole_file
 from kdltr_core.losses.recognition import recognition
 from kdltr_core.recognizers.abinet import AbinetSize, LanguageModel
 from kdltr_core.recognizers.decoding import decode_predictions
@@ -196,11 +195,9 @@ def _resume(
 
 
 def _export(path: Path, model: LanguageModel) -> None:
-    writing = path.with_name(f".{path.name}.writing")
+    notes = {"part": "language", "charset": Charset36.name, "format": "kdltr-1"}
     try:
-        save_student(writing, model.state_dict(), {"part": "language", "charset": Charset36.name, "format": "kdltr-1"})
-        os.replace(writing, path)
+        with whole_file(path) as writing:
+            save_student(writing, model.state_dict(), notes)
     except (SafetensorError, OSError) as error:
-        raise NotWritten(f"{path} could not be written ({error}); free some space") from error
-    finally:
-        writing.unlink(missing_ok=True)
+        raise NotWritten(f"{path} could not be written ({error}); {remedy(error)}") from error

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,6 +18,7 @@ from torch import Tensor
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.images import as_float
 from kdltr_core.device import autocast
+from kdltr_core.files import locked, remedy, whole_folder
 from kdltr_core.recognizers import Recognizer
 
 FORMAT_VERSION = 1
@@ -76,18 +74,13 @@ def open_teacher_cache(
     home, key = folder.parent, folder.name
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(home / f"{key}.lock"):
+        with locked(home / f"{key}.lock"):
             if not (folder / _INDEX).is_file():
-                writing = home / f".{key}.writing"
-                shutil.rmtree(writing, ignore_errors=True)  # of a process that was killed here
-                try:
+                with whole_folder(folder) as writing:
                     _write(writing, teacher, pairs, device, precision, batch_size, progress)
-                    os.replace(writing, folder)
-                finally:
-                    shutil.rmtree(writing, ignore_errors=True)
     except OSError as error:
         raise OSError(
-            f"the teacher's lessons cannot be kept in {home}: {error}. Make room there, set data.cache_folder to "
+            f"the teacher's lessons cannot be kept in {home}: {error}; {remedy(error)}, set data.cache_folder to "
             "another folder, or set data.teacher_cache to off"
         ) from error
     return TeacherCache(folder)
@@ -137,7 +130,6 @@ def _write(
     batch_size: int,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    folder.mkdir()
     columns: dict[str, np.memmap] = {}
     for start in range(0, len(pairs), batch_size):
         rows = np.arange(start, min(start + batch_size, len(pairs)))

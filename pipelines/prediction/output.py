@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from kdltr_core.files import whole_file
 from pipelines.prediction.options import Format
 from pipelines.prediction.reading import Row
 
@@ -22,21 +22,6 @@ Write = Callable[[Sequence[Row]], None]
 WORD_WIDTH = 25
 MAX_NAME_WIDTH = 60
 ROWS_IN_A_GROUP = 50_000
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of ``path`` when all has gone well, and else is removed.
-
-    Raises: OSError if it cannot be written.
-    """
-    path = Path(os.path.realpath(path))  # where the path is a link, the link stays
-    writing = path.with_name(f".{path.name}.{os.getpid()}.writing")
-    try:
-        yield writing
-        os.replace(writing, path)
-    finally:
-        writing.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.prediction.output import as_table, whole_file
+from kdltr_core.files import HeldByAnother, locked, whole_file, write_text
+from pipelines.prediction.output import as_table
 from pipelines.prediction.reading import Row
 from pipelines.prediction.sources import Skipped, Source
 
@@ -114,19 +114,15 @@ class PartsFolder:
     def held(self) -> Iterator[None]:
         """Makes the folder and keeps others out. Raises: ValueError if another process writes it."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self._folder / LOCK)
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
+            with locked(self._folder / LOCK, seconds=0):
+                if not (self._folder / MANIFEST).exists():
+                    self._write_manifest({"state": "unfinished"})
+                yield
+        except HeldByAnother:
             raise ValueError(
                 f"another process is writing {self._folder}; wait for it, or give another --output"
             ) from None
-        try:
-            if not (self._folder / MANIFEST).exists():
-                self._write_manifest({"state": "unfinished"})
-            yield
-        finally:
-            lock.release()
 
     def find(self, block: Block) -> Part | None:
         """What came of a block earlier; None if it has to be read."""
@@ -185,5 +181,5 @@ class PartsFolder:
         return skipped
 
     def _write_manifest(self, state: Mapping[str, Any]) -> None:
-        with whole_file(self._folder / MANIFEST) as writing:
-            writing.write_text(json.dumps({"job": self._job, **state}, indent=1, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps({"job": self._job, **state}, indent=1, ensure_ascii=False)
+        write_text(self._folder / MANIFEST, text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from kdltr_core.data.pack import Pairs
 from kdltr_core.evaluation.readings import write_readings
 from kdltr_core.evaluation.table import describe_protocol
+from kdltr_core.files import whole_file, write_text
 from pipelines.report import tables
 from pipelines.report.contents import Evidence
 from pipelines.report.figures import reliability_charts, robustness_charts, size_charts
@@ -39,12 +39,9 @@ def write_report(folder: str | Path, evidence: Evidence, packs: Mapping[str, Pai
         "report.json": json.dumps(evidence.to_tree(), indent=2, ensure_ascii=False) + "\n",
     }
     for name, content in texts.items():
-        writing = folder / f".{name}.writing"
-        writing.write_text(content, encoding="utf-8")
-        os.replace(writing, folder / name)
-    writing = folder / ".predictions.parquet.writing"
-    write_readings(writing, evidence.readings, evidence.table.protocol)
-    os.replace(writing, folder / "predictions.parquet")
+        write_text(folder / name, content)
+    with whole_file(folder / "predictions.parquet") as writing:
+        write_readings(writing, evidence.readings, evidence.table.protocol)
     return [*(folder / name for name in texts), folder / "predictions.parquet"]
 
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
-import filelock
 import yaml
 
 from kdltr_core.config import RunConfig
+from kdltr_core.files import HeldByAnother, locked, write_text
 
 # Where a worker says why it does not go on.
 REFUSAL_FILE = "refused.txt"
@@ -95,17 +95,15 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with filelock.FileLock(self.path / ".lock", timeout=0):
+            with locked(self.path / ".lock", seconds=0):
                 if self._changes():
                     for left_over in (self.metrics_log, self.path / TRACKING_FILE):
                         left_over.unlink(missing_ok=True)
                 for outcome in (FINISHED_FILE, REFUSAL_FILE):
                     (self.path / outcome).unlink(missing_ok=True)
-                fresh = self.path / ".config.writing"
-                fresh.write_text(self.config.to_yaml(), encoding="utf-8")
-                fresh.replace(self.path / "config.yaml")
+                write_text(self.path / "config.yaml", self.config.to_yaml())
                 yield
-        except filelock.Timeout:
+        except HeldByAnother:
             raise ValueError(
                 f"another process is training in {self.place}; wait for it, or give another --name"
             ) from None
@@ -122,7 +120,7 @@ class RunFolder:
         """Puts a file that the driver wrote under ``path`` where the run is."""
 
     def mark_finished(self) -> None:
-        (self.path / FINISHED_FILE).write_text(json.dumps(self._length()))
+        write_text(self.path / FINISHED_FILE, json.dumps(self._length()))
 
     def _length(self) -> dict[str, float | int | None]:
         return {"num_steps": self.config.num_steps, "num_epochs": self.config.num_epochs}

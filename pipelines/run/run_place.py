@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kdltr_core.config import RunConfig
 from kdltr_core.distributed import DistributedContext
+from kdltr_core.files import write_text
 from kdltr_core.inference.weights_files import FILES
 from kdltr_core.recognizers.weights import read_metadata
 from kdltr_core.uri import is_uri
@@ -33,7 +34,7 @@ class RunPlace:
         return (self.path / REFUSAL_FILE).exists()
 
     def refuse(self, reason: str) -> None:
-        (self.path / REFUSAL_FILE).write_text(reason, encoding="utf-8")
+        write_text(self.path / REFUSAL_FILE, reason)
 
     def open_metrics_log(self) -> MetricsLog:
         """For the first worker, before ``begin``."""

@@ -13,8 +13,7 @@ from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import filelock
-
+from kdltr_core.files import locked, whole_file
 from kdltr_core.object_store import NUM_CONNECTIONS, ObjectStore, RemoteFile, StoreUnreachable
 from kdltr_core.train.checkpoint import read_checkpoint
 from pipelines.run.lease import claim
@@ -120,12 +119,8 @@ class Mirror:
         fresh = [n for n in wanted if self._pulled.get(n) != files[n] or not (self.local / n).exists()]
         for name in fresh:
             path = self.local / name
-            writing = path.with_name(f".{path.name}.{os.getpid()}.pulling")
-            try:
+            with whole_file(path) as writing:
                 self.store.download(name, writing)
-                os.replace(writing, path)
-            finally:
-                writing.unlink(missing_ok=True)
             self._pulled[name] = files[name]
         return fresh
 
@@ -138,7 +133,7 @@ class Mirror:
         Returns: its step; None if there is none in the store, and then there is none here either.
         """
         self.local.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(self.local / ".pulling.lock"):
+        with locked(self.local / ".pulling.lock"):
             found = None
             for step, names in sorted(self._steps_there().items(), reverse=True):
                 if self._pull_checkpoint(step, names):

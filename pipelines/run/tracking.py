@@ -21,6 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from kdltr_core.files import write_text
 from pipelines.run.metrics_log import read_records
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -234,9 +235,7 @@ class Tracker:
 
     def _save(self) -> None:
         if self._uri:
-            fresh = self._file.with_suffix(".new")
-            fresh.write_text(json.dumps(asdict(self._state), indent=1))
-            fresh.replace(self._file)
+            write_text(self._file, json.dumps(asdict(self._state), indent=1))
 
 
 def experiment_id(client: MlflowClient, experiment: str, uri: str) -> str:

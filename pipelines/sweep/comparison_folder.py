@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from kdltr_core.config import RunConfig
 from kdltr_core.evaluation.significance import read_correct
+from kdltr_core.files import write_text
 from pipelines.run.folder import FINISHED_FILE, RunFolder
 from pipelines.run.metrics_log import read_records
 from pipelines.sweep.comparison import Comparison, comparison
@@ -75,11 +76,11 @@ class CompareFolder(RunFolder):
     def claim(self) -> Iterator[None]:
         with super().claim():
             kept = {**self._extent(), **self._length_now}
-            (self.path / "comparison.json").write_text(json.dumps(kept, indent=1), encoding="utf-8")
+            write_text(self.path / "comparison.json", json.dumps(kept, indent=1))
             yield
 
     def mark_finished(self) -> None:
-        (self.path / FINISHED_FILE).write_text(json.dumps(self._extent()))
+        write_text(self.path / FINISHED_FILE, json.dumps(self._extent()))
 
     def result(self) -> Comparison:
         """What the runs asked for came to; objectives with a run that has not ended are left out.
@@ -102,9 +103,7 @@ class CompareFolder(RunFolder):
     def write_report(self) -> Comparison:
         result = self.result()
         self.table.parent.mkdir(exist_ok=True)
-        fresh = self.table.with_name(".comparison.writing")
-        fresh.write_text(result.to_markdown(f"Objectives compared: {self.config.name}"), encoding="utf-8")
-        fresh.replace(self.table)
+        write_text(self.table, result.to_markdown(f"Objectives compared: {self.config.name}"))
         return result
 
     def _entry(self, run: Run) -> Entry | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kdltr_core.config import RunConfig
+from kdltr_core.files import write_text
 from pipelines.run.folder import FREE_FIELDS, RunFolder
 from pipelines.sweep.options import SweepOptions
 from pipelines.sweep.study import Ledger
@@ -87,11 +88,11 @@ class SweepFolder(RunFolder):
     @contextmanager
     def claim(self) -> Iterator[None]:
         with super().claim():
-            (self.path / "sweep.json").write_text(json.dumps(self._settings, indent=1), encoding="utf-8")
+            write_text(self.path / "sweep.json", json.dumps(self._settings, indent=1))
             yield
 
     def mark_finished(self) -> None:
-        (self.path / "finished.json").write_text(json.dumps(self._extent()))
+        write_text(self.path / "finished.json", json.dumps(self._extent()))
 
     def _extent(self) -> dict[str, int]:
         seeds = self.options.confirm_seeds if self.options.confirm else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import numpy as np
 from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import Datasets, TrainingPairs
 from kdltr_core.distributed import DistributedContext
+from kdltr_core.files import write_text
 from kdltr_core.train.engine import fit
 
 # Short runs by turns, so that what else the machine does falls on both; the first step of each does not count.
@@ -58,9 +58,7 @@ class StepTimes:
             return None
 
     def write(self, path: Path) -> None:
-        writing = path.with_suffix(".writing")
-        writing.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        os.replace(writing, path)
+        write_text(path, json.dumps(asdict(self)))
 
 
 def measure_step_times(config: RunConfig, words: Datasets, folder: Path, world: DistributedContext) -> StepTimes:

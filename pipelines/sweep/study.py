@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kdltr_core.changes import Change, schedule_of
+from kdltr_core.files import write_text
 from pipelines.run.metrics_log import read_records
 from pipelines.sweep.sweep import State, Trial
 
@@ -166,9 +167,7 @@ class Ledger:
         kept |= {"error": entry.error, "seconds": entry.seconds}
         if entry.percent:  # of a population
             kept |= {"percent": entry.percent, "schedule": entry.schedule, "copied": entry.copied}
-        writing = entry.folder / ".trial.writing"
-        writing.write_text(json.dumps(kept, indent=1), encoding="utf-8")
-        writing.replace(entry.folder / "trial.json")
+        write_text(entry.folder / "trial.json", json.dumps(kept, indent=1))
         self.entries[entry.number : entry.number + 1] = [entry]
 
 

@@ -15,6 +15,7 @@ import torch
 from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import Datasets, load_datasets
 from kdltr_core.distributed import DistributedContext
+from kdltr_core.files import write_text
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.build import load_teacher
 from kdltr_core.train.distiller import needs_teacher
@@ -121,9 +122,7 @@ def _make_and_measure(fields: Mapping[str, Any], num_threads: int, times: str, n
         nonlocal since
         if time.monotonic() - since > SECONDS_BETWEEN_LOOKS:
             since = time.monotonic()
-            writing = Path(f"{note}.writing")
-            writing.write_text(f"{done} {total}")
-            writing.replace(note)
+            write_text(Path(note), f"{done} {total}")
 
     batch_size = config.evaluation_batch_size
     open_teacher_cache(teacher, words.train, device=world.device, batch_size=batch_size, progress=progress, **settings)

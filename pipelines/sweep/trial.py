@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
 import ray.train
 import ray.train.torch
 import torch
@@ -22,7 +21,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import load_datasets
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
-from kdltr_core.files import NotWritten
+from kdltr_core.files import NotWritten, locked, write_text
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.engine import TrainingDiverged, fit, total_steps
 from pipelines.report.examples import write_evaluation
@@ -61,7 +60,7 @@ def run_trial(settings: dict[str, Any]) -> None:
         return
     try:
         # Of a driver that was killed, trials may live on for some seconds.
-        with filelock.FileLock(folder / ".lock", timeout=SECONDS_FOR_OTHERS):
+        with locked(folder / ".lock", SECONDS_FOR_OTHERS):
             if settings["workers"]:
                 release_place(folder)  # of this trial under a process that was lost
                 _on_workers(settings)
@@ -83,7 +82,7 @@ def leave_error(folder: Path, error: Exception) -> None:
     if not (folder / ERROR_FILE).exists():  # else a worker has said it better
         lines = str(error).strip().splitlines() or [""]
         account = "".join(traceback.format_exception(error))
-        (folder / ERROR_FILE).write_text(f"{type(error).__name__}: {lines[0]}\n\n{account}", encoding="utf-8")
+        write_text(folder / ERROR_FILE, f"{type(error).__name__}: {lines[0]}\n\n{account}")
 
 
 def _on_workers(settings: dict[str, Any]) -> None:

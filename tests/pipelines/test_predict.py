@@ -19,9 +19,10 @@ import pytest
 from kdltr_core import Prediction, load_student
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.files import whole_file
 from pipelines.predict import main
 from pipelines.prediction.options import Format
-from pipelines.prediction.output import open_output, record, whole_file
+from pipelines.prediction.output import open_output, record
 from pipelines.prediction.reading import Row
 from pipelines.run.command_line import answer_mistakes
 from tests.service import make_student, word_picture
