@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
+from pydantic import BaseModel, ValidationError
 
 from kdltr_core.config import RunConfig, nearest
 from kdltr_core.uri import is_uri, local_path
@@ -18,9 +20,16 @@ DID_NOT_FINISH = 1
 USER_MISTAKE = 2
 INTERRUPTED = 130
 
+Own = TypeVar("Own")
+
 
 class RunStopped(RuntimeError):
     """A run that was begun and did not come to its end; the message says why in one sentence."""
+
+
+@dataclass(frozen=True)
+class _NoOptions:
+    """Of a command that has none but the run's."""
 
 
 def answer_mistakes(main: Callable[[], int]) -> int:
@@ -44,40 +53,95 @@ def answer_mistakes(main: Callable[[], int]) -> int:
 def parse_run(arguments: Sequence[str], script: str, about: str) -> RunConfig:
     """``[RECIPE|config.yaml] [--dotted.field value …]`` as a run; ``--help`` prints every field and exits.
 
-    The help is tyro's. The values are read by the models themselves, whose messages name the nearest valid one.
+    Raises: ValueError for an unknown recipe or file, or a value that a field refuses; SystemExit, after tyro has named
+        the nearest option or the choices, for an unknown option or a value of another type.
+    """
+    return parse_run_with(_NoOptions, arguments, script, about)[1]
 
-    Raises: ValueError for an unknown recipe, file, field or value.
+
+def parse_run_with(
+    own: type[Own], arguments: Sequence[str], script: str, about: str, suffix: Callable[[Own], str] = lambda own: ""
+) -> tuple[Own, RunConfig]:
+    """As ``parse_run``, for a command that has options of its own beside those of the run.
+
+    Args:
+        own: their dataclass or pydantic model; every field has a default.
+        suffix: what follows the name of a run to which ``--name`` gives none.
     """
     words = list(arguments)
     source = words.pop(0) if words and not words[0].startswith("-") else DEFAULT_RECIPE
-    config = _base(source)
-    if any(word in ("-h", "--help") for word in words):
-        recipes = "\n".join(f"  {name}: {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in RECIPES.items())
-        tyro.cli(
-            RunConfig,
-            default=config,
-            args=["--help"],
+    base = _base(source)
+    recipes = "\n".join(f"  {name}: {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in RECIPES.items())
+    unnamed = tyro.conf.arg(name="")
+    run = _unvalidated(base.override({"name": ""}))
+    both: list[Any] = [("own", Annotated[own, unnamed], field(default_factory=own)), ("run", Annotated[run, unnamed])]
+    try:
+        given: Any = tyro.cli(
+            make_dataclass("Options", both, kw_only=True),
+            args=words,
             prog=f"{script} [RECIPE|config.yaml]",
             description=f"{about}\n\nRecipes:\n{recipes}\n\nThe defaults below are those of {source}.",
         )
-    return absolute(config.override(_options(words, config)))
+    except ValidationError as error:  # of the command's own options; the run validates itself below
+        raise ValueError("; ".join(map(_explain, error.errors()))) from None
+    changes = asdict(given.run)
+    for section in [name for name, value in changes.items() if isinstance(value, dict)]:
+        changes |= {f"{section}.{name}": value for name, value in changes.pop(section).items()}
+    changes["name"] = changes["name"] or f"{base.name or base.recipe or 'run'}{suffix(given.own)}"
+    return given.own, absolute(base.override(changes))
+
+
+def _unvalidated(model: BaseModel) -> type:
+    """A dataclass of the model's fields, types and values: the model itself says what a value may be, in its words."""
+    fields: list[Any] = []
+    for name, info in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            fields.append((name, _unvalidated(value)))
+        else:
+            fields.append(
+                (name, Annotated[info.annotation, tyro.conf.arg(help=info.description)], field(default=value))
+            )
+    return make_dataclass(type(model).__name__, fields, kw_only=True)
+
+
+def _explain(fault: Any) -> str:
+    """What pydantic says of an option."""
+    message = fault["msg"].removeprefix("Value error, ")
+    option = ".".join(map(str, fault["loc"])).replace("_", "-")
+    return f"--{option} is {fault['input']!r}: {message}" if option else message
 
 
 def absolute(config: RunConfig) -> RunConfig:
-    """The run with a name and with absolute paths and URIs: workers run in other folders, maybe on other machines."""
-    recognizer = config.recognizer
+    """The run with a name and with absolute paths and URIs: workers run in other folders, maybe on other machines.
+
+    The default database gives way to the server that MLFLOW_TRACKING_URI names, as for MLflow's own commands.
+    """
+    data, tracking = config.data, config.tracking_uri
+    if is_uri(data.cache_folder):
+        raise ValueError(
+            f"data.cache_folder is {data.cache_folder}, expected a path: each machine keeps its copies on its own disk"
+        )
+    if tracking == RunConfig().tracking_uri:
+        tracking = os.environ.get("MLFLOW_TRACKING_URI") or tracking
+    if tracking and "://" not in tracking:
+        raise ValueError(
+            f"tracking_uri is {tracking!r}, expected a server (http://host:5000), a database (sqlite:///mlflow.db) or "
+            "''"
+        )
+    scheme, _, file = tracking.partition(":///")
     changes: dict[str, Any] = {
         "name": config.name or config.recipe or "run",
         "output_folder": _path(config.output_folder),
-        "data.cache_folder": _cache_folder(config.data.cache_folder),
-        "data.train_roots": tuple(_path(root) for root in config.data.train_roots),
-        "data.benchmark_roots": tuple(_path(root) for root in config.data.benchmark_roots),
-        "tracking_uri": _tracking_uri(_server_of_this_machine(config.tracking_uri)),
+        "data.cache_folder": _path(data.cache_folder),
+        "data.train_roots": tuple(map(_path, data.train_roots)),
+        "data.benchmark_roots": tuple(map(_path, data.benchmark_roots)),
+        "tracking_uri": f"{scheme}:///{_path(file)}" if scheme == "sqlite" else tracking,
     }
-    for field in ("teacher_weights", "start_weights", "student_weights", "language_weights"):
-        given = getattr(recognizer, field)
+    for weights in ("teacher_weights", "start_weights", "student_weights", "language_weights"):
+        given = getattr(config.recognizer, weights)
         if given not in ("", "bundled"):
-            changes[f"recognizer.{field}"] = _path(given)
+            changes[f"recognizer.{weights}"] = _path(given)
     return config.override(changes)
 
 
@@ -93,59 +157,8 @@ def _base(source: str) -> RunConfig:
     )
 
 
-def _options(words: Sequence[str], config: RunConfig) -> dict[str, Any]:
-    """Dotted fields and the words that follow them, still as text where the models can read text."""
-    known = config.flatten()
-    given: dict[str, list[str]] = {}
-    option = ""
-    for word in words:
-        if word.startswith("--"):
-            option, equals, value = word[2:].partition("=")
-            option = option.replace("-", "_")
-            if option not in known:
-                close = nearest(option, known).replace("did you mean '", "did you mean '--").replace("_", "-")
-                raise ValueError(f"unknown option {word.partition('=')[0]}{close or '; --help lists them all'}")
-            given[option] = [value] if equals else []
-        elif not option:
-            raise ValueError(f"expected an option such as --workers 2, got {word!r}; only one recipe or file is taken")
-        else:
-            given[option].append(word)
-    return {name: _value(name, values, known) for name, values in given.items()}
-
-
-def _value(name: str, values: list[str], known: Mapping[str, Any]) -> Any:
-    if isinstance(known[name], list):
-        return tuple(values)
-    if len(values) != 1:
-        raise ValueError(f"--{name.replace('_', '-')} takes one value, got {' '.join(values) or 'none'}")
-    return None if name == "num_steps" and values[0].lower() == "none" else values[0]
-
-
 def _path(text: str) -> str:
     """A path in whole; a URI as it is, unless it is that of a path."""
     if is_uri(text):
         return str(local_path(text) or text)
     return os.path.abspath(os.path.expanduser(text))
-
-
-def _cache_folder(text: str) -> str:
-    if is_uri(text):
-        raise ValueError(
-            f"data.cache_folder is {text}, expected a path: each machine keeps its copies on a disk of its own"
-        )
-    return _path(text)
-
-
-def _server_of_this_machine(uri: str) -> str:
-    """The default database gives way to the server that MLFLOW_TRACKING_URI names, as for MLflow's own commands."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or uri if uri == RunConfig().tracking_uri else uri
-
-
-def _tracking_uri(uri: str) -> str:
-    """An SQLite file by its absolute path; servers and '' as they are."""
-    if uri and "://" not in uri:
-        raise ValueError(
-            f"tracking_uri is {uri!r}, expected a server (http://host:5000), a database (sqlite:///mlflow.db) or ''"
-        )
-    scheme, _, path = uri.partition(":///")
-    return f"{scheme}:///{_path(path)}" if scheme == "sqlite" else uri

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, Field
 
 import pipelines
 from kdltr_core.config import RunConfig
 from pipelines.recipes import parseq_tiny_ltr
-from pipelines.run.command_line import RunStopped, answer_mistakes, parse_run
+from pipelines.run.command_line import RunStopped, answer_mistakes, parse_run, parse_run_with
 
 SCRIPTS = Path(pipelines.__path__[0])
 
@@ -58,16 +59,7 @@ def test_options_set_fields(words: str, field: str, expected: Any) -> None:
         ("demoo", "there is no recipe 'demoo'"),
         ("demoo", "did you mean 'demo'?"),
         ("nothing.yaml", "nothing.yaml cannot be read"),
-        ("--optim.learnin-rate 3", "unknown option --optim.learnin-rate; did you mean '--optim.learning-rate'?"),
-        ("--learning-rate 3", "did you mean '--optim.learning-rate'?"),
-        ("--xyzzy 3", "--help lists them all"),
-        ("--optim.learning-rate fast", "optim.learning_rate is 'fast'"),
-        ("--optim.learning-rate -1", "optim.learning_rate is '-1': Input should be greater than 0"),
-        ("--workers 1.5", "workers is '1.5'"),
-        ("--workers", "--workers takes one value, got none"),
-        ("--workers 1 2", "--workers takes one value, got 1 2"),
-        ("demo parseq_ltr", "only one recipe"),
-        ("--recognizer.name parsek", "did you mean 'parseq'?"),
+        ("--optim.learning-rate -1", "optim.learning_rate is -1.0: Input should be greater than 0"),
         ("--optim.batch-size 63 --workers 2", "nearest that does is 64"),
         ("--tracking-uri mlruns", "expected a server"),
         ("--data.cache-folder s3://bucket/cache", "data.cache_folder is s3://bucket/cache, expected a path"),
@@ -84,6 +76,52 @@ def test_a_mistake_is_refused_in_one_sentence_with_the_way_out(
     message = capsys.readouterr().err
     assert said in message
     assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--optim.learnin-rate 3", "Perhaps you meant: --optim.learning-rate FLOAT"),
+        ("--learning-rate 3", "--optim.learning-rate FLOAT of the student"),
+        ("--xyzzy 3", "Unrecognized options: --xyzzy, 3"),
+        ("--optim.learning-rate fast", "--optim.learning-rate: could not convert string to float: 'fast'"),
+        ("--workers 1.5", "--workers: invalid literal for int() with base 10: '1.5'"),
+        ("--workers", "Missing value for argument '--workers'"),
+        ("--workers 1 2", "Unrecognized options: 2"),
+        ("demo parseq_ltr", "Unrecognized options: parseq_ltr"),
+        (
+            "--recognizer.name parsek",
+            "'parsek' for argument '--recognizer.name'. Expected one of ('abinet_vision', 'abi",
+        ),
+    ],
+)
+def test_another_option_or_type_is_refused_with_what_is_near(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        parse_run(words.split(), "train.py", "")
+    assert stop.value.code == 2
+    assert said in " ".join(word for word in capsys.readouterr().err.replace("│", " ").split() if word.strip("─-"))
+
+
+class Own(BaseModel):
+    """Options of a command beside those of the run."""
+
+    num_trials: int = Field(24, ge=1)
+    space: str = "loss_weights"
+
+
+@pytest.mark.parametrize(("words", "name"), [("", "demo-joint"), ("--name mine", "mine")])
+def test_a_command_may_have_options_of_its_own(words: str, name: str) -> None:
+    arguments = f"demo --space joint --optim.learning-rate 1 --num-trials 3 {words}".split()
+    own, config = parse_run_with(Own, arguments, "tune.py", "", lambda own: f"-{own.space}")
+    assert own == Own(num_trials=3, space="joint")
+    assert (config.optim.learning_rate, config.name) == (1.0, name)
+
+
+def test_what_an_option_of_its_own_refuses_is_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"^--num-trials is 0: Input should be greater than or equal to 1$"):
+        parse_run_with(Own, ["demo", "--num-trials", "0"], "tune.py", "")
 
 
 def test_paths_are_absolute_whatever_was_given(tmp_path: Path) -> None:
