@@ -10,8 +10,6 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from kdltr_core.changes import WEIGHTS, parse_changes
-
 RecognizerName = Literal["abinet_vision", "abinet", "matrn", "parseq", "parseq_tiny"]
 ObjectiveName = Literal["distillation", "supervised", "dfd", "a_skd", "unified", "dld"]
 DegradationName = Literal["published", "interlaced", "none"]
@@ -270,11 +268,6 @@ class RunConfig(_Section):
     max_failures: int = Field(3, ge=0, description="times a lost worker group is rebuilt")
     tracking_uri: str = Field("sqlite:///mlflow.db", description="MLflow server or database; empty: none")
     experiment: str = Field("kdltr", description="MLflow experiment")
-    changes: tuple[str, ...] = Field(
-        (),
-        description="weights and temperatures of the loss and learning rates that change while the run trains, each "
-        "from a share of its length on: '25% objective.soft_logits=40 optim.learning_rate=1e-4'",
-    )
 
     data: DataConfig = DataConfig()
     recognizer: RecognizerConfig = RecognizerConfig()
@@ -341,31 +334,6 @@ class RunConfig(_Section):
                 f"the nearest that does is {round(self.optim.batch_size / self.workers) * self.workers or self.workers}"
             )
         return self
-
-    @model_validator(mode="after")
-    def _can_be_changed(self) -> RunConfig:
-        for change in parse_changes(self.changes):
-            for name, value in change.values.items():
-                section, _, field = name.partition(".")
-                was = getattr(getattr(self, section), field)
-                if name in WEIGHTS and (was == 0) != (value == 0):
-                    raise ValueError(
-                        f"the change at {change.percent:g} % sets {name} to {value:g}, and it begins as {was:g}: a "
-                        "term of weight 0 is not computed, and cannot come or go while a run trains; give a small one"
-                    )
-            try:
-                self.model_copy(update={"changes": ()}).override(change.values)
-            except ValueError as error:
-                raise ValueError(f"the change at {change.percent:g} %: {error}") from None
-        return self
-
-    def at(self, step: int, num_steps: int) -> RunConfig:
-        """With the values that a step (from 0) of a run of so many is trained with, and no more changes."""
-        values: dict[str, Any] = {"changes": ()}
-        for change in parse_changes(self.changes):
-            if change.step(num_steps) <= step:
-                values |= change.values
-        return self.override(values)
 
     def override(self, values: Mapping[str, Any]) -> RunConfig:
         """A copy with dotted fields changed: ``{"optim.learning_rate": 3e-5}``.

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from kdltr_core.agreement import Agreement
-from kdltr_core.changes import parse_changes
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch
 from kdltr_core.data.dataset import Datasets
@@ -85,7 +84,6 @@ def fit(
     on_checkpoint: Callable[[int, Mapping[str, float]], None] | None = None,
     on_written: Callable[[Path], None] | None = None,
     save_now: Callable[[], bool] | None = None,
-    until: int | None = None,
 ) -> FitResult:
     """Train a student, or a teacher, going on from the newest checkpoint in the run's folder if there is one.
 
@@ -104,14 +102,13 @@ def fit(
         on_written: called on the first worker with the folder of every checkpoint and student it wrote.
         save_now: asked on every worker, at the same steps, every few seconds: whether this machine is about to go and
             a checkpoint should be written at once.
-        until: a step to stop after, validated and saved, with the rest of the run left for another call.
 
     Raises: TrainingDiverged; NotWritten if the student or the last checkpoint finds no room; ValueError for a
         teacher or start that does not fit.
     """
     world = world or DistributedContext()
     hooks = (on_checkpoint, on_written or (lambda folder: None), save_now)
-    run = _Run(config, words, run_folder, record, world, run_id, until, *hooks)
+    run = _Run(config, words, run_folder, record, world, run_id, *hooks)
     if on_start:
         on_start(run.step)
     return run.train_loop()
@@ -128,7 +125,6 @@ class _Run:
         record: Record,
         world: DistributedContext,
         run_id: str,
-        until: int | None,
         on_checkpoint: Callable[[int, Mapping[str, float]], None] | None,
         on_written: Callable[[Path], None],
         save_now: Callable[[], bool] | None,
@@ -144,10 +140,6 @@ class _Run:
         self.resident = DeviceCache(words.train, world.device) if config.data.placement == "device" else None
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
         self.num_steps = total_steps(config, len(words.train))
-        self.last_step = self.num_steps if until is None else min(until, self.num_steps)
-        changes = parse_changes(config.changes)
-        self.turns = {change.step(self.num_steps) for change in changes}
-        self.changing = sorted({name for change in changes for name in change.values})
         self.step = 0
         self.best_step, self.best_accuracy = 0, -1.0
         self.latest: dict[str, float] = {}
@@ -155,7 +147,6 @@ class _Run:
         asks = SECONDS_BETWEEN_QUESTIONS if save_now else 0.0
         self.agreement = Agreement(world, {"ask": asks, "save": 60 * config.checkpoint_minutes})
         self._resume()
-        self.training.set_config(config.at(self.step, self.num_steps))
         self.training.begin()
 
     def train_loop(self) -> FitResult:
@@ -167,7 +158,7 @@ class _Run:
             step = self.step
             rings = self._train_step(step, [batch for _, batch in shares])
             self.step = step + 1
-            last = self.step == self.last_step
+            last = self.step == self.num_steps
             if self.step % config.log_every == 0 or last:
                 self._log()
             if self.step % config.validate_every == 0 or last:
@@ -188,7 +179,7 @@ class _Run:
             rank=share,
             world_size=config.workers,
             start_step=self.step,
-            num_steps=self.last_step,
+            num_steps=self.num_steps,
             num_output_steps=student.fixed_num_steps,
             contrast_group=config.objective.contrast_group,
             static_shapes=config.optim.compile == "on",
@@ -200,8 +191,6 @@ class _Run:
     def _train_step(self, step: int, batches: Sequence[Batch]) -> frozenset[str]:
         """Train on this worker's shares of a batch; returns the timers that rang."""
         num_shares = self.config.workers
-        if step in self.turns:
-            self.training.set_config(self.config.at(step, self.num_steps))
         total, rings = self.agreement.exchange(torch.stack([batch.lengths.sum() for batch in batches]).sum())
         rate = rate_factor(self.config.optim, step, self.num_steps, self.sampler.steps_per_epoch)
         self.training.run(step, batches, rate, total / num_shares if num_shares > 1 else None)
@@ -216,11 +205,7 @@ class _Run:
         values, bad_in_row = self.meters.take()
         values["learning_rate"] = self.training.optimiser.param_groups[0]["lr"]
         values["epoch"] = self.step / self.sampler.steps_per_epoch
-        point = self.training.config.flatten() if self.changing else {}
-        self._record(
-            {f"train/{name}": value for name, value in values.items()}
-            | {f"changing/{name}": point[name] for name in self.changing}
-        )
+        self._record({f"train/{name}": value for name, value in values.items()})
         if bad_in_row >= self.config.optim.max_nonfinite:
             broken = [name for name in values if name != "learning_rate" and not math.isfinite(values[name])]
             raise TrainingDiverged(
@@ -288,7 +273,7 @@ class _Run:
             try:
                 self.on_written(self.store.save(self.step, state, self.best_step))
             except NotWritten as error:
-                if self.step == self.last_step:
+                if self.step == self.num_steps:
                     raise
                 warnings.warn(f"{error}; training goes on and the next checkpoint is tried", stacklevel=2)
         self.world.barrier()

@@ -24,7 +24,7 @@ from kdltr_core.train.compile import compile_module, compile_whole
 from kdltr_core.train.distiller import Distiller, teach
 from kdltr_core.train.idle import unused_parameters
 from kdltr_core.train.meters import Meters
-from kdltr_core.train.optim import MovingAverage, build_optimiser, set_full_rates, set_rates
+from kdltr_core.train.optim import MovingAverage, build_optimiser, set_rates
 from kdltr_core.train.teacher_cache import TeacherCache, open_teacher_cache
 
 
@@ -63,12 +63,6 @@ class TrainingStep:
             self.teach = compile_whole(teach)
         in_bfloat16 = self.config.optim.gradient_exchange == "bfloat16"
         self.model = self.world.wrap(self.distiller, in_bfloat16=in_bfloat16)
-
-    def set_config(self, config: RunConfig) -> None:
-        """From the next step on: the weights and temperatures of another config, and its learning rates."""
-        self.config = config
-        self.distiller.config = config.objective
-        set_full_rates(self.optimiser, config.optim)
 
     def run(self, step: int, batches: Sequence[Batch], rate: float, num_valid_steps: Tensor | None) -> None:
         """Train on this worker's shares of a batch.

@@ -18,13 +18,13 @@ BASELINE = "the published point"
 def contenders(folder: SweepFolder) -> dict[str, dict[str, Any]]:
     """The point to beat, then the best trials of other points that ran to their end, by their titles.
 
-    Two trials of one point are one contender. Of a population it is the whole schedule of a trial's points.
+    Two trials of one point are one contender.
     """
     points: dict[str, dict[str, Any]] = {BASELINE: folder.trials.published}
     trials: Sequence[Trial] = finished([entry.to_trial() for entry in folder.trials.ended])
     for trial in trials:
-        if len(points) <= folder.options.confirm and dict(trial.recipe) not in points.values():
-            points[title(trial)] = dict(trial.recipe)
+        if len(points) <= folder.options.confirm and dict(trial.params) not in points.values():
+            points[title(trial)] = dict(trial.params)
     return points
 
 

@@ -12,20 +12,20 @@ from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.importances import importances
 from pipelines.sweep.report import sweep_markdown
 from pipelines.sweep.step_times import StepTimes
-from pipelines.sweep.sweep import Trial, finished, is_population
+from pipelines.sweep.sweep import Trial, finished
 from pipelines.sweep.sweep_pictures import draw_sweep
 
 
 def write_report(folder: SweepFolder, config: RunConfig, num_words: int, verdict: SignificanceTest | None) -> None:
-    """report/ and best.yaml from the trials that have ended, or wait for others; few or many.
+    """report/ and best.yaml from the trials that have ended, few or many.
 
     Args:
         config: of the run whose point was searched.
         num_words: of the validation split.
         verdict: of the confirmation, where it came to one.
     """
-    trials = [entry.to_trial() for entry in folder.trials.entries if entry.state is not None or entry.percent]
-    found = () if is_population(trials) else importances(trials, folder.space)
+    trials = [entry.to_trial() for entry in folder.trials.ended]
+    found = importances(trials, folder.space)
     choice = choose(trials, folder.trials.published, verdict)
     times = StepTimes.read(folder.step_times)
     notes = [known.sentence for known in (choice, times) if known is not None]
@@ -35,16 +35,16 @@ def write_report(folder: SweepFolder, config: RunConfig, num_words: int, verdict
     if trials:
         draw_sweep(folder.report, trials, folder.space, found, num_words=num_words)
     if choice is not None:
-        point = config.override({**choice.recipe, "name": f"{config.name}-best"})
+        point = config.override({**choice.point, "name": f"{config.name}-best"})
         said = [f"Of the sweep {config.name}. {choice.sentence}", *([verdict.sentence] if verdict else [])]
         folder.best.write_text("".join(f"# {sentence}\n" for sentence in said) + point.to_yaml(), encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The point that best.yaml holds, or the schedule of points, and a sentence that says why this one."""
+    """The point that best.yaml holds, and a sentence that says why this one."""
 
-    recipe: Mapping[str, Any]
+    point: Mapping[str, Any]
     sentence: str
 
 
@@ -60,19 +60,17 @@ def choose(trials: list[Trial], published: Mapping[str, Any], verdict: Significa
     if verdict is None:
         best, held = ranked[0], "The point in best.yaml is"
         if best.is_published:
-            return Choice(best.recipe, f"{held} the published one: no other read more of the validation words.")
-        shares = ", ".join(f"{share:.3g}" for share, _ in best.schedule[1:])
-        changing = f", whose values change at {shares} % of the run" if shares else ""
+            return Choice(best.params, f"{held} the published one: no other read more of the validation words.")
         return Choice(
-            best.recipe,
-            f"{held} that of trial {best.number}{changing}, {best.value:.2f} % of the validation words, not confirmed: "
+            best.params,
+            f"{held} that of trial {best.number}, {best.value:.2f} % of the validation words, not confirmed: "
             "the best of several is flattered by chance.",
         )
     if not verdict.is_better:
         held = f"The point in best.yaml is the published one: {verdict.winner.name} was not shown to be better."
         return Choice(published, held)
     winner = next(trial for trial in ranked if title(trial) == verdict.winner.name)
-    return Choice(winner.recipe, f"The point in best.yaml is that of {verdict.winner.name}, which was confirmed.")
+    return Choice(winner.params, f"The point in best.yaml is that of {verdict.winner.name}, which was confirmed.")
 
 
 def title(trial: Trial) -> str:

@@ -39,8 +39,6 @@ class SweepFolder(RunFolder):
             "scheduler": options.scheduler,
             **{name: value for name, value in lengths.items() if value is not None},
         }
-        if options.scheduler == "pbt":
-            self._settings |= {"rounds": options.rounds, "num_trials": options.num_trials}
         super().__init__(config)
         flat = config.flatten()
         self.trials = Ledger(self.path / "trials", {name: flat[name] for name in space.domains})

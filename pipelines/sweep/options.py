@@ -13,9 +13,6 @@ from kdltr_core.config import RunConfig, nearest
 from pipelines.run.command_line import parse_run
 from tune_spaces import SPACES
 
-# The config's own point goes on as it began; of so many others one can be the worst and another the best.
-FEWEST_OF_POPULATION = 3
-
 
 class SweepOptions(BaseModel):
     """What is searched, how, and with what."""
@@ -28,13 +25,11 @@ class SweepOptions(BaseModel):
     )
     search: Literal["tpe", "random", "grid"] = Field(
         "tpe",
-        description="Optuna's TPE; random points; or a grid of at most num-trials points; with pbt, the first points",
+        description="Optuna's TPE; random points; or a grid of at most num-trials points",
     )
-    scheduler: Literal["asha", "pbt", "none"] = Field(
+    scheduler: Literal["asha", "none"] = Field(
         "asha",
-        description="asha stops trials that are behind at a quarter and at half of their length; pbt: population-based "
-        "training, in which the worst quarter goes on from the weights of the best quarter with other values, and what "
-        "is found is a schedule of values",
+        description="asha stops trials that are behind at a quarter and at half of their length",
     )
     trial_steps: int | None = Field(None, ge=1, description="length of a trial, if not that of the run")
     confirm: int = Field(0, ge=0, description="so many of the best points, and the config's own, are trained anew")
@@ -53,30 +48,8 @@ class SweepOptions(BaseModel):
         "beginning; 0: as many as there is room for then",
     )
 
-    rounds: int = Field(
-        4, ge=2, description="of pbt: equal parts of a trial's length, between which trials take over from one another"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _a_population_learns_by_copying(cls, given: Any) -> Any:
-        if given.get("scheduler") != "pbt":
-            if "rounds" in given:
-                raise ValueError("--rounds are those of a population; give --scheduler pbt too, or leave them out")
-            return given
-        if given.get("search") == "tpe":
-            raise ValueError(
-                "--search tpe learns from whole trials, of which --scheduler pbt has none before its end; leave it "
-                "out (the first points are then random), or give random or grid"
-            )
-        return {"search": "random", **given}
-
     @model_validator(mode="after")
     def _belong_together(self) -> SweepOptions:
-        if self.scheduler == "pbt" and self.num_trials < FEWEST_OF_POPULATION:
-            raise ValueError(
-                f"--num-trials {self.num_trials} is no population; --scheduler pbt takes {FEWEST_OF_POPULATION} or more"
-            )
         if self.workers_per_trial and self.gpus_per_trial:
             raise ValueError(
                 "--gpus-per-trial is for trials in one process; each of --workers-per-trial takes a whole one"

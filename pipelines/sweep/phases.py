@@ -14,11 +14,9 @@ from pipelines.sweep.confirmation import contenders, points_with_seeds, signific
 from pipelines.sweep.end import summary_metrics
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.options import SweepOptions
-from pipelines.sweep.points import drawn_points, first_points, grid_points
-from pipelines.sweep.population import check_population
+from pipelines.sweep.points import first_points, grid_points
 from pipelines.sweep.progress import watched
 from pipelines.sweep.resources import Room
-from pipelines.sweep.rounds import train_population
 from pipelines.sweep.search import LedgerSearch, sampler_for
 from pipelines.sweep.study import Ledger
 from pipelines.sweep.tuner import GRACE_PERCENT, asha, run_trials
@@ -29,19 +27,14 @@ if TYPE_CHECKING:
 
 
 def given_points(config: RunConfig, space: Space, options: SweepOptions) -> list[dict[str, Any]]:
-    """What is tried before the searcher has its say, or all of a grid or population.
+    """What is tried before the searcher has its say, or all of a grid.
 
-    Raises: ValueError if the trials make no grid, or no population.
+    Raises: ValueError if the trials make no grid.
     """
-    if options.scheduler == "pbt":
-        shortened = config.override({"num_steps": options.trial_steps or config.num_steps})
-        check_population(space, shortened, options.rounds)
     points = first_points(space, config)
     if options.search == "grid":
         points += grid_points(space, options.num_trials, beside=points)
-    elif options.scheduler == "pbt":
-        points += drawn_points(space, options.num_trials - len(points), config.seed)
-    return points[: options.num_trials] if options.scheduler == "pbt" else points
+    return points
 
 
 def try_points(
@@ -59,9 +52,6 @@ def try_points(
     options, ledger = folder.options, folder.trials
     ledger.reopen_failed()
     config = trial_config(config, room).override({"num_steps": options.trial_steps or config.num_steps})
-    if options.scheduler == "pbt":
-        train_population(config, space, points, folder, room, recorder(folder))
-        return
     num_trials = options.num_trials
     if options.search == "grid":
         num_trials = min(num_trials, max(len(points), len(ledger.ended)))

@@ -22,11 +22,6 @@ def first_points(space: Space, config: RunConfig) -> list[dict[str, Any]]:
     return [point for place, point in enumerate(points) if point not in points[:place]]
 
 
-def drawn_points(space: Space, num_points: int, seed: int) -> list[dict[str, Any]]:
-    """Points of the space at random, the same for the same seed."""
-    return [plain(space.draw(1000 * seed + place)) for place in range(num_points)]
-
-
 def grid_points(space: Space, num_points: int, beside: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
     """Every combination of all choices and of equally many values of each range, but those that are tried anyway.
 

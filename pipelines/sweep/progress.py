@@ -18,16 +18,15 @@ class SweepProgress:
     Args:
         label: what one of them is called.
         total: trials in all.
-        until: percent of its length at which a trial counts too, as it waits for the others.
     """
 
-    def __init__(self, label: str, total: int, until: float = 100.0) -> None:
-        self._label, self._until = label, until
+    def __init__(self, label: str, total: int) -> None:
+        self._label = label
         self._bar = tqdm(total=total, desc=label, unit="", disable=None)
         self._seen: set[int] = set()
 
     def __call__(self, ledger: Ledger) -> None:
-        ended = ledger.arrived(self._until)
+        ended = ledger.ended
         fresh = [entry for entry in ended if entry.number not in self._seen]
         self._seen = {entry.number for entry in ended}
         for entry in fresh:
@@ -39,7 +38,7 @@ class SweepProgress:
 
     def start(self, ledger: Ledger) -> None:
         """What was done before is not told again."""
-        self._seen = {entry.number for entry in ledger.arrived(self._until)}
+        self._seen = {entry.number for entry in ledger.ended}
         self._bar.n = self._bar.initial = len(self._seen)
         self._bar.refresh()
 
@@ -53,10 +52,9 @@ def watched(
     label: str,
     total: int,
     record: Callable[[Ledger], None] | None = None,
-    until: float = 100.0,
 ) -> Iterator[None]:
     """A bar as ``SweepProgress`` has it, and ``record`` of the ledger, whenever a trial begins or ends."""
-    progress = SweepProgress(label, total, until)
+    progress = SweepProgress(label, total)
     progress.start(ledger)
 
     def changed(ledger: Ledger) -> None:
@@ -82,8 +80,7 @@ def headline(ledger: Ledger) -> str:
 
 def told(entry: Entry) -> str:
     """How a trial ended, in a line: "finished, 83.25 % (soft_logits 20)"."""
-    point = ", ".join(f"{name.rpartition('.')[2]} {short(value)}" for name, value in entry.point.items())
+    point = ", ".join(f"{name.rpartition('.')[2]} {short(value)}" for name, value in entry.params.items())
     read = "nothing read" if entry.accuracy is None else f"{entry.accuracy:.2f} %"
     why = f": {entry.error}" if entry.error else ""
-    how = f"at {entry.percent:.3g} %" if entry.state is None else entry.state.lower()
-    return f"{how}, {read} ({point}){why}"
+    return f"{(entry.state or 'running').lower()}, {read} ({point}){why}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kdltr_core.evaluation.significance import SignificanceTest, signed
 from kdltr_core.evaluation.table import markdown_rows
-from pipelines.sweep.sweep import Importance, Parameter, Trial, finished, is_population, noise_note, short
+from pipelines.sweep.sweep import Importance, Parameter, Trial, finished, noise_note, short
 
 
 def sweep_markdown(
@@ -45,10 +45,7 @@ def sweep_markdown(
         lines += ["## Confirmation", "", *_verdict_lines(verdict), ""]
     lines += ["## Best trials", "", *_trial_lines(trials, space, num_shown), ""]
     lines += ["## Space", "", *markdown_rows([["parameter", "range"], *([p.name, p.to_text()] for p in space)]), ""]
-    if is_population(trials):
-        lines += ["## Population", "", *_population_lines(trials, space), ""]
-    else:
-        lines += ["## Importances", "", *_importance_lines(importances), ""]
+    lines += ["## Importances", "", *_importance_lines(importances), ""]
     errors = Counter(_first_line(t.error) for t in trials if t.state == "FAILED")
     if errors:
         lines += ["## Failed", "", *(f"- {_counted(n, 'trial')}: {error}" for error, n in errors.most_common()), ""]
@@ -87,27 +84,6 @@ def _trial_lines(trials: Sequence[Trial], space: Sequence[Parameter], num_shown:
     left_out = len(ranked) - len(shown)
     more = ["", f"{left_out} more ran to their end."] if left_out else []
     return markdown_rows(rows) + more
-
-
-def _population_lines(trials: Sequence[Trial], space: Sequence[Parameter]) -> list[str]:
-    copied = [f"- trial {t.number} took over the weights of trial {of} at {share:.3g} %" for t in trials
-              for share, of in t.copied]  # fmt: skip
-    lines = [
-        "Trials that took over another's weights went on with other values; the table of best trials has those that "
-        "each ended with. They descend from one another, so no importances are given.",
-        "",
-        *copied,
-    ]
-    for trial in finished(trials)[:1]:
-        rows = [["from", *(p.name for p in space)]]
-        rows += [[f"{share:.3g} %", *(short(point[p.name]) for p in space)] for share, point in trial.schedule]
-        lines += [
-            "",
-            f"What the weights of trial {trial.number}, the best, were trained with:",
-            "",
-            *markdown_rows(rows),
-        ]
-    return lines
 
 
 def _importance_lines(importances: Sequence[Importance]) -> list[str]:

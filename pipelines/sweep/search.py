@@ -35,7 +35,6 @@ class LedgerSearch(Searcher):
         settings: of every trial, for ``run_trial``.
         space: what Optuna draws from when the points are at an end; None for the points alone.
         sampler: Optuna's.
-        until: percent of its length at which a trial waits for the others.
     """
 
     def __init__(
@@ -46,16 +45,14 @@ class LedgerSearch(Searcher):
         settings: Mapping[str, Any],
         space: Space | None = None,
         sampler: optuna.samplers.BaseSampler | None = None,
-        until: float = 100.0,
     ) -> None:
         super().__init__(metric=BEST, mode="max")
-        self.ledger, self.config, self.until = ledger, config, until
-        self.settings = {**settings, "until": until}
+        self.ledger, self.config, self.settings = ledger, config, settings
         self.stopped_because = ""
         self._errors_in_row: list[str] = []
-        tried = [entry.params for entry in ledger.arrived(until)]
+        tried = [entry.params for entry in ledger.ended]
         # Several of one point may be open; each is another trial.
-        waiting = [entry.params for entry in ledger.open if entry.percent < until]
+        waiting = [entry.params for entry in ledger.open]
         waiting += [point for point in points if point not in tried and point not in waiting]
         self._numbers: dict[str, int] = {}
         self._optuna: OptunaSearch | None = None
@@ -91,7 +88,7 @@ class LedgerSearch(Searcher):
         entry = self.ledger.begin(point)
         self._numbers[trial_id] = entry.number
         try:
-            config = self.config.override({**entry.trained_with, "name": f"{self.config.name}-{entry.number:04d}"})
+            config = self.config.override({**entry.params, "name": f"{self.config.name}-{entry.number:04d}"})
             (entry.folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         except ValueError as error:
             leave_error(entry.folder, error)
@@ -108,10 +105,8 @@ class LedgerSearch(Searcher):
             entry = self.ledger.end(number, "FAILED", note.read_text(encoding="utf-8").partition("\n")[0])
         elif error:
             entry = self.ledger.end(number, "FAILED", "the process of the trial was lost, and lost again")
-        elif (percent := (result or {}).get(PERCENT_DONE, 0)) >= self.until < 100:
-            entry = self.ledger.wait(number, self.until)
         else:
-            entry = self.ledger.end(number, "FINISHED" if percent >= 100 else "PRUNED")
+            entry = self.ledger.end(number, "FINISHED" if (result or {}).get(PERCENT_DONE, 0) >= 100 else "PRUNED")
             for of_no_more_use in ("checkpoints", "ray"):
                 shutil.rmtree(entry.folder / of_no_more_use, ignore_errors=True)
         self._count(entry)

@@ -14,15 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kdltr_core.changes import Change, schedule_of
 from kdltr_core.files import write_text
 from pipelines.run.metrics_log import read_records
 from pipelines.sweep.sweep import State, Trial
 
 # Where a trial says what it failed of: a line for a person, then the whole account.
 ERROR_FILE = "error.txt"
-# What was read of another trial's weights, before this one took them over.
-INHERITED_FILE = "inherited.json"
 ACCURACY = "validation/word_accuracy"
 # The one error that lies in the point itself; a trial that failed of another may come through in another start.
 OWN_FAULT = "TrainingDiverged"
@@ -37,11 +34,8 @@ class Entry:
         params: dotted field → value.
         state: None while it has not ended.
         error: of a failed trial, one line.
-        seconds: it took, the last time that it was begun, or in all the rounds of a population; None before.
+        seconds: it took, the last time that it was begun; None before.
         is_running: now, under this driver.
-        percent: of its length, where it waits for other trials; 0 for one that waits for none.
-        schedule: of a trial that took over another's weights: the point that those began with, and their "changes".
-        copied: from which trials, and at which percent of its length, in order.
     """
 
     number: int
@@ -52,19 +46,6 @@ class Entry:
     error: str = ""
     seconds: float | None = None
     is_running: bool = False
-    percent: float = 0.0
-    schedule: Mapping[str, Any] | None = None
-    copied: tuple[tuple[float, int], ...] = ()
-
-    @property
-    def trained_with(self) -> Mapping[str, Any]:
-        """What its weights were trained with from the first step on, as overrides of a config."""
-        return self.params if self.schedule is None else self.schedule
-
-    @property
-    def point(self) -> dict[str, Any]:
-        """What it is trained with by now: a value for every field of ``params``."""
-        return schedule_of(self.trained_with)[-1][1]
 
     @property
     def curve(self) -> tuple[tuple[int, float], ...]:
@@ -77,11 +58,11 @@ class Entry:
         return max((value for _, value in self.curve), default=None)
 
     def to_trial(self) -> Trial:
-        """As report and pictures have it; one that waits, which the end of a sweep leaves there, as pruned."""
-        assert self.state is not None or self.percent
+        """As report and pictures have it."""
+        assert self.state is not None
         seconds = math.nan if self.seconds is None else self.seconds
-        how = (self.state or "PRUNED", self.curve, self.error, seconds, self.is_published)
-        return Trial(self.number, self.point, self.accuracy, *how, self.trained_with, self.copied)
+        how = (self.state, self.curve, self.error, seconds, self.is_published)
+        return Trial(self.number, self.params, self.accuracy, *how)
 
 
 class Ledger:
@@ -103,7 +84,6 @@ class Ledger:
         self.entries: list[Entry] = []
         for place in sorted(folder.glob("[0-9]*/trial.json")):
             kept = json.loads(place.read_text(encoding="utf-8"))
-            kept["copied"] = tuple((percent, of) for percent, of in kept.get("copied", ()))
             self.entries.append(Entry(number=int(place.parent.name), folder=place.parent, **kept))
 
     @property
@@ -114,10 +94,6 @@ class Ledger:
     def open(self) -> list[Entry]:
         """Begun under an earlier driver or not yet, and not ended."""
         return [entry for entry in self.entries if entry.state is None and not entry.is_running]
-
-    def arrived(self, percent: float) -> list[Entry]:
-        """Those that came so far, and those that have ended."""
-        return [entry for entry in self.entries if entry.state is not None or entry.percent >= percent]
 
     def reopen_failed(self) -> None:
         """Gives trials that failed of something else than their own point another try."""
@@ -139,25 +115,8 @@ class Ledger:
         return entry
 
     def end(self, number: int, state: State, error: str = "") -> Entry:
-        return self._leave(number, state=state, error=error)
-
-    def wait(self, number: int, percent: float) -> Entry:
-        """A trial has come so far and is to go on later."""
-        return self._leave(number, percent=percent)
-
-    def take_over(self, number: int, of: int, percent: float, values: Mapping[str, Any]) -> Entry:
-        """A waiting trial goes on from another's weights, with other values from there on."""
-        source = self.entries[of]
-        change = Change(percent, plain(values)).to_text()
-        schedule = {**source.trained_with, "changes": [*source.trained_with.get("changes", ()), change]}
-        copied = (*self.entries[number].copied, (percent, of))
-        entry = replace(self.entries[number], schedule=schedule, copied=copied)
-        self._put(entry)
-        return entry
-
-    def _leave(self, number: int, **news: Any) -> Entry:
-        seconds = (self.entries[number].seconds or 0.0) + time.monotonic() - self._began[number]
-        entry = replace(self.entries[number], seconds=seconds, is_running=False, **news)
+        seconds = time.monotonic() - self._began[number]
+        entry = replace(self.entries[number], state=state, error=error, seconds=seconds, is_running=False)
         self._put(entry)
         self.on_change(self)
         return entry
@@ -165,23 +124,14 @@ class Ledger:
     def _put(self, entry: Entry) -> None:
         kept = {"params": entry.params, "is_published": entry.is_published, "state": entry.state}
         kept |= {"error": entry.error, "seconds": entry.seconds}
-        if entry.percent:  # of a population
-            kept |= {"percent": entry.percent, "schedule": entry.schedule, "copied": entry.copied}
         write_text(entry.folder / "trial.json", json.dumps(kept, indent=1))
         self.entries[entry.number : entry.number + 1] = [entry]
 
 
 def curve_of(folder: Path) -> tuple[tuple[int, float], ...]:
-    """(step, validation accuracy in %) of the weights in the folder of a run or trial.
-
-    Up to where a trial took over another's weights, that is what was read of those.
-    """
+    """(step, validation accuracy in %), as recorded in the folder of a run or trial."""
     records = read_records(folder / "metrics.jsonl")[0]
-    own = [(record.step, record.metrics[ACCURACY]) for record in records if ACCURACY in record.metrics]
-    if not (folder / INHERITED_FILE).exists():
-        return tuple(own)
-    inherited = [(step, accuracy) for step, accuracy in json.loads((folder / INHERITED_FILE).read_text())]
-    return (*inherited, *(point for point in own if point[0] > inherited[-1][0]))
+    return tuple((record.step, record.metrics[ACCURACY]) for record in records if ACCURACY in record.metrics)
 
 
 def plain(params: Mapping[str, Any]) -> dict[str, Any]:

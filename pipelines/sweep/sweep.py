@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from kdltr_core.changes import schedule_of
 from kdltr_core.metrics import standard_error
 
 State = Literal["FINISHED", "PRUNED", "FAILED"]
@@ -26,9 +25,6 @@ class Trial:
         error: what stopped a failed trial.
         seconds: it took.
         is_published: whether this is the point that the sweep has to beat.
-        trained_with: in a population, whose points change: what its weights were trained with from the first step on,
-            the first point and "changes" as a run's config has them. Then ``params`` is the last point.
-        copied: in a population, (percent of its length, trial whose weights it took over), in order.
 
     Raises: ValueError for an unknown state, an accuracy outside 0 … 100, or a finished trial without one.
     """
@@ -41,8 +37,6 @@ class Trial:
     error: str = ""
     seconds: float = math.nan
     is_published: bool = False
-    trained_with: Mapping[str, Any] | None = None
-    copied: Sequence[tuple[float, int]] = ()
 
     def __post_init__(self) -> None:
         if self.state not in get_args(State):
@@ -51,16 +45,6 @@ class Trial:
             raise ValueError(f"trial {self.number} is FINISHED without an accuracy; without one it is FAILED")
         if self.value is not None and not 0 <= self.value <= 100:
             raise ValueError(f"trial {self.number} has accuracy {self.value}, expected per cent, 0 … 100")
-
-    @property
-    def recipe(self) -> Mapping[str, Any]:
-        """What a run has to be given to be trained as this trial's weights were."""
-        return self.params if self.trained_with is None else self.trained_with
-
-    @property
-    def schedule(self) -> list[tuple[float, dict[str, Any]]]:
-        """(percent of its length, the point from there on), from 0 on."""
-        return schedule_of(self.recipe)
 
     @property
     def accuracy(self) -> float | None:
@@ -121,11 +105,6 @@ class Importance:
         for field, value in (("share", self.share), ("chance", self.chance)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{self.name} has the {field} {value}, expected a share of all, 0 … 1")
-
-
-def is_population(trials: Sequence[Trial]) -> bool:
-    """Whether trials took over from one another: then they are no independent witnesses of what mattered."""
-    return any(trial.copied for trial in trials)
 
 
 def short(value: Any) -> str:

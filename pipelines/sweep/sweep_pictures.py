@@ -16,8 +16,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from kdltr_core.metrics import standard_error
 from pipelines.report.plots import COLOURS, GREY, INK, RULE, style_axes
 from pipelines.sweep.parallel_coordinates import draw_parallel_coordinates
-from pipelines.sweep.population_picture import draw_population
-from pipelines.sweep.sweep import Importance, Parameter, State, Trial, finished, is_population, short
+from pipelines.sweep.sweep import Importance, Parameter, State, Trial, finished, short
 
 BLUE, ORANGE = COLOURS[1], COLOURS[2]
 RED = "#c8102e"
@@ -40,7 +39,7 @@ def draw_sweep(
     *,
     num_words: int,
 ) -> list[Path]:
-    """``history.png``, ``parallel_coordinates.png``, ``slices.png``, and ``importances.png`` or ``population.png``.
+    """``history.png``, ``parallel_coordinates.png``, ``slices.png`` and ``importances.png``.
 
     Returns: their paths; none where there is no trial to draw.
 
@@ -54,15 +53,12 @@ def draw_sweep(
     if not trials:
         return []
     folder = Path(folder)
-    names = ("history", "parallel_coordinates", "slices", "population" if is_population(trials) else "importances")
+    names = ("history", "parallel_coordinates", "slices", "importances")
     history, parallel, slices, last = paths = [folder / f"{name}.png" for name in names]
     draw_history(history, trials, num_words=num_words)
     draw_parallel_coordinates(parallel, trials, space)
     draw_slices(slices, trials, space)
-    if is_population(trials):
-        draw_population(last, trials, space)
-    else:
-        draw_importances(last, importances)
+    draw_importances(last, importances)
     return paths
 
 

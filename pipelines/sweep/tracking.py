@@ -131,9 +131,6 @@ class _Child:
         outcome = (entry.state or "killed").lower()
         artifacts = [entry.folder / name for name in ("config.yaml", "trial.json", "evaluation", ERROR_FILE)]
         tags = {"sweep.outcome": outcome, "sweep.error": entry.error[:500]}
-        if entry.copied:
-            tags["sweep.copied"] = ", ".join(f"trial {of} at {percent:.3g} %" for percent, of in entry.copied)
-            tags["sweep.changes"] = "; ".join(entry.trained_with["changes"])
         done = self._tracker.end(status, artifacts, tags)
         self._has_begun = not done and self._has_begun
         return done

@@ -16,7 +16,6 @@ from ray.train import FailureConfig, ScalingConfig, TrainingFailedError
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from kdltr_core.changes import step_at
 from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import load_datasets
 from kdltr_core.distributed import DistributedContext
@@ -51,8 +50,7 @@ def run_trial(settings: dict[str, Any]) -> None:
 
     Args:
         settings: "folder" (absolute, the same on all nodes; its config.yaml is what is trained), "threads", "workers"
-            (0: in this process), "use_gpu", "benchmarks": whether they are read at the end, and "until": the percent of
-            its length to stop at.
+            (0: in this process), "use_gpu" and "benchmarks": whether they are read at the end.
     """
     folder = Path(settings["folder"])
     # Tune tries again what was lost with its process; an error would come again.
@@ -145,8 +143,7 @@ def _train(
     folder = Path(settings["folder"])
     config = RunConfig.from_yaml(folder / "config.yaml")
     words = _load_datasets(config.data, charset_of(config))
-    num_steps, until = total_steps(config, len(words.train)), settings["until"]
-    last_step = step_at(until, num_steps)
+    num_steps = total_steps(config, len(words.train))
     best, percent_done = max((accuracy for _, accuracy in curve_of(folder)), default=0.0), 0.0
     metrics_log = MetricsLog(folder / "metrics.jsonl") if world.is_main else None
 
@@ -156,19 +153,19 @@ def _train(
 
     def validated(step: int, metrics: Mapping[str, float]) -> None:
         nonlocal best, percent_done
-        best, percent_done = max(best, metrics[ACCURACY]), until if step == last_step else 100 * step / num_steps
+        best, percent_done = max(best, metrics[ACCURACY]), 100 * step / num_steps if num_steps else 100.0
         if metrics_log is not None:
             metrics_log.record(step, {f"validation/{BEST}": best})
         report({PERCENT_DONE: percent_done, NOW: metrics[ACCURACY], BEST: best})
         # The first worker to look may look too early; they go on or stop together.
         asked = torch.tensor(float((folder / STOP_FILE).exists()), device=world.device)
-        if percent_done < until and world.all_reduce(asked) > 0:
+        if percent_done < 100 and world.all_reduce(asked) > 0:
             raise _Stopped
 
     hooks: dict[str, Any] = {"on_checkpoint": validated, "save_now": save_now}
-    fit(config, words, run_folder=folder, record=record, world=world, until=last_step, **hooks)
-    if percent_done < until:  # its last step had been trained before
-        report({PERCENT_DONE: until, BEST: best})
+    fit(config, words, run_folder=folder, record=record, world=world, **hooks)
+    if percent_done < 100:  # its last step had been trained before
+        report({PERCENT_DONE: 100.0, BEST: best})
     if settings["benchmarks"]:
         readers = open_readers([folder], world.device, with_teacher=False)
         table = read_benchmarks(readers, words.benchmarks, batch_size=config.evaluation_batch_size, world=world)

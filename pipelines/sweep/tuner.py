@@ -83,7 +83,7 @@ class _Quiet(TrialProgressCallback):
 def run_trials(
     search: LedgerSearch, num_trials: int, room: Room, folder: Path, scheduler: TrialScheduler | None = None
 ) -> None:
-    """Trials until the ledger has ``num_trials`` that have ended, or come as far as this search takes them.
+    """Trials until the ledger has ``num_trials`` that have ended.
 
     Raises: RunStopped if one after the other fails of the same error; KeyboardInterrupt.
     """
@@ -95,7 +95,7 @@ def run_trials(
         os.environ.setdefault(name, value)
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    num_left = num_trials - len(search.ledger.arrived(search.until))
+    num_left = num_trials - len(search.ledger.ended)
     if num_left <= 0:
         return
     tuner = tune.Tuner(
@@ -123,5 +123,5 @@ def run_trials(
         shutil.rmtree(folder / TUNE_FOLDER, ignore_errors=True)  # the ledger has what is worth keeping
     if search.stopped_because:
         raise RunStopped(search.stopped_because)
-    if len(search.ledger.arrived(search.until)) < num_trials:
+    if len(search.ledger.ended) < num_trials:
         raise KeyboardInterrupt

@@ -17,7 +17,7 @@ import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from pipelines.run.command_line import parse_run
-from pipelines.sweep.study import Ledger, curve_of
+from pipelines.sweep.study import Ledger
 from tests.pipelines.test_train import wait_until
 
 TUNE = Path(pipelines.__path__[0]) / "tune.py"
@@ -108,71 +108,6 @@ def test_a_sweep_that_is_interrupted_goes_on_to_its_report_and_every_trial_is_to
     assert again.returncode == 0
     assert "is finished" in again.stderr
     assert json.loads((sweep / "tracking.json").read_text())["starts"] == 2
-
-
-# No point of it is drawn twice alike, and the published one is not ahead by being the first.
-RATES = """
-from ray import tune
-SPACE = {"optim.learning_rate": tune.loguniform(1e-5, 1e-2), "objective.soft_logits": tune.loguniform(2.0, 200.0)}
-POINTS = [{"optim.learning_rate": 3e-3, "objective.soft_logits": 20.0}]
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.long
-def test_a_population_whose_driver_is_killed_comes_to_a_schedule_that_can_be_trained(tmp_path: Path) -> None:
-    """Killed in the second round, the same command goes on in it: no trial begins anew, and no decision is made twice.
-
-    What best.yaml then holds is trained by train.py as it is.
-    """
-    sweep = tmp_path / "runs" / "demo-rates"
-    (tmp_path / "rates.py").write_text(RATES)
-    # fmt: off
-    short = [
-        "--workers", "1", "--num-steps", "6", "--optim.batch-size", "8", "--optim.warmup-steps", "0",
-        "--log-every", "1", "--validate-every", "2", "--checkpoint-every", "1", "--objective.num-permutations", "2",
-        "--data.num-rendered-train", "128", "--data.num-rendered-benchmark", "16", "--data.cache-folder", "cache",
-        "--data.validation-share", "0.4",
-    ]
-    # fmt: on
-    command = [sys.executable, str(TUNE), "demo", "--space", "rates.py", "--scheduler", "pbt", "--num-trials", "4"]
-    command += ["--rounds", "3", "--cpus-per-trial", str(os.cpu_count()), *short]
-    environment = {**os.environ, "RAY_ADDRESS": ""}
-    first = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
-    wait_until(lambda: any(sweep.glob("trials/*/checkpoints/step-00000003")) or first.poll() is not None)
-    assert first.poll() is None, "it ended before it could be killed"
-    os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
-    decided = json.loads((sweep / "rounds.json").read_text())
-    assert len(decided) == 1
-
-    second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
-    assert second.returncode == 0, second.stderr
-    after = json.loads((sweep / "rounds.json").read_text())
-    assert len(after) == 2
-    assert after.items() >= decided.items()
-    trials = [entry.to_trial() for entry in Ledger(sweep / "trials", {}).ended]
-    assert [trial.state for trial in trials] == ["FINISHED"] * 4
-    assert all([step for step, _ in trial.curve] == [0, 2, 4, 6] for trial in trials)
-    copies = {(copy["to"], copy["of"]) for copies in after.values() for copy in copies}
-    assert {(trial.number, of) for trial in trials for _, of in trial.copied} == copies
-    assert copies, "nobody was behind: the test shows nothing"
-    runs = tracked(tmp_path)
-    assert set(runs) == {"demo-rates", *(f"demo-rates trial {number}" for number in range(4))}
-    for trial in trials:
-        told = runs[f"demo-rates trial {trial.number}"]
-        assert told.info.status == "FINISHED"
-        assert ("sweep.copied" in told.data.tags) == bool(trial.copied)
-    assert {path.name for path in (sweep / "report").iterdir()} >= {"sweep.md", "population.png", "history.png"}
-
-    # The schedule of a trial that took over another's weights, as best.yaml would have it if it were the best.
-    copied = next(trial for trial in trials if trial.copied)
-    config = RunConfig.from_yaml(sweep / "best.yaml").override({**copied.recipe, "name": "again"})
-    (tmp_path / "again.yaml").write_text(config.to_yaml())
-    train = [sys.executable, str(TUNE.with_name("train.py")), "again.yaml"]
-    again = subprocess.run(train, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
-    assert again.returncode == 0, again.stderr
-    assert tuple(curve_of(tmp_path / "runs" / "again")) == tuple(copied.curve)
 
 
 def tracked(folder: Path) -> dict[str, Run]:

@@ -107,51 +107,6 @@ def test_an_interrupted_run_ends_with_bitwise_the_same_state(cut_at: int, roots:
         assert values.get("train/loss") == whole_records.values[step].get("train/loss"), step
 
 
-CHANGES = ("40% objective.soft_logits=3.0 optim.learning_rate=0.001", "80% objective.soft_temperature=1.5")
-
-
-def same_weights(one: Path, other: Path, step: int) -> bool:
-    expected, actual = (leaves(read_checkpoint(f / f"checkpoints/step-{step:08d}")["distiller"]) for f in (one, other))
-    return all(torch.equal(expected[key], actual[key]) for key in expected)  # type: ignore[arg-type]
-
-
-def test_a_run_until_a_step_is_the_first_part_of_the_whole_run(roots: Path, tmp_path: Path) -> None:
-    config = config_of(roots, optim__schedule="cosine")
-    whole, _ = run(config, tmp_path / "whole")
-    words = load_datasets(config.data, Charset94)
-    results = []
-    for until in (2, 3, None):
-        records = Records()
-        results.append(fit(config, words, run_folder=tmp_path / "parts", record=records, until=until))
-        assert "validation/word_accuracy" in records.values[results[-1].step]
-    assert [result.step for result in results] == [2, 3, 5]
-    assert same_weights(tmp_path / "whole", tmp_path / "parts", 5)
-    assert whole.step == 5
-
-
-@pytest.mark.parametrize("cut_at", [None, 3])
-def test_values_that_change_are_those_of_runs_that_had_them_all_along(
-    cut_at: int | None, roots: Path, tmp_path: Path
-) -> None:
-    """Two steps of one config, two of another on its weights, and one of a third; interrupted or not."""
-    config = config_of(roots, optim__schedule="cosine")
-    second = config.override({"objective.soft_logits": 3.0, "optim.learning_rate": 1e-3})
-    third = second.override({"objective.soft_temperature": 1.5})
-    words = load_datasets(config.data, Charset94)
-    for part, until in ((config, 2), (second, 4), (third, 5)):
-        fit(part, words, run_folder=tmp_path / "by hand", record=Records(), until=until)
-    changing = config.override({"changes": CHANGES})
-    if cut_at:
-        with pytest.raises(Interrupted):
-            run(changing, tmp_path / "changing", cut_at)
-    _, records = run(changing, tmp_path / "changing")
-    assert records.values[5]["changing/objective.soft_temperature"] == 1.5
-    assert records.values[4]["changing/objective.soft_temperature"] == config.objective.soft_temperature
-    assert same_weights(tmp_path / "by hand", tmp_path / "changing", 5)
-    run(config, tmp_path / "unchanged")
-    assert not same_weights(tmp_path / "unchanged", tmp_path / "changing", 5)
-
-
 def test_the_step_that_training_goes_on_from_is_told(roots: Path, tmp_path: Path) -> None:
     told: list[int] = []
     config = config_of(roots)

@@ -145,11 +145,8 @@ def test_a_compiled_step_is_one_graph_and_gives_what_the_plain_one_gives(
             step.distiller.eval()  # what it hides is random
         batch = make_batch(pairs, step.distiller.student.charset, step.distiller.student.fixed_num_steps)
         losses[compiled] = []
-        for number in range(4):
-            if number == 3:  # what a graph was made with is no longer so
-                step.set_config(step.config.override({"objective.semantic_contrast": 20.0}))
+        for number in range(3):
             step.run(number, [batch], 1.0, None)
             losses[compiled].append(step.meters.take()[0]["loss"])
     assert losses["on"] == pytest.approx(losses["off"], rel=1e-3)
     assert losses["on"][2] < losses["on"][0]
-    assert losses["on"][3] > 1.5 * losses["on"][2]

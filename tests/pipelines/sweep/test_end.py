@@ -11,7 +11,6 @@ from kdltr_core.evaluation.significance import Gain, SignificanceTest
 from pipelines.run.command_line import parse_run
 from pipelines.run.folder import RunFolder
 from pipelines.run.metrics_log import MetricsLog
-from pipelines.sweep.confirmation import contenders
 from pipelines.sweep.end import choose, summary_metrics, write_report
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.options import SweepOptions
@@ -77,7 +76,7 @@ def test_after_a_confirmation_another_point_is_used_only_if_it_is_better_than_ch
     found = verdict(Gain("trial 1", 2.1, 0.4, 3.2), Gain("trial 2", 0.4, -0.7, 1.5), is_better=is_better)
     choice = choose([entry.to_trial() for entry in folder.trials.ended], folder.trials.published, found)
     assert choice is not None
-    assert choice.recipe["objective.soft_logits"] == soft_logits
+    assert choice.point["objective.soft_logits"] == soft_logits
     assert choice.sentence == f"The point in best.yaml is {why}"
 
 
@@ -102,37 +101,7 @@ def test_a_published_point_that_was_not_tried_to_its_end_is_kept_all_the_same(co
     trials = [folder.trials.end(entry.number, "FINISHED").to_trial()]
     choice = choose(trials, folder.trials.published, verdict(Gain("trial 0", 0.1, -1, 1)))
     assert choice is not None
-    assert choice.recipe == folder.trials.published
-
-
-def test_the_best_of_a_population_is_a_schedule_that_train_takes_as_it_is(config: RunConfig) -> None:
-    folder = sweep(config, scheduler="pbt", num_trials=3, search="random")
-    with folder.claim():
-        for place, accuracies in enumerate(((40.0, 60.0, 61.0), (40.0, 50.0, 64.0))):
-            soft = 20.0 + 10 * place
-            entry = folder.trials.begin({**folder.trials.published, "objective.soft_logits": soft})
-            metrics_log = MetricsLog(entry.folder / "metrics.jsonl")
-            for step, accuracy in zip((0, 150, 300), accuracies, strict=True):
-                metrics_log.record(step, {"validation/word_accuracy": accuracy})
-            folder.trials.wait(entry.number, 50.0)
-        folder.trials.take_over(1, 0, 50.0, {"objective.soft_logits": 24.0})
-        write_report(folder, config, 400, None)  # as after Ctrl-C: what waits is on the page, and there is no best
-        assert "2 trials: 2 pruned. No trial ran to its end." in folder.table.read_text()
-        assert not folder.best.exists()
-        for params in [entry.params for entry in folder.trials.open]:
-            folder.trials.end(folder.trials.begin(params).number, "FINISHED")
-        write_report(folder, config, 400, None)
-    best = parse_run([str(folder.best)], "train.py", "")
-    assert best.changes == ("50% objective.soft_logits=24.0",)
-    assert [best.at(step, 300).objective.soft_logits for step in (0, 149, 150, 299)] == [20.0, 20.0, 24.0, 24.0]
-    assert "trial 1, whose values change at 50 % of the run, 64.00 %" in folder.best.read_text()
-    with pytest.raises(ValueError, match="was begun with rounds 4, now 5; num_trials 3, now 4"):
-        sweep(config, scheduler="pbt", num_trials=4, rounds=5, search="random")
-    # And with that schedule it is confirmed.
-    assert contenders(sweep(config, scheduler="pbt", num_trials=3, search="random", confirm=1)) == {
-        "the published point": folder.trials.published,
-        "trial 1": {**folder.trials.published, "changes": ["50% objective.soft_logits=24.0"]},
-    }
+    assert choice.point == folder.trials.published
 
 
 def test_a_sweep_without_a_trial_has_a_page_all_the_same(config: RunConfig) -> None:

@@ -6,7 +6,7 @@ import pytest
 from ray import tune
 
 from kdltr_core.config import RunConfig
-from pipelines.sweep.points import drawn_points, first_points, grid_points
+from pipelines.sweep.points import first_points, grid_points
 from tune_spaces.space import Space
 
 
@@ -67,15 +67,6 @@ def test_points_beside_the_grid_leave_it_coarser() -> None:
     assert [point["x"] for point in grid_points(space, 4, beside=[{"x": 0.3}])] == [0.0, 0.5, 1.0]
     # Five values, two of them there already.
     assert len(grid_points(space, 5, beside=[{"x": 0.5}, {"x": 0.25}])) == 3
-
-
-def test_points_drawn_are_of_the_space_and_the_same_for_the_same_seed() -> None:
-    space = Space("s", {"x": tune.loguniform(0.3, 0.9), "n": tune.randint(1, 9), "c": tune.choice(["a", "b"])})
-    points = drawn_points(space, 20, 3)
-    assert points == drawn_points(space, 20, 3) != drawn_points(space, 20, 4)
-    assert all(space.holds(point) for point in points)
-    assert len({point["x"] for point in points}) == 20
-    assert {point["c"] for point in points} == {"a", "b"}
 
 
 def test_a_grid_that_does_not_fit_is_refused_with_its_size() -> None:

@@ -78,20 +78,3 @@ def test_a_sweep_without_a_finished_trial_has_a_page_too():
         text = page(trials)
         assert "No trial ran to its end." in text
         assert "Too few trials" in text
-
-
-def test_of_a_population_the_page_says_who_copied_whom_and_what_the_best_was_trained_with():
-    own = {"objective.soft_logits": 20.0, "optim.schedule": "step"}
-    recipe = {**own, "changes": ("25% objective.soft_logits=24.0", "62.5% objective.soft_logits=19.2")}
-    trials = [
-        trial(0, 50.0, is_published=True, trained_with=own),
-        trial(3, 52.0, trained_with=recipe, copied=((25.0, 1), (62.5, 0))),
-    ]
-    text = page(trials)
-    assert (
-        "- trial 3 took over the weights of trial 1 at 25 %\n- trial 3 took over the weights of trial 0 at 62.5 %"
-        in text
-    )
-    assert rows(text)[-3:] == [["0 %", "20", "step"], ["25 %", "24", "step"], ["62.5 %", "19.2", "step"]]
-    assert "Importances" not in text
-    assert "Population" not in page(trials[:1])

@@ -60,29 +60,6 @@ def test_a_sweep_of_any_size_is_drawn_without_a_warning(tmp_path, name):
         assert Image.open(path).size[0] < 2000
 
 
-@pytest.mark.parametrize("space", [SPACE[:1], SPACE])
-def test_a_population_has_a_picture_of_its_values_in_the_place_of_importances(tmp_path, space):
-    """The best is orange; a choice beside the choices does not stop it, nor does a trial unread."""
-    plain = sweep(["FINISHED"] * 6 + ["FAILED"])
-    own = {"objective.soft_logits": 20.0, "objective.num_paths": 6, "optim.schedule": "constant"}
-    changes = ("25% objective.soft_logits=24.0 objective.num_paths=5", "50% objective.soft_logits=19.2")
-    trials = [
-        Trial(
-            t.number, t.params, t.value, t.state, [] if t.value is None else [(0, 30.0), (50, 40.0), (100, t.value)],
-            is_published=t.is_published, trained_with={**own, "changes": changes if t.number else ()},
-            copied=((25.0, 0), (50.0, 1)) if t.number else (),
-        )
-        for t in plain
-    ]  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        paths = draw_sweep(tmp_path, trials, space, [], num_words=307)
-    assert [p.name for p in paths] == ["history.png", "parallel_coordinates.png", "slices.png", "population.png"]
-    assert not (tmp_path / "importances.png").exists()
-    assert count(paths[3], ORANGE) > 300
-    assert [point["objective.soft_logits"] for _, point in trials[1].schedule] == [20.0, 24.0, 19.2]
-
-
 def test_without_trials_there_is_no_picture(tmp_path):
     assert draw_sweep(tmp_path, [], SPACE, [], num_words=307) == []
     assert list(tmp_path.iterdir()) == []

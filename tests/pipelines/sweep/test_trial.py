@@ -76,7 +76,6 @@ def test_of_a_trial_that_ended_no_model_is_left_however_it_ended(
         folder.mkdir()
         (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         settings = {"folder": str(folder), "threads": 1, "workers": 0, "use_gpu": False, "benchmarks": False}
-        settings["until"] = 100.0
         thread = RunnerThread(target=trial.run_trial, args=(settings,), daemon=True, error_queue=errors)  # Tune's
         thread.start()
         thread.join()
