@@ -34,8 +34,11 @@ class DataConfig(_Section):
     benchmark_roots: tuple[str, ...] = Field(
         (), description="LMDB folders, or their URIs, that the finished student is read on, one set each"
     )
-    validation_share: float = Field(
-        0.05, gt=0, lt=0.5, description="share of train held out, by a hash of the image, to choose the best checkpoint"
+    validation_fraction: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="fraction of train held out, by the hash of the image, to choose the best step",
     )
     train_degradation: DegradationName = Field(
         "published", description="what makes low_res of single training images worse, anew in every epoch"
@@ -46,16 +49,11 @@ class DataConfig(_Section):
         le=4,
         description="of the published degradation of training images: every operation's probability is 0.25 times this",
     )
-    train_augmentation: Literal["none", "light"] = Field(
-        "none",
-        description="light: training images are turned, shifted, stretched and lit a little otherwise in every epoch, "
-        "high_res and low_res alike",
-    )
     benchmark_degradation: DegradationName = Field(
         "published", description="what makes low_res of single benchmark images worse, fixed for each image"
     )
-    max_label_length: int = Field(25, ge=1, le=25, description="samples with longer labels are dropped and reported")
-    max_dropped_share: float = Field(0.02, ge=0, le=1, description="dropping a larger share of a set is an error")
+    max_label_length: int = Field(25, ge=1, le=25, description="samples with longer labels are rejected and reported")
+    max_rejected_fraction: float = Field(0.02, ge=0, le=1, description="rejecting more of a set is an error")
     cache_folder: str = Field("~/.cache/kdltr", description="where packs, rendered words and what is fetched are kept")
     num_rendered_train: int = Field(6000, ge=64, description="pairs rendered for training where no train root is given")
     num_rendered_beside_roots: int = Field(
@@ -73,7 +71,7 @@ class DataConfig(_Section):
     placement: Literal["host", "device"] = Field(
         "host",
         description="where training gathers its pixels: host: from the memory-mapped packs; device: from a copy of "
-        "them all on the GPU (15 kB a pair), for pairs that are neither degraded nor augmented on the fly",
+        "them all on the GPU (15 kB a pair), for pairs that are not degraded on the fly",
     )
     num_loader_threads: int = Field(
         1, ge=1, description="threads of every worker that gather and degrade ahead of the training step"
@@ -314,15 +312,6 @@ class RunConfig(_Section):
             raise ValueError(
                 f"recognizer.num_iterations is {recognizer.num_iterations} and {recognizer.name} corrects no readings; "
                 f"leave it 0, or give recognizer.name {' or '.join(WITH_LANGUAGE)}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _kept_lessons_are_of_the_images_seen(self) -> RunConfig:
-        if self.data.teacher_cache == "on" and self.data.train_augmentation != "none":
-            raise ValueError(
-                f"data.teacher_cache on keeps what the teacher says of images that never change, which "
-                f"data.train_augmentation {self.data.train_augmentation} changes; give one of the two"
             )
         return self
 

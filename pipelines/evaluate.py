@@ -64,7 +64,7 @@ def main() -> int:
             make_folder(folder, option)
     packs = open_benchmarks(run.data, progress=progress_bar("preparing words"))
     for name, pack in packs.items():
-        if pack.report.num_dropped:
+        if pack.report.num_rejected:
             say(f"{name}: {pack.report.describe()}")
     native = NativeImages(benchmark_folders(run.data))
     readers: dict[Column, Recognizer | BatchReader] = {reader.column: reader.module for reader in opened}

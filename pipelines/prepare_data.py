@@ -67,9 +67,9 @@ class Pack:
     cache_folder: Path = Path(DEFAULTS.cache_folder)
     """Where packs are kept."""
     max_label_length: int = DEFAULTS.max_label_length
-    """Samples with longer labels are dropped."""
-    max_dropped_share: float = DEFAULTS.max_dropped_share
-    """Dropping a larger share of a set is an error."""
+    """Samples with longer labels are rejected."""
+    max_rejected_fraction: float = DEFAULTS.max_rejected_fraction
+    """Rejecting more of a set is an error."""
 
     def __call__(self) -> int:
         for folder in [folder for root in self.roots for folder in lmdb_folders(root)]:
@@ -78,7 +78,7 @@ class Pack:
                 cache_folder=self.cache_folder,
                 degradation=self.degradation,
                 max_label_length=self.max_label_length,
-                max_dropped_share=self.max_dropped_share,
+                max_rejected_fraction=self.max_rejected_fraction,
                 progress=progress_bar(f"packing {folder.name}"),
             )
             print(f"{pack.path}: {len(pack)} {pack.kind} pairs, {pack.report.describe()}")

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from kdltr_core.charset import Charset
 from kdltr_core.config import DataConfig, DegradationName
-from kdltr_core.data.augment import augment_pair
 from kdltr_core.data.degrade import degrade
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import Pack
@@ -39,7 +38,6 @@ class TrainingPairs:
         degradation: of low_res of single sets.
         name: for reports.
         strength: of the degradation, see ``degrade``.
-        augments: whether pairs that are gathered with seeds are augmented by them, before any degradation.
     """
 
     def __init__(
@@ -50,9 +48,8 @@ class TrainingPairs:
         name: str,
         *,
         strength: float = 1.0,
-        augments: bool = False,
     ) -> None:
-        self.name, self.strength, self.augments = name, strength, augments
+        self.name, self.strength = name, strength
         self.packs = tuple(packs)
         self.degradation: DegradationName = degradation
         self._rows = rows
@@ -70,8 +67,8 @@ class TrainingPairs:
 
         Args:
             indices: in [0, len).
-            seeds: (N,) not negative, of each pair's degradation and augmentation; by default the hash of its image,
-                so that the set is the same whenever it is read, and not augmented.
+            seeds: (N,) not negative, of each pair's degradation; by default the hash of its image, so that the set is
+                the same whenever it is read.
 
         Returns: high_res (N, 3, 32, 128) uint8 and low_res (N, 3, 16, 64) uint8.
         """
@@ -79,8 +76,6 @@ class TrainingPairs:
             high_res, low_res = self.packs[0].gather(self._rows[indices])
         else:
             high_res, low_res = self._gather_joined(indices)
-        if self.augments and seeds is not None:
-            self._augment(high_res.numpy(), low_res.numpy(), seeds)
         if self.degradation != "none":
             pixels = low_res.numpy()
             seeds = self.image_hashes[indices] if seeds is None else seeds
@@ -91,12 +86,6 @@ class TrainingPairs:
                     )
                     pixels[place] = degraded.transpose(2, 0, 1)
         return high_res, low_res
-
-    def _augment(self, high_res: np.ndarray, low_res: np.ndarray, seeds: np.ndarray) -> None:
-        for place, seed in enumerate(seeds):
-            pair = high_res[place].transpose(1, 2, 0), low_res[place].transpose(1, 2, 0)
-            high, low = augment_pair(*pair, int(seed))
-            high_res[place], low_res[place] = high.transpose(2, 0, 1), low.transpose(2, 0, 1)
 
     def _gather_joined(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         rows, owners = self._rows[indices], self._pack_of[indices]
@@ -122,13 +111,13 @@ class Datasets:
         train: training pairs; their low_res is degraded anew by the seeds that ``gather`` is given.
         validation: held-out pairs with a fixed low_res.
         benchmarks: packs by the name of their set.
-        dropped: what could not be used of each set, by the root of a training set or the name of a benchmark.
+        rejected: what could not be used of each set, by the root of a training set or the name of a benchmark.
     """
 
     train: TrainingPairs
     validation: TrainingPairs
     benchmarks: Mapping[str, Pack]
-    dropped: Mapping[str, RejectionReport]
+    rejected: Mapping[str, RejectionReport]
 
 
 def load_datasets(config: DataConfig, charset: Charset, progress: Progress | None = None) -> Datasets:
@@ -139,16 +128,16 @@ def load_datasets(config: DataConfig, charset: Charset, progress: Progress | Non
     for them. Samples whose label has no character of the alphabet are left out of both; benchmarks keep them.
 
     Args:
-        config: roots (those that a URI names are fetched), shares, limits; without train or benchmark roots words are
-            rendered in their place. Words rendered beside train roots are all trained on: the validation split is of
+        config: roots (those that a URI names are fetched), fractions, limits; without train or benchmark roots words
+            are rendered in their place. Words rendered beside train roots are all trained on: the validation split is of
             the roots alone.
         charset: the recognizer's alphabet.
         progress: called with (done, total) for each root that is fetched, in bytes, and each set that is packed or
             rendered, in words.
 
-    Raises: ValueError for a root that cannot be used, or if too much would be dropped; as ``fetch``.
+    Raises: ValueError for a root that cannot be used, or if too much would be rejected; as ``fetch``.
     """
-    dropped: dict[str, RejectionReport] = {}
+    rejected: dict[str, RejectionReport] = {}
     train_packs, kept, offset = [], [], 0
     beside = _rendered_beside_roots(config, progress)
     for root in [*_train_roots(config, progress), *beside]:
@@ -157,17 +146,17 @@ def load_datasets(config: DataConfig, charset: Charset, progress: Progress | Non
         report = RejectionReport.from_json(pack.report.to_json())
         for row in np.flatnonzero(~writable):
             report.add("no encodable character", pack.keys[row])
-        report.check(str(root), config.max_dropped_share)
-        dropped[str(root)] = report
+        report.check(str(root), config.max_rejected_fraction)
+        rejected[str(root)] = report
         train_packs.append(pack)
         kept.append(np.flatnonzero(writable) + offset)
         offset += len(pack)
     benchmarks = open_benchmarks(config, progress)
-    dropped |= {name: pack.report for name, pack in benchmarks.items()}
+    rejected |= {name: pack.report for name, pack in benchmarks.items()}
     num_beside = sum(len(of_pack) for of_pack in kept[len(kept) - len(beside) :])
     rows = np.concatenate(kept)
     hashes = np.concatenate([pack.image_hashes for pack in train_packs])[rows[: len(rows) - num_beside]]
-    held_out = held_out_rows(hashes, config.validation_share)
+    held_out = held_out_rows(hashes, config.validation_fraction)
     if held_out.all():
         raise ValueError(
             f"the {len(hashes)} usable training pairs are copies of too few images to hold some out for validation; "
@@ -181,11 +170,10 @@ def load_datasets(config: DataConfig, charset: Charset, progress: Progress | Non
             config.train_degradation,
             "train",
             strength=config.train_degradation_strength,
-            augments=config.train_augmentation == "light",
         ),
         validation=TrainingPairs(train_packs, rows[held_out], config.benchmark_degradation, "validation"),
         benchmarks=benchmarks,
-        dropped=dropped,
+        rejected=rejected,
     )
 
 
@@ -210,9 +198,9 @@ def benchmark_folders(config: DataConfig, progress: Progress | None = None) -> d
     return folders
 
 
-def held_out_rows(image_hashes: np.ndarray, share: float) -> np.ndarray:
-    """(N,) bool: which images, uint64 hashes (N,), fall under ``share`` of all hashes; at least the lowest does."""
-    limit = np.uint64(int(share * 2**64))
+def held_out_rows(image_hashes: np.ndarray, fraction: float) -> np.ndarray:
+    """(N,) bool: which images, uint64 hashes (N,), fall under ``fraction`` of all hashes; at least the lowest does."""
+    limit = np.uint64(int(fraction * 2**64))
     return image_hashes <= max(limit, image_hashes.min())
 
 
@@ -273,6 +261,6 @@ def _build(config: DataConfig, root: Path, degradation: DegradationName, progres
         cache_folder=config.cache_folder,
         degradation=degradation,
         max_label_length=config.max_label_length,
-        max_dropped_share=config.max_dropped_share,
+        max_rejected_fraction=config.max_rejected_fraction,
         progress=progress,
     )

@@ -32,7 +32,7 @@ def build_pack(
     cache_folder: str | Path,
     degradation: DegradationName = "none",
     max_label_length: int = 25,
-    max_dropped_share: float = 0.02,
+    max_rejected_fraction: float = 0.02,
     progress: Progress | None = None,
 ) -> Pack:
     """The pack of an LMDB: the cached one if there is one of the same fingerprint, else a new one.
@@ -45,11 +45,11 @@ def build_pack(
         cache_folder: where packs are kept; made if it is not there.
         degradation: what low_res of a single set goes through after its resize, seeded by the sample's 1-based
             index; a paired set has its own low_res, and this is not asked.
-        max_label_length: samples with more characters are dropped.
-        max_dropped_share: dropping a larger share of the set is an error.
+        max_label_length: samples with more characters are rejected.
+        max_rejected_fraction: rejecting more of the set is an error.
         progress: called with (samples done, samples in all).
 
-    Raises: ValueError for a root that is not a usable LMDB, or of which too much would be dropped; OSError if the
+    Raises: ValueError for a root that is not a usable LMDB, or of which too much would be rejected; OSError if the
         pack cannot be written.
     """
     store = LmdbStore.open(root)
@@ -69,7 +69,7 @@ def build_pack(
                 with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=folder) as scratch:
                     finished = Path(scratch) / "pack.arrow"
                     metadata = {"name": name, "fingerprint": fingerprint, "degradation": degradation}
-                    _write(store, finished, metadata, degradation, max_label_length, max_dropped_share, progress)
+                    _write(store, finished, metadata, degradation, max_label_length, max_rejected_fraction, progress)
                     os.replace(finished, path)
                 pack = Pack.open(path)
     except OSError as error:
@@ -77,7 +77,7 @@ def build_pack(
             f"the pack of {root} cannot be written in {folder}: {error}. Make room there (a pair takes 15 kB, while it "
             "is being packed 30 kB), or set data.cache_folder to another folder."
         ) from error
-    pack.report.check(str(root), max_dropped_share)
+    pack.report.check(str(root), max_rejected_fraction)
     return pack
 
 
@@ -112,10 +112,10 @@ def _write(
     metadata: dict[str, str],
     degradation: DegradationName,
     max_label_length: int,
-    max_dropped_share: float,
+    max_rejected_fraction: float,
     progress: Progress | None,
 ) -> None:
-    """Raises: ValueError if too much was dropped, or nothing is left."""
+    """Raises: ValueError if too much was rejected, or nothing is left."""
     report = RejectionReport(len(store))
     labels, keys, hashes, checksums = [], [], [], []
     raw = {side: path.with_name(side) for side in ("high_res", "low_res")}
@@ -132,7 +132,7 @@ def _write(
                 report.add(error.reason, error.key)
             if progress is not None:
                 progress(i, len(store))
-    report.check(str(store.root), max_dropped_share)
+    report.check(str(store.root), max_rejected_fraction)
     if not labels:
         raise ValueError(f"{store.root}: {report.describe()}; nothing is left to pack")
     image_hashes, pixels_checksums = np.array(hashes, np.uint64), np.array(checksums, np.uint32)

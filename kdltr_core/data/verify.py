@@ -54,7 +54,7 @@ class Verified:
         found = []
         if self.expected and self.num_samples not in self.expected:
             found.append(f"expected {' or '.join(map(str, self.expected))} samples")
-        if self.report is not None and self.report.num_dropped:
+        if self.report is not None and self.report.num_rejected:
             found.append(self.report.describe())
         return found
 

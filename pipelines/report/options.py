@@ -22,8 +22,8 @@ class BenchmarkOptions:
     benchmark_degradation: DegradationName = _DATA.benchmark_degradation
     """what makes low_res of single images worse, fixed for each image; paired sets have their own low_res"""
     max_label_length: int = _DATA.max_label_length
-    """samples with longer labels are dropped and reported"""
-    max_dropped_share: float = _DATA.max_dropped_share
+    """samples with longer labels are rejected and reported"""
+    max_rejected_fraction: float = _DATA.max_rejected_fraction
     """dropping a larger share of a set is an error"""
     cache_folder: str = _DATA.cache_folder
     """where packs, rendered words and what is fetched are kept"""

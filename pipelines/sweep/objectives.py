@@ -19,7 +19,7 @@ CONTENDERS: Mapping[str, Mapping[str, Any]] = {
     "distillation_published": {"objective.name": "distillation", "recognizer.student_start": "random_patch"},
 }
 # What else may be changed after a +: how a student learns, not what it is or which words it learns from.
-CHANGEABLE = ("objective.", "optim.", "data.train_degradation", "data.train_augmentation", "recognizer.student_start")
+CHANGEABLE = ("objective.", "optim.", "data.train_degradation", "recognizer.student_start")
 # What is learnt in so many steps would be another amount.
 NOT_CHANGEABLE = frozenset({"optim.batch_size"})
 

@@ -90,7 +90,7 @@ def _is_given(field: str, words: Sequence[str]) -> bool:
 
 
 def _keeps_lessons(config: RunConfig) -> bool:
-    return config.objective.name != "supervised" and config.data.train_augmentation == "none"
+    return config.objective.name != "supervised"
 
 
 def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [
         sys.executable, "-c", "from tests.pipelines.test_families import train_small; train_small()",
         "--workers", "2", "--num-steps", "2", "--log-every", "1", "--optim.batch-size", "4",
-        "--data.train-roots", "train", "--data.benchmark-roots", "words", "--data.validation-share", "0.2",
+        "--data.train-roots", "train", "--data.benchmark-roots", "words", "--data.validation-fraction", "0.2",
         "--data.cache-folder", "cache", "--optim.precision", "float32",
     ]
     # fmt: on

@@ -94,7 +94,7 @@ def test_a_file_of_one_s_own_is_a_space_with_points_to_try_first(tmp_path: Path)
         ("SPACE = {'objective.soft_logits': 20}", "has 20 for objective.soft_logits"),
         ("SPACE = {'objective.num_paths': tune.randint(3, 4)}", "empty range for objective.num_paths: 3 … 3"),
         ("SPACE = {'seed': tune.randint(0, 9)}", "varies seed, .* --seed"),
-        ("SPACE = {'data.validation_share': tune.uniform(0.1, 0.2)}", "--data.validation-share"),
+        ("SPACE = {'data.validation_fraction': tune.uniform(0.1, 0.2)}", "--data.validation-fraction"),
         ("SPACE = {}", "holds no space"),
         ("SPACES = {}", "holds no space"),
         ("SPACE = tune.uniform(0)", "cannot be run: TypeError"),

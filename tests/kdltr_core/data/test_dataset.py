@@ -33,7 +33,7 @@ def config_of(sets: Path, **values: object) -> DataConfig:
         "train_roots": (str(sets / "train"),),
         "benchmark_roots": (str(sets / "benchmark" / "pairs"), str(sets / "benchmark" / "photos")),
         "cache_folder": str(sets / "cache"),
-        "validation_share": 0.2,
+        "validation_fraction": 0.2,
     }
     return DataConfig.model_validate(given | values)
 
@@ -45,7 +45,7 @@ def test_folders_of_lmdbs_are_joined_and_split_without_loss(sets: Path) -> None:
         "pairs": words_of("b", 5),
         "photos": words_of("c", 6),
     }
-    assert len(words.dropped) == 4
+    assert len(words.rejected) == 4
     assert 5 <= len(words.validation) <= 40
 
 
@@ -139,17 +139,17 @@ def test_labels_without_an_encodable_character_are_left_out_of_training_and_repo
     labels = [*words_of("w", 30), "?!", "éé", "don't"]
     root = write_records(tmp_path / "train" / "t", single_records(labels))
     write_records(tmp_path / "benchmark" / "b", single_records(["a", "?!"], 500))
-    config = config_of(tmp_path, benchmark_roots=(str(tmp_path / "benchmark"),), max_dropped_share=0.1)
+    config = config_of(tmp_path, benchmark_roots=(str(tmp_path / "benchmark"),), max_rejected_fraction=0.1)
 
     words = load_datasets(config, Charset36)
     assert {"?!", "éé"}.isdisjoint(words.train.labels + words.validation.labels)
     assert "don't" in words.train.labels + words.validation.labels
-    assert words.dropped[str(root)].keys == {"no encodable character": ["image-000000031", "image-000000032"]}
+    assert words.rejected[str(root)].keys == {"no encodable character": ["image-000000031", "image-000000032"]}
     assert words.benchmarks["b"].labels == ["a", "?!"]  # a benchmark's words are all counted
 
-    assert load_datasets(config, Charset94).dropped[str(root)].keys == {"no encodable character": ["image-000000032"]}
-    with pytest.raises(ValueError, match=r"2 no encodable character.*max_dropped_share"):
-        load_datasets(config.model_copy(update={"max_dropped_share": 0.02}), Charset36)
+    assert load_datasets(config, Charset94).rejected[str(root)].keys == {"no encodable character": ["image-000000032"]}
+    with pytest.raises(ValueError, match=r"2 no encodable character.*max_rejected_fraction"):
+        load_datasets(config.model_copy(update={"max_rejected_fraction": 0.02}), Charset36)
 
 
 def test_benchmarks_of_one_name_are_told_apart_by_their_parents(tmp_path: Path) -> None:

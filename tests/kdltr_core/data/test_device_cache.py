@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from kdltr_core.charset import Charset36
-from kdltr_core.config import DegradationName
 from kdltr_core.data.batch import Batch
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.device_cache import DeviceCache
@@ -58,22 +57,9 @@ def test_batches_are_those_of_the_host(pairs: TrainingPairs, monkeypatch: pytest
             assert torch.equal(getattr(host, name), getattr(device, name)), name
 
 
-@pytest.mark.parametrize(
-    ("degradation", "augments", "sentence"),
-    [
-        ("published", False, r"low_res of s is degraded \(data.train_degradation published\) anew in every epoch"),
-        ("none", True, r"the pairs are augmented \(data.train_augmentation light\) anew in every epoch"),
-    ],
-)
-def test_pixels_that_are_made_anew_are_refused(
-    tmp_path: Path, degradation: DegradationName, augments: bool, sentence: str
-) -> None:
+def test_pixels_that_are_made_anew_are_refused_and_those_that_nothing_degrades_are_taken(tmp_path: Path) -> None:
     pack = build_pack(write_records(tmp_path / "s", single_records(LABELS)), cache_folder=tmp_path / "cache")
-    changing = TrainingPairs([pack], np.arange(7), degradation, "train", augments=augments)
+    sentence = r"low_res of s is degraded \(data.train_degradation published\) anew in every epoch"
     with pytest.raises(ValueError, match=f"data.placement is device, and {sentence}.*leave --data.placement out"):
-        DeviceCache(changing, CPU)
-
-
-def test_a_single_set_that_nothing_degrades_is_taken(tmp_path: Path) -> None:
-    pack = build_pack(write_records(tmp_path / "s", single_records(LABELS)), cache_folder=tmp_path / "cache")
+        DeviceCache(TrainingPairs([pack], np.arange(7), "published", "train"), CPU)
     DeviceCache(TrainingPairs([pack], np.arange(7), "none", "train"), CPU)

@@ -59,5 +59,5 @@ def test_a_wrong_count_and_a_bad_record_are_problems_of_the_table(tmp_path: Path
     row = verify(write_records(tmp_path / "CUTE80", single_records(["a", ""])))
     table = to_markdown([row]).splitlines()
     assert table[-1] == (
-        "| CUTE80 | single | 2 | 288 | 1 | expected 288 samples; 1 of 2 dropped: 1 empty label (image-000000002) |"
+        "| CUTE80 | single | 2 | 288 | 1 | expected 288 samples; 1 of 2 rejected: 1 empty label (image-000000002) |"
     )

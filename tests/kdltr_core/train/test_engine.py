@@ -44,7 +44,7 @@ def config_of(roots: Path, **values: object) -> RunConfig:
             "data.train_roots": (str(roots / "train"),),
             "data.benchmark_roots": (str(roots / "benchmark"),),
             "data.cache_folder": str(roots / "cache"),
-            "data.validation_share": 0.2,
+            "data.validation_fraction": 0.2,
             "optim.batch_size": 4,
             "optim.precision": "float32",
             "num_steps": 5,

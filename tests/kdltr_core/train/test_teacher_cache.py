@@ -50,7 +50,7 @@ def config_of(folder: Path, **values: object) -> RunConfig:
             "data.train_roots": (str(folder / "train"),),
             "data.benchmark_roots": (str(folder / "train"),),
             "data.cache_folder": str(folder / "cache"),
-            "data.validation_share": 0.2,
+            "data.validation_fraction": 0.2,
             "optim.batch_size": 4,
             "optim.precision": "float32",
             "num_steps": 2,

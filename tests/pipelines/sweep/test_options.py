@@ -59,7 +59,6 @@ def test_all_other_options_change_the_run_that_all_trials_vary(tmp_path: Path) -
         ("abinet_vision_ltr --recognizer.teacher-weights t.pt", "on"),
         ("--data.teacher-cache off", "off"),
         ("--data.teacher_cache=off", "off"),
-        ("--data.train-augmentation light", "off"),
         ("parseq_tiny_supervised", "off"),
         ("parseq_tiny_supervised --data.teacher-cache on", "on"),
     ],

@@ -20,7 +20,6 @@ LABEL_ALONE = {f"objective.{name}": 0.0 for name in ("visual_focus", "semantic_c
         ({"num_steps": 100}, {}, {}, ""),
         (LABEL_ALONE, {}, {}, "the loss has no use for it"),
         ({}, {}, {"data.train_degradation_strength": tune.uniform(0.0, 2.0)}, ""),  # which low_res alone knows
-        ({}, {}, {"data.train_augmentation": tune.choice(["none", "light"])}, "trials by data.train_augmentation"),
         ({}, {}, {"data.num_rendered_beside_roots": tune.choice([0, 9])}, "trials by data.num_rendered_beside_roots"),
         ({}, {}, {"recognizer.teacher_weights": tune.choice(["a", "b"])}, "trials by recognizer.teacher_weights"),
         # 10 trials of 100 steps of 64 pairs are 64,000 images.
