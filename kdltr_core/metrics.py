@@ -1,10 +1,12 @@
-"""Figures of merit of a set of readings. All text passes through ``charset.fold`` before it is compared."""
+"""Figures of merit of a set of predictions. All text passes through ``charset.fold`` before it is compared."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from rapidfuzz.distance import Levenshtein
 
 from kdltr_core.charset import Protocol, fold
 
@@ -15,7 +17,7 @@ def is_correct(prediction: str, truth: str, protocol: Protocol = "36") -> bool:
 
 
 def word_accuracy(predictions: Sequence[str], truths: Sequence[str], protocol: Protocol = "36") -> float:
-    """Share of words read without a fault, in [0, 1].
+    """Fraction of words read without a fault, in [0, 1].
 
     Raises: ValueError if there are no words, or not as many predictions as truths.
     """
@@ -23,44 +25,16 @@ def word_accuracy(predictions: Sequence[str], truths: Sequence[str], protocol: P
     return sum(is_correct(p, t, protocol) for p, t in zip(predictions, truths, strict=True)) / len(truths)
 
 
-def edit_distance(first: str, second: str) -> int:
-    """Levenshtein distance: fewest insertions, deletions and substitutions of one character."""
-    shared, end = shared_ends(first, second)
-    first, second = first[shared : len(first) - end], second[shared : len(second) - end]
-    previous = list(range(len(second) + 1))
-    for i, a in enumerate(first, start=1):
-        current = [i]
-        for j, b in enumerate(second, start=1):
-            current.append(min(previous[j] + 1, current[j - 1] + 1, previous[j - 1] + (a != b)))
-        previous = current
-    return previous[-1]
-
-
-def shared_ends(first: str, second: str) -> tuple[int, int]:
-    """How many characters two words begin with alike, and end with alike beyond those.
-
-    Some alignment of fewest edits leaves these as they are.
-    """
-    shortest = min(len(first), len(second))
-    start = next((i for i in range(shortest) if first[i] != second[i]), shortest)
-    rest = shortest - start
-    end = next((i for i in range(rest) if first[-1 - i] != second[-1 - i]), rest)
-    return start, end
-
-
 def ned_similarity(predictions: Sequence[str], truths: Sequence[str], protocol: Protocol = "36") -> float:
-    """Normalised edit distance as a similarity in [0, 1], 1 for a perfect reading; the field's "1 - NED".
+    """Normalised edit distance as a similarity in [0, 1], 1 for a perfect prediction; the field's "1 - NED".
 
     1 - mean over words of distance(p, t) / max(|p|, |t|), after folding. Two empty words have distance 0.
 
     Raises: ValueError if there are no words, or not as many predictions as truths.
     """
     _check_pairs(predictions, truths)
-    total = 0.0
-    for prediction, truth in zip(predictions, truths, strict=True):
-        p, t = fold(prediction, protocol), fold(truth, protocol)
-        total += edit_distance(p, t) / max(len(p), len(t), 1)
-    return 1 - total / len(truths)
+    pairs = ((fold(p, protocol), fold(t, protocol)) for p, t in zip(predictions, truths, strict=True))
+    return 1 - sum(Levenshtein.normalized_distance(p, t) for p, t in pairs) / len(truths)
 
 
 def character_error_rate(predictions: Sequence[str], truths: Sequence[str], protocol: Protocol = "36") -> float:
@@ -72,7 +46,7 @@ def character_error_rate(predictions: Sequence[str], truths: Sequence[str], prot
     distance, length = 0, 0
     for prediction, truth in zip(predictions, truths, strict=True):
         p, t = fold(prediction, protocol), fold(truth, protocol)
-        distance += edit_distance(p, t)
+        distance += Levenshtein.distance(p, t)
         length += len(t)
     if length == 0:
         raise ValueError(f"no character of the {len(truths)} labels counts under protocol {protocol!r}")
@@ -80,7 +54,7 @@ def character_error_rate(predictions: Sequence[str], truths: Sequence[str], prot
 
 
 def standard_error(accuracy: float, count: int) -> float:
-    """Of a share ``accuracy`` in [0, 1] of ``count`` independent words: sqrt(p (1 - p) / n)."""
+    """Of an accuracy in [0, 1] on ``count`` independent words: sqrt(p (1 - p) / n)."""
     if count < 1:
         raise ValueError(f"a standard error needs at least one word, not {count}")
     return math.sqrt(accuracy * (1 - accuracy) / count)
@@ -132,12 +106,10 @@ def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> McNemar:
         raise ValueError(f"the paired test needs the same words on both sides, not {len(first)} and {len(second)}")
     b = sum(x and not y for x, y in zip(first, second, strict=True))
     c = sum(y and not x for x, y in zip(first, second, strict=True))
-    ways, tail = 1, 0
-    for k in range(min(b, c) + 1):
-        tail += ways
-        ways = ways * (b + c - k) // (k + 1)
-    # Whole numbers to the last division: the ratio of two huge integers is rounded once.
-    return McNemar(b, c, min(1.0, 2 * tail / 2 ** (b + c)))
+    # scipy.stats takes a second to import, for which a training need not wait.
+    from scipy.stats import binomtest
+
+    return McNemar(b, c, float(binomtest(b, b + c).pvalue) if b + c else 1.0)
 
 
 def _check_pairs(predictions: Sequence[str], truths: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ import tyro
 
 from kdltr_core.data.packed import build_pack
 from kdltr_core.data.synth.render import render_pairs
-from kdltr_core.evaluation.complexity import describe_all
+from kdltr_core.evaluation.complexity import count_complexities
 from pipelines.measurement import complexity_table
 from pipelines.measurement.sections import gather_section, sequence_section, teacher_sequence_section
 from pipelines.measurement.step import Bench, phase_section, read_sections, train_section
@@ -72,7 +72,7 @@ def main(config: BenchmarkConfig) -> int:
     torch.set_num_threads(config.num_threads)
     config.output.mkdir(parents=True, exist_ok=True)
     if config.describe:
-        rows = describe_all(progress_bar("counting"))
+        rows = count_complexities(progress_bar("counting"))
         _write(config.output, "complexity", complexity_table.to_json(rows), complexity_table.to_markdown(rows))
         return 0
     with tempfile.TemporaryDirectory(prefix="kdltr-benchmark-") as scratch:

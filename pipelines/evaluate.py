@@ -1,6 +1,6 @@
 """The benchmark table of finished students: python pipelines/evaluate.py CHECKPOINT… [--data.benchmark-roots ROOT…]
 
-With --report FOLDER also the evidence: curves, mistakes, calibration and pictures on one page.
+With --report FOLDER also one page with robustness, mistakes, calibration and pictures.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ def main() -> int:
     from kdltr_core.data.dataset import benchmark_folders, open_benchmarks
     from kdltr_core.data.native_images import NativeImages
     from kdltr_core.distributed import DistributedContext
-    from kdltr_core.evaluation.benchmarks import open_described, read_benchmarks
-    from kdltr_core.evaluation.readings import Column
-    from kdltr_core.inference.batched import BatchReader
-    from kdltr_core.recognizers import Recognizer
+    from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
+    from kdltr_core.evaluation.table import check_judged
     from pipelines.prediction.onnx_columns import open_onnx_columns
     from pipelines.prediction.open_reader import is_onnx
     from pipelines.prediction.two_stage import two_stage_columns
-    from pipelines.report.build import Evaluated, report
+    from pipelines.report.build import Evaluation, report, workload
     from pipelines.report.examples import write_evaluation
     from pipelines.run.progress import progress_bar, say
 
@@ -45,32 +43,30 @@ def main() -> int:
     if options.report:
         run = absolute(run.override({"tracking_uri": options.tracking_uri, "experiment": options.experiment}))
         options = replace(options, tracking_uri=run.tracking_uri)
-    opened = open_described(
+    threads, cache_folder = torch.get_num_threads(), run.data.cache_folder
+    readers = open_readers(
         [place for place in options.checkpoints if not is_onnx(place)],
         world.device,
         with_teacher=options.teacher,
         note=say,
-        cache_folder=run.data.cache_folder,
+        cache_folder=cache_folder,
     )
-    exported = open_onnx_columns(
-        [place for place in options.checkpoints if is_onnx(place)],
-        {reader.column.name for reader in opened},
-        options.batch_size,
-        torch.get_num_threads(),
-        run.data.cache_folder,
-    )
+    exported = [place for place in options.checkpoints if is_onnx(place)]
+    taken = {reader.column.name for reader in readers}
+    readers += open_onnx_columns(exported, taken, options.batch_size, threads, cache_folder)
     for option, folder in (("--output-folder", options.output_folder), ("--report", options.report)):
         if folder:
             make_folder(folder, option)
     packs = open_benchmarks(run.data, progress=progress_bar("preparing words"))
+    check_judged({name: pack.labels for name, pack in packs.items()}, options.protocol)
     for name, pack in packs.items():
         if pack.report.num_rejected:
             say(f"{name}: {pack.report.describe()}")
     native = NativeImages(benchmark_folders(run.data))
-    readers: dict[Column, Recognizer | BatchReader] = {reader.column: reader.module for reader in opened}
-    readers |= {reader.column: reader.read for reader in exported}
     if options.two_stage != "none":
-        readers |= two_stage_columns(options.two_stage, packs, native, torch.get_num_threads())
+        readers += two_stage_columns(options.two_stage, packs, native, threads)
+    if options.report:
+        say(workload(options, readers, packs))
     table = read_benchmarks(
         readers,
         packs,
@@ -79,12 +75,14 @@ def main() -> int:
         world=world,
         progress=progress_bar("reading words"),
     )
-    print(table.to_markdown())
     if options.output_folder:
         write_evaluation(options.output_folder, table, packs)
-        say(f"table, readings of every word and example words: {options.output_folder}")
     if options.report:
-        report(Evaluated(options, opened, exported, readers, packs, native, table, world.device))
+        report(Evaluation(options, readers, packs, native, table, world.device))
+    print(table.to_markdown())
+    if options.output_folder:
+        say(f"table, predictions of every word and example words: {options.output_folder}")
+    if options.report:
         say(f"the report: {Path(options.report) / 'report.html'}")
     return 0
 

@@ -1,4 +1,4 @@
-"""Readers and benchmarks in, a table and its files out."""
+"""Benchmarks: what finished runs made, as readers, and every reader on every set."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from torch import nn
 from kdltr_core.charset import Protocol
 from kdltr_core.config import HIGH_RES_SIZE, DataConfig, RunConfig
 from kdltr_core.distributed import DistributedContext
-from kdltr_core.evaluation.readings import Column
-from kdltr_core.evaluation.table import BenchmarkTable
+from kdltr_core.evaluation.table import BenchmarkTable, Column, check_judged
 from kdltr_core.inference.batched import BatchReader, KeyedPairs, read_set, read_with_recognizer
 from kdltr_core.inference.weights_files import FILES, fetch_recognizer, find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
@@ -26,18 +25,20 @@ _CACHE_FOLDER = DataConfig().cache_folder
 
 
 @dataclass(frozen=True)
-class OpenedReader:
-    """A teacher or student that stands in a column.
+class BenchmarkReader:
+    """Who stands in a column: a recognizer, which is shown the column's images, or what reads what it likes.
 
     Attributes:
-        recognizer: its name, as in the registry.
-        method: how it was trained, as far as its file says: "teacher", or the objective of a student's config.
+        recognizer: its name, as in the registry where it is one of ours; "" where it is not known.
+        method: how it was trained, or how it reads, as far as is known: "teacher", or a student's objective.
+        source: the run or file it comes from, in short.
     """
 
     column: Column
-    module: Recognizer
-    recognizer: str
-    method: str
+    read: Recognizer | BatchReader
+    recognizer: str = ""
+    method: str = ""
+    source: str = ""
 
 
 def open_readers(
@@ -47,7 +48,7 @@ def open_readers(
     with_teacher: bool = True,
     note: Callable[[str], None] = lambda sentence: None,
     cache_folder: str | Path = _CACHE_FOLDER,
-) -> dict[Column, Recognizer]:
+) -> list[BenchmarkReader]:
     """What runs made: teachers, students, and among the teachers those that the students' configs name.
 
     Args:
@@ -58,22 +59,9 @@ def open_readers(
         note: called with a sentence where such a teacher is left out because it cannot be had.
         cache_folder: where checkpoints and teachers that a URI names are fetched to.
 
-    Returns: by column, teachers first; each teacher stands in two.
+    Returns: teachers first; each teacher stands in two columns.
     Raises: ValueError for what no run made, one given twice, or a teacher's file that does not fit; as ``fetch``.
     """
-    opened = open_described(checkpoints, device, with_teacher=with_teacher, note=note, cache_folder=cache_folder)
-    return {reader.column: reader.module for reader in opened}
-
-
-def open_described(
-    checkpoints: Sequence[str | Path],
-    device: torch.device,
-    *,
-    with_teacher: bool = True,
-    note: Callable[[str], None] = lambda sentence: None,
-    cache_folder: str | Path = _CACHE_FOLDER,
-) -> list[OpenedReader]:
-    """As ``open_readers``, with what the files say of each."""
     files = [find_recognizer(fetch_recognizer(path, cache_folder)).resolve() for path in checkpoints]
     for file in files:
         if files.count(file) > 1:
@@ -91,17 +79,18 @@ def open_described(
     names = {file: read_metadata(file)["recognizer"] for file in files}
     names |= {path: teacher_name(config) for path, config in named.items()}
     teachers |= {path: load_teacher(config, device) for path, config in named.items() if path not in teachers}
-    opened: list[OpenedReader] = []
+    opened: list[BenchmarkReader] = []
     for name, (file, teacher) in zip(_short_names(list(teachers)), teachers.items(), strict=True):
         for role in ("teacher_high_res", "teacher_enlarged"):
-            opened.append(OpenedReader(Column(role, name), teacher, names[file], "teacher"))
+            opened.append(BenchmarkReader(Column(role, name), teacher, names[file], "teacher", _source(file)))
     for name, (file, student) in zip(_short_names(list(students)), students.items(), strict=True):
-        opened.append(OpenedReader(Column("student_low_res", name), student, names[file], _method_of(file)))
+        column = Column("student_low_res", name)
+        opened.append(BenchmarkReader(column, student, names[file], _method_of(file), _source(file)))
     return opened
 
 
 def read_benchmarks(
-    readers: Mapping[Column, Recognizer | BatchReader],
+    readers: Sequence[BenchmarkReader],
     packs: Mapping[str, KeyedPairs],
     *,
     batch_size: int,
@@ -113,16 +102,17 @@ def read_benchmarks(
     """Every reader on every set, each image read by one worker; the same table on every worker.
 
     Args:
-        readers: by column, in printing order; a teacher may stand in two. What is no recognizer reads what it likes.
+        readers: in printing order.
         packs: by the name of their set.
         batch_size: of each worker.
         precision: as for ``device.autocast``; float32 by default, so that a figure does not depend on the machine.
-        progress: called with (readings done by this worker, readings it has to do), over all sets and readers.
+        progress: called with (predictions made by this worker, predictions it has to make), over all sets and readers.
 
-    Raises: ValueError for no sets or no readers.
+    Raises: ValueError for no sets, no readers, or a set that has no label to judge by.
     """
     if not readers:
         raise ValueError("there is nobody to read the benchmarks: give a student, or do not leave out the teacher")
+    check_judged({name: pack.labels for name, pack in packs.items()}, protocol)
     world = world or DistributedContext()
     total = len(readers) * sum(len(range(world.rank, len(pack), world.size)) for pack in packs.values())
     finished = 0
@@ -136,29 +126,26 @@ def read_benchmarks(
     words: dict[str, dict[Column, list[Prediction]]] = {}
     for name, pack in packs.items():
         words[name] = {}
-        for column, reader in readers.items():
-            if isinstance(reader, nn.Module):
-                words[name][column] = read_with_recognizer(
-                    typing.cast(Recognizer, reader),
+        for reader in readers:
+            if isinstance(reader.read, nn.Module):
+                words[name][reader.column] = read_with_recognizer(
+                    typing.cast(Recognizer, reader.read),
                     pack,
-                    column.image,
+                    reader.column.image,
                     batch_size=batch_size,
                     world=world,
                     precision=precision,
                     progress=advance,
                 )
             else:
-                words[name][column] = read_set(
-                    reader, pack, batch_size=batch_size, set_name=name, world=world, progress=advance
+                words[name][reader.column] = read_set(
+                    reader.read, pack, batch_size=batch_size, set_name=name, world=world, progress=advance
                 )
     return BenchmarkTable.build(
         {n: p.labels for n, p in packs.items()},
-        {n: {c: [word.text for word in read] for c, read in by_column.items()} for n, by_column in words.items()},
+        {n: {c: [word.text for word in read] for c, read in of_set.items()} for n, of_set in words.items()},
         keys={n: p.keys for n, p in packs.items()},
-        confidences={
-            n: {c: [word.confidence for word in read] for c, read in by_column.items()}
-            for n, by_column in words.items()
-        },
+        confidences={n: {c: [w.confidence for w in read] for c, read in of.items()} for n, of in words.items()},
         protocol=protocol,
     )
 
@@ -177,12 +164,13 @@ def _method_of(student: Path) -> str:
         return "not recorded"
 
 
+def _source(file: Path) -> str:
+    """The run that made a file, or the file's own name where it lies elsewhere."""
+    folder = file.parent.parent if file.parent.name in FILES else file.parent
+    return folder.name if file.name in FILES.values() else file.stem
+
+
 def _short_names(files: Sequence[Path]) -> list[str]:
-    """What tells them apart: nothing for one, the runs' names for several, paths where those are the same."""
-    if len(files) == 1:
-        return [""]
-    names = []
-    for file in files:
-        folder = file.parent.parent if file.parent.name in FILES else file.parent
-        names.append(folder.name if file.name in FILES.values() else file.stem)
+    """What tells them apart: nothing for one, their sources for several, paths where those are the same."""
+    names = [_source(file) for file in files] if len(files) > 1 else [""] * len(files)
     return names if len(set(names)) == len(names) else [str(file) for file in files]

@@ -46,17 +46,17 @@ class Complexity:
     layers_only: int
 
 
-def describe_all(progress: Callable[[int, int], None]) -> list[Complexity]:
+def count_complexities(progress: Callable[[int, int], None]) -> list[Complexity]:
     """Every recognizer, as teacher and as student; ``progress(done, total)`` is called after each."""
     rows = []
     wanted = list(product(get_args(RecognizerName), get_args(Role)))
     for recognizer, role in wanted:
-        rows.append(describe(recognizer, role))
+        rows.append(count_complexity(recognizer, role))
         progress(len(rows), len(wanted))
     return rows
 
 
-def describe(recognizer: RecognizerName, role: Role) -> Complexity:
+def count_complexity(recognizer: RecognizerName, role: Role) -> Complexity:
     """Counted on a recognizer with random weights."""
     model = (build_teacher if role == "teacher" else build_student)(recognizer)
     parameters, buffers = (sum(tensor.numel() for tensor in some) for some in (model.parameters(), model.buffers()))

@@ -1,4 +1,4 @@
-"""What makes low_res worse by degrees: blur, noise, compression, motion, and fewer pixels."""
+"""Corruptions of low_res, each at several severities: blur, noise, compression, motion, and fewer pixels."""
 
 from __future__ import annotations
 
@@ -13,44 +13,46 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from kdltr_core.charset import Protocol
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
 from kdltr_core.data.degrade import gaussian_blur, gaussian_noise
 from kdltr_core.data.images import resize
 from kdltr_core.data.native_images import NativeImages
+from kdltr_core.evaluation.table import is_judged
 from kdltr_core.inference.batched import KeyedPairs
 
 Corruption = Literal["gaussian_blur", "gaussian_noise", "jpeg_quality", "motion_blur", "resolution"]
 
 NATIVE = 0.0
-LEVELS: dict[Corruption, tuple[float, ...]] = {
+SEVERITIES: dict[Corruption, tuple[float, ...]] = {
     "gaussian_blur": (0.0, 0.5, 1.0, 1.5, 2.0, 2.5),
     "gaussian_noise": (0.0, 5.0, 10.0, 15.0, 20.0),
     "jpeg_quality": (100.0, 80.0, 60.0, 40.0, 20.0, 10.0),
     "motion_blur": (1.0, 3.0, 5.0, 7.0, 9.0),
     "resolution": (8.0, 12.0, 16.0, 24.0, NATIVE),
 }
-# The level at which nothing is done, where there is one.
+# The severity at which nothing is done, where there is one.
 UNCORRUPTED: dict[Corruption, float] = {"gaussian_blur": 0.0, "gaussian_noise": 0.0, "motion_blur": 1.0}
 
 
-def corrupt(image: np.ndarray, corruption: Corruption, level: float, seed: int) -> np.ndarray:
-    """One image at one level of any corruption but resolution.
+def corrupt(image: np.ndarray, corruption: Corruption, severity: float, seed: int) -> np.ndarray:
+    """One image at one severity of any corruption but resolution.
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        level: σ in pixels of Gaussian blur; σ in grey levels of noise; JPEG quality; length in pixels of motion blur.
+        severity: σ in pixels of Gaussian blur, σ in grey levels of noise, JPEG quality, or pixels of motion.
         seed: of the noise, and of the direction of the motion.
 
     Returns: (H, W, 3) uint8.
     """
     if corruption == "gaussian_blur":
-        return gaussian_blur(image, level)
+        return gaussian_blur(image, severity)
     if corruption == "gaussian_noise":
-        return gaussian_noise(image, level, seed)
+        return gaussian_noise(image, severity, seed)
     if corruption == "jpeg_quality":
-        return jpeg(image, int(level))
+        return jpeg(image, int(severity))
     if corruption == "motion_blur":
-        return motion_blur(image, int(level), np.random.default_rng(seed).uniform(0.0, 180.0))
+        return motion_blur(image, int(severity), np.random.default_rng(seed).uniform(0.0, 180.0))
     raise ValueError(f"{corruption!r} is no corruption of a picture by itself; resolution takes its source")
 
 
@@ -106,32 +108,32 @@ class SampledPairs:
         return self.pairs.gather(self.rows[indices])
 
 
-def sample_words(packs: Mapping[str, KeyedPairs], num_words: int, seed: int = 0) -> dict[str, SampledPairs]:
-    """``num_words`` of all words, each as likely as any other, in their order; all of them if there are no more.
+def sample_words(
+    packs: Mapping[str, KeyedPairs], num_words: int, seed: int = 0, protocol: Protocol = "36"
+) -> dict[str, SampledPairs]:
+    """``num_words`` of all judged words, each as likely as any other, in their order; all if there are no more.
 
     Sets without a word among them are left out.
     """
-    total = sum(map(len, packs.values()))
-    chosen = np.sort(np.random.default_rng(seed).permutation(total)[:num_words])
-    sampled, start = {}, 0
-    for name, pack in packs.items():
-        rows = chosen[(chosen >= start) & (chosen < start + len(pack))] - start
-        if len(rows):
-            sampled[name] = SampledPairs(pack, rows)
-        start += len(pack)
-    return sampled
+    judged = {n: np.flatnonzero([is_judged(label, protocol) for label in pack.labels]) for n, pack in packs.items()}
+    total = sum(map(len, judged.values()))
+    chosen = np.zeros(total, bool)
+    chosen[np.random.default_rng(seed).permutation(total)[:num_words]] = True
+    ends = np.cumsum([len(rows) for rows in judged.values()])[:-1]
+    parts = zip(judged.items(), np.split(chosen, ends), strict=True)
+    return {name: SampledPairs(packs[name], rows[of_set]) for (name, rows), of_set in parts if of_set.any()}
 
 
 @dataclass(frozen=True)
 class CorruptedPairs:
-    """A set whose low_res is disturbed when it is gathered; what is random in it follows the row.
+    """A set whose low_res is corrupted when it is gathered; what is random in it follows the row.
 
-    ``resolution`` is another: both images are made anew, of the source brought to the level's height.
+    ``resolution`` is another: both images are made anew, of the source brought to the severity's height.
     """
 
     pairs: KeyedPairs
     corruption: Corruption
-    level: float
+    severity: float
     set_name: str = ""
     native: NativeImages | None = None
 
@@ -151,10 +153,10 @@ class CorruptedPairs:
         return len(self.pairs)
 
     def sources(self, indices: np.ndarray) -> list[np.ndarray]:
-        """Of ``resolution``: the images (H, W, 3) at the level's height, before they are fitted to a reader."""
+        """Of ``resolution``: the images (H, W, 3) at the severity's height, before they are fitted to a reader."""
         assert self.native is not None
         keys = self.keys
-        return [at_height(self.native.pixels(self.set_name, keys[row]), self.level) for row in indices]
+        return [at_height(self.native.pixels(self.set_name, keys[row]), self.severity) for row in indices]
 
     def gather(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """As ``Pack.gather``."""
@@ -164,11 +166,11 @@ class CorruptedPairs:
             return both[0], both[1]
         high_res, low_res = self.pairs.gather(indices)
         pixels = low_res.numpy().transpose(0, 2, 3, 1)
-        disturbed = [
-            corrupt(np.ascontiguousarray(image), self.corruption, self.level, int(row))
+        corrupted = [
+            corrupt(np.ascontiguousarray(image), self.corruption, self.severity, int(row))
             for image, row in zip(pixels, indices, strict=True)
         ]
-        return high_res, _planes(disturbed)
+        return high_res, _planes(corrupted)
 
 
 def _planes(images: list[np.ndarray]) -> Tensor:

@@ -1,9 +1,9 @@
-"""How word accuracy falls as low_res gets worse, corruption by corruption and level by level."""
+"""Robustness: how word accuracy falls as low_res gets worse, by corruption and severity."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -11,30 +11,27 @@ from torch import nn
 
 from kdltr_core.charset import Protocol
 from kdltr_core.data.native_images import NativeImages
-from kdltr_core.evaluation.benchmarks import read_benchmarks
-from kdltr_core.evaluation.corruptions import LEVELS, NATIVE, UNCORRUPTED, CorruptedPairs, Corruption
-from kdltr_core.evaluation.readings import Column
-from kdltr_core.evaluation.table import BenchmarkTable
-from kdltr_core.inference.batched import BatchReader, KeyedPairs, recognizer_reader
+from kdltr_core.evaluation.benchmarks import BenchmarkReader, read_benchmarks
+from kdltr_core.evaluation.corruptions import NATIVE, SEVERITIES, UNCORRUPTED, CorruptedPairs, Corruption
+from kdltr_core.evaluation.table import BenchmarkTable, Column
+from kdltr_core.inference.batched import KeyedPairs, recognizer_reader
 from kdltr_core.metrics import standard_error
 from kdltr_core.recognizers import Recognizer
 
-Readers = Mapping[Column, Recognizer | BatchReader]
 
-
-def level_label(corruption: Corruption, level: float) -> str:
+def severity_label(corruption: Corruption, severity: float) -> str:
     """As an axis has it: ``0.5``, ``16×64``, ``native``."""
     if corruption != "resolution":
-        return f"{level:g}"
-    return "native" if level == NATIVE else f"{level:g}×{4 * level:g}"
+        return f"{severity:g}"
+    return "native" if severity == NATIVE else f"{severity:g}×{4 * severity:g}"
 
 
 @dataclass(frozen=True)
 class RobustnessCurves:
-    """Accuracy in [0, 1] by corruption, reader, and level as in ``LEVELS``.
+    """Accuracy in [0, 1] by corruption, reader, and severity as in ``SEVERITIES``.
 
     Attributes:
-        num_words: read at every level.
+        num_words: read at every severity.
         num_words_in_all: of the sets, of which those are a sample unless they are all.
     """
 
@@ -44,15 +41,19 @@ class RobustnessCurves:
     accuracies: Mapping[Corruption, Mapping[Column, tuple[float, ...]]]
 
     @property
+    def columns(self) -> list[Column]:
+        return list(next(iter(self.accuracies.values())))
+
+    @property
     def caption(self) -> str:
         """Which words were read."""
         if self.num_words == self.num_words_in_all:
             return f"all {self.num_words} words"
         return f"a seeded sample of {self.num_words} of the {self.num_words_in_all} words"
 
-    def errors(self, shares: tuple[float, ...]) -> list[float]:
+    def errors(self, accuracies: Sequence[float]) -> list[float]:
         """One standard error of each."""
-        return [standard_error(share, self.num_words) for share in shares]
+        return [standard_error(accuracy, self.num_words) for accuracy in accuracies]
 
     def to_tree(self) -> dict[str, object]:
         return {
@@ -61,7 +62,7 @@ class RobustnessCurves:
             "num_words_in_all": self.num_words_in_all,
             "curves": {
                 name: {
-                    "levels": [level_label(name, level) for level in LEVELS[name]],
+                    "severities": [severity_label(name, severity) for severity in SEVERITIES[name]],
                     "accuracy": {c.key: values for c, values in by_column.items()},
                     "standard_error": {c.key: self.errors(values) for c, values in by_column.items()},
                 }
@@ -69,13 +70,20 @@ class RobustnessCurves:
             },
         }
 
-    @property
-    def columns(self) -> list[Column]:
-        return list(next(iter(self.accuracies.values())))
+
+def conditions(native: bool) -> list[tuple[Corruption, float]]:
+    """Every corruption at each of its severities; what changes nothing once.
+
+    Args:
+        native: whether the sources are at hand, which resolution takes.
+    """
+    unchanged = list(UNCORRUPTED.items())
+    wanted = [(n, s) for n, severities in SEVERITIES.items() if n != "resolution" or native for s in severities]
+    return [condition for condition in wanted if condition not in unchanged[1:]]
 
 
 def measure_robustness(
-    readers: Readers,
+    readers: Sequence[BenchmarkReader],
     packs: Mapping[str, KeyedPairs],
     *,
     batch_size: int,
@@ -85,10 +93,10 @@ def measure_robustness(
     precision: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> RobustnessCurves:
-    """Read every set at every level of every corruption, by the readers of low_res (students, enlarged teacher).
+    """Read every set at every severity of every corruption, by the readers of low_res (students, enlarged teacher).
 
     A corruption comes on top of what low_res is already; for curves that start at clean images give packs of
-    degradation "none". Resolution alone starts from the source: it is brought to the level's height and four times
+    degradation "none". Resolution alone starts from the source: it is brought to the severity's height and four times
     as many columns, and then to the size that the reader takes, which for a teacher is 32×128.
 
     Args:
@@ -98,43 +106,36 @@ def measure_robustness(
 
     Raises: ValueError if nobody reads low_res.
     """
-    readers = {column: reader for column, reader in readers.items() if column.image != "high_res"}
-    names: list[Corruption] = [name for name in LEVELS if name != "resolution" or native is not None]
-    rounds = [(name, level) for name in names for level in LEVELS[name]]
-    accuracies: dict[Corruption, dict[Column, list[float]]] = {n: {c: [] for c in readers} for n in names}
-    uncorrupted: BenchmarkTable | None = None
-    for done, (name, level) in enumerate(rounds):
+    readers = [reader for reader in readers if reader.column.image != "high_res"]
+    wanted = conditions(native is not None)
+    tables: dict[tuple[Corruption, float], BenchmarkTable] = {}
+    for done, (name, severity) in enumerate(wanted):
 
         def advance(part: int, whole: int, done: int = done) -> None:
             if progress is not None:
-                progress(done * whole + part, len(rounds) * whole)
+                progress(done * whole + part, len(wanted) * whole)
 
-        changes_nothing = UNCORRUPTED.get(name) == level
-        if uncorrupted is None or not changes_nothing:
-            table = read_benchmarks(
-                _of_both_sizes(readers, precision) if name == "resolution" else readers,
-                {set_name: CorruptedPairs(p, name, level, set_name, native) for set_name, p in packs.items()},
-                batch_size=batch_size,
-                protocol=protocol,
-                precision=precision,
-                progress=advance,
-            )
-        else:
-            table = uncorrupted
-        uncorrupted = table if changes_nothing else uncorrupted
-        for column in readers:
-            accuracies[name][column].append(table.weighted(column)[0])
-    num_words = sum(map(len, packs.values()))
-    frozen = {name: {c: tuple(v) for c, v in by_column.items()} for name, by_column in accuracies.items()}
-    return RobustnessCurves(protocol, num_words, num_words_in_all or num_words, frozen)
+        tables[name, severity] = read_benchmarks(
+            [_at_own_size(reader, precision) for reader in readers] if name == "resolution" else readers,
+            {set_name: CorruptedPairs(p, name, severity, set_name, native) for set_name, p in packs.items()},
+            batch_size=batch_size,
+            protocol=protocol,
+            precision=precision,
+            progress=advance,
+        )
+    for unchanged in UNCORRUPTED.items():
+        tables.setdefault(unchanged, tables[wanted[0]])
+    accuracies: dict[Corruption, Mapping[Column, tuple[float, ...]]] = {
+        name: {r.column: tuple(tables[name, s].weighted(r.column)[0] for s in SEVERITIES[name]) for r in readers}
+        for name in dict.fromkeys(name for name, _ in wanted)
+    }
+    num_words = tables[wanted[0]].num_words
+    return RobustnessCurves(protocol, num_words, num_words_in_all or num_words, accuracies)
 
 
-def _of_both_sizes(readers: Readers, precision: str) -> dict[Column, Recognizer | BatchReader]:
+def _at_own_size(reader: BenchmarkReader, precision: str) -> BenchmarkReader:
     """Teachers read the picture at the size they take, not one enlarged from 16×64."""
-    changed: dict[Column, Recognizer | BatchReader] = {}
-    for column, reader in readers.items():
-        changed[column] = reader
-        if column.image == "enlarged" and isinstance(reader, nn.Module):
-            device = next((p.device for p in reader.parameters()), torch.device("cpu"))
-            changed[column] = recognizer_reader(cast(Recognizer, reader.eval()), "high_res", device, precision)
-    return changed
+    if reader.column.image != "enlarged" or not isinstance(reader.read, nn.Module):
+        return reader
+    device = next((p.device for p in reader.read.parameters()), torch.device("cpu"))
+    return replace(reader, read=recognizer_reader(cast(Recognizer, reader.read.eval()), "high_res", device, precision))

@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from kdltr_core.config import HIGH_RES_SIZE
 from kdltr_core.data.images import as_float, enlarge
-from kdltr_core.evaluation.readings import Column, ImageKind, Role
+from kdltr_core.evaluation.benchmarks import BenchmarkReader
+from kdltr_core.evaluation.table import Column, ImageKind, Role
 from kdltr_core.inference.batched import BatchReader, WordBatch
 from kdltr_core.inference.reader import BaseReader
 from kdltr_core.recognizers.decoding import Prediction
 from pipelines.prediction.open_reader import open_onnx
 
 
-@dataclass(frozen=True)
-class OnnxColumn:
-    """An exported file that stands in a column.
-
-    Attributes:
-        recognizer: its name, as in the registry.
-        method: "ONNX" and what its weights are; how they were trained the file does not say.
-    """
-
-    column: Column
-    read: BatchReader
-    recognizer: str
-    method: str
-
-
 def open_onnx_columns(
     places: Sequence[str], taken: Collection[str], batch_size: int, num_threads: int, cache_folder: str | Path
-) -> list[OnnxColumn]:
+) -> list[BenchmarkReader]:
     """What ``export.py`` wrote: a student in one column, a teacher in two, called as the file is.
 
     Args:
@@ -49,14 +34,14 @@ def open_onnx_columns(
     for file in files:
         if files.count(file) > 1:
             raise ValueError(f"{file} is given twice; name each exported file once")
-    columns: list[OnnxColumn] = []
+    columns: list[BenchmarkReader] = []
     for name, reader in zip(_short_names(files, taken), readers, strict=True):
         of_teacher = reader.image_size == HIGH_RES_SIZE
         roles: tuple[Role, ...] = ("teacher_high_res", "teacher_enlarged") if of_teacher else ("student_low_res",)
         for role in roles:
             column = Column(role, name)
             read, method = _batch_reader(reader, column.image), f"ONNX, {reader.notes['weights']}"
-            columns.append(OnnxColumn(column, read, reader.notes["recognizer"], method))
+            columns.append(BenchmarkReader(column, read, reader.notes["recognizer"], method, reader.path.stem))
     return columns
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from kdltr_core.data.native_images import NativeImages
+from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.corruptions import CorruptedPairs
-from kdltr_core.evaluation.readings import Column
+from kdltr_core.evaluation.table import Column
 from kdltr_core.inference.batched import WordBatch
 from kdltr_core.recognizers.decoding import Prediction
 
@@ -77,7 +78,7 @@ class TwoStageReader:
 
 def two_stage_columns(
     choice: Literal["bicubic", "lanczos", "both"], packs: Mapping[str, Any], native: NativeImages, num_threads: int
-) -> dict[Column, TwoStageReader]:
+) -> list[BenchmarkReader]:
     """The baseline's columns, of one recognizer. Raises: ValueError if its package is not installed."""
     ratios: dict[str, dict[str, float]] = {}
     for name, pack in packs.items():
@@ -85,4 +86,9 @@ def two_stage_columns(
         ratios[name] = {key: width / height for key, (height, width) in zip(pack.keys, sizes, strict=True)}
     recognizer = RapidReader(num_threads)
     chosen: tuple[Enlargement, ...] = get_args(Enlargement) if choice == "both" else (choice,)
-    return {Column("two_stage", how): TwoStageReader(recognizer, ratios, how) for how in chosen}
+    return [
+        BenchmarkReader(
+            Column("two_stage", how), TwoStageReader(recognizer, ratios, how), "PP-OCR", f"{how}, then RapidOCR"
+        )
+        for how in chosen
+    ]

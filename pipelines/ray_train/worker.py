@@ -130,7 +130,7 @@ def table_metrics(table: BenchmarkTable, trained: Trained = "student") -> dict[s
     names = {column: column.key.replace(trained, f"best_{trained}") for column in table.columns}
     metrics = {
         f"benchmark/{name}/{names[column]}": 100 * cell.accuracy
-        for name, cells in table.cells.items()
+        for name, cells in table.scores.items()
         for column, cell in cells.items()
     }
     return metrics | {f"benchmark/weighted_mean/{names[c]}": 100 * table.weighted(c)[0] for c in table.columns}

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
+
+from rapidfuzz.distance import Levenshtein
 
 from kdltr_core.charset import Protocol, fold
-from kdltr_core.metrics import shared_ends
 
 LOOK_ALIKES = (
     ("o", "0"), ("l", "1"), ("i", "1"), ("i", "l"), ("s", "5"), ("z", "2"), ("b", "8"), ("g", "9"), ("c", "e"),
@@ -25,19 +27,13 @@ def differences(truth: str, read: str) -> list[Confusion]:
     that ``corner`` read ``comer`` is (rn, m); of as many characters on both sides they are one each: ``oil`` read
     ``011`` is (o, 0), (i, 1), (l, 1).
     """
-    blocks: list[list[str]] = []
-    joined = False
-    for there, seen in _alignment(truth, read):
-        if there == seen:
-            joined = False
-        elif joined:
-            blocks[-1] = [blocks[-1][0] + there, blocks[-1][1] + seen]
-        else:
-            blocks.append([there, seen])
-            joined = True
     pairs: list[Confusion] = []
-    for there, seen in blocks:
-        pairs += zip(there, seen, strict=True) if len(there) == len(seen) else [(there, seen)]
+    for is_equal, run in groupby(Levenshtein.opcodes(truth, read), lambda edit: edit.tag == "equal"):
+        edits = list(run)
+        there = truth[edits[0].src_start : edits[-1].src_end]
+        seen = read[edits[0].dest_start : edits[-1].dest_end]
+        if not is_equal:
+            pairs += zip(there, seen, strict=True) if len(there) == len(seen) else [(there, seen)]
     return pairs
 
 
@@ -75,28 +71,3 @@ def count_confusions(words: Iterable[tuple[str, str]], protocol: Protocol = "36"
         num_near += 1
         counts.update(pair for pair in found if max(map(len, pair)) <= LONGEST)
     return Confusions(counts, num_near, num_far)
-
-
-def _alignment(truth: str, read: str) -> list[Confusion]:
-    """Characters in pairs, one side '' where the other has one more; what both ends share is left out."""
-    shared, end = shared_ends(truth, read)
-    truth, read = truth[shared : len(truth) - end], read[shared : len(read) - end]
-    costs = [list(range(len(read) + 1))]
-    for i, there in enumerate(truth, start=1):
-        row = [i]
-        for j, seen in enumerate(read, start=1):
-            row.append(min(costs[i - 1][j] + 1, row[j - 1] + 1, costs[i - 1][j - 1] + (there != seen)))
-        costs.append(row)
-    i, j = len(truth), len(read)
-    pairs: list[Confusion] = []
-    while i or j:
-        if i and j and costs[i][j] == costs[i - 1][j - 1] + (truth[i - 1] != read[j - 1]):
-            i, j = i - 1, j - 1
-            pairs.append((truth[i], read[j]))
-        elif i and costs[i][j] == costs[i - 1][j] + 1:
-            i -= 1
-            pairs.append((truth[i], ""))
-        else:
-            j -= 1
-            pairs.append(("", read[j]))
-    return pairs[::-1]

@@ -1,33 +1,33 @@
-"""From opened readers and a finished table to the report, and to MLflow."""
+"""From readers and a finished table to the report's files, and to MLflow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
+from torch import nn
 
+from kdltr_core.config import RecognizerName
 from kdltr_core.data.native_images import NativeImages
 from kdltr_core.data.pack import Pack
-from kdltr_core.evaluation.benchmarks import OpenedReader
-from kdltr_core.evaluation.complexity import WORD_LENGTHS, Complexity, describe
+from kdltr_core.evaluation.benchmarks import BenchmarkReader
+from kdltr_core.evaluation.complexity import WORD_LENGTHS, Complexity, count_complexity
 from kdltr_core.evaluation.corruptions import sample_words
-from kdltr_core.evaluation.readings import Column
-from kdltr_core.evaluation.robustness import RobustnessCurves, measure_robustness
-from kdltr_core.evaluation.table import BenchmarkTable
-from kdltr_core.inference.batched import BatchReader, recognizer_reader
+from kdltr_core.evaluation.robustness import RobustnessCurves, conditions, measure_robustness
+from kdltr_core.evaluation.table import BenchmarkTable, Column
+from kdltr_core.inference.batched import BatchReader, KeyedPairs, WordBatch, recognizer_reader
 from kdltr_core.recognizers import Recognizer
-from pipelines.prediction.onnx_columns import OnnxColumn
 from pipelines.report.attention import AttendedWord, attend
 from pipelines.report.contents import Evidence, ReaderNote
 from pipelines.report.examples import in_fixed_order
 from pipelines.report.figures import write_robustness
 from pipelines.report.options import EvaluateOptions
 from pipelines.report.page import write_report
-from pipelines.report.times import measure_times
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.progress import progress_bar, say
 from pipelines.run.tracking import DatasetNote, Description, Tracker
@@ -36,62 +36,88 @@ _ATTENDED_WORDS = 4
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """What evaluate.py has when the benchmarks are read.
-
-    Attributes:
-        opened: the recognizers among the readers, with what is known of them.
-        exported: the ONNX files among the readers; they read on the CPU, and have no attention to show.
-        readers: all of them.
-        native: the sources of the packs.
-    """
+class Evaluation:
+    """What evaluate.py has when the benchmarks are read; ``native`` are the sources of the packs."""
 
     options: EvaluateOptions
-    opened: Sequence[OpenedReader]
-    exported: Sequence[OnnxColumn]
-    readers: Mapping[Column, Recognizer | BatchReader]
+    readers: Sequence[BenchmarkReader]
     packs: Mapping[str, Pack]
     native: NativeImages
     table: BenchmarkTable
     device: torch.device
 
 
-def report(evaluated: Evaluated) -> None:
+def workload(options: EvaluateOptions, readers: Sequence[BenchmarkReader], packs: Mapping[str, KeyedPairs]) -> str:
+    """How many predictions a report takes, in a sentence for whoever waits for it."""
+    num_words = sum(map(len, packs.values()))
+    low = sum(reader.column.image != "high_res" for reader in readers)
+    robustness = low * len(conditions(native=True)) * min(options.curve_words, num_words)
+    times = len(readers) * min(options.time_words, num_words)
+    parts = f"{len(readers) * num_words:,} for the table, {robustness:,} for robustness, {times:,} one by one for times"
+    return f"the report takes {len(readers) * num_words + robustness + times:,} predictions: {parts}"
+
+
+def report(evaluation: Evaluation) -> None:
     """Measures what a table does not hold, writes the report's files, and hands them to MLflow."""
-    options, folder = evaluated.options, Path(evaluated.options.report)
-    if evaluated.exported:
-        say("what an ONNX file attends to is not known; the report shows where runs and their teachers look")
-    tracker, metrics_log = _begin_tracking(evaluated, folder)
-    curves = _curves(evaluated)
+    options, folder = evaluation.options, Path(evaluation.options.report)
+    tracker, metrics_log = _begin_tracking(evaluation, folder)
+    curves = _curves(evaluation)
     if curves is not None:
         write_robustness(curves, folder)
-    milliseconds, times_note = _times(evaluated)
-    sizes = {name: evaluated.native.sizes(name, pack.keys) for name, pack in evaluated.packs.items()}
+    milliseconds, times_note = _times(evaluation)
+    sizes = {name: evaluation.native.sizes(name, pack.keys) for name, pack in evaluation.packs.items()}
     evidence = Evidence(
-        evaluated.table,
+        evaluation.table,
         title=options.name,
-        notes=_notes(evaluated, milliseconds),
-        heights=[sizes[r.set_name][r.row][0] for r in evaluated.table.readings],
+        notes=_notes(evaluation, milliseconds),
+        heights=[sizes[w.set_name][w.row][0] for w in evaluation.table.judged],
         curves=curves,
-        attended=_attended(evaluated),
+        attended=_attended(evaluation),
         times_note=times_note,
     )
-    files = write_report(folder, evidence, evaluated.packs)
+    files = write_report(folder, evidence, evaluation.packs)
     if curves is not None:
         files += [folder / "curves.json", folder / "curves.png"]
     metrics_log.record(0, _metrics(evidence))
     tracker.end("FINISHED", files)
 
 
-def _begin_tracking(evaluated: Evaluated, folder: Path) -> tuple[Tracker, MetricsLog]:
+def measure_times(
+    readers: Mapping[Column, BatchReader],
+    packs: Mapping[str, KeyedPairs],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[Column, float]:
+    """Median milliseconds a word, from uint8 pixels to text, one word at a time; the readers are interleaved.
+
+    So all of them meet what else the machine does. The first word of each reader is read twice, and its first time is
+    not counted.
+    """
+    words = [(name, pack, row) for name, pack in packs.items() for row in range(len(pack))]
+    seconds: dict[Column, list[float]] = {column: [] for column in readers}
+    for done, (name, pack, row) in enumerate(words):
+        indices = np.array([row])
+        batch = WordBatch(name, pack, indices, *pack.gather(indices))
+        for column, read in readers.items():
+            if not seconds[column]:
+                read(batch)
+            started = time.perf_counter()
+            read(batch)
+            seconds[column].append(time.perf_counter() - started)
+        if progress is not None:
+            progress(done + 1, len(words))
+    return {column: 1000 * float(np.median(taken)) for column, taken in seconds.items()}
+
+
+def _begin_tracking(evaluation: Evaluation, folder: Path) -> tuple[Tracker, MetricsLog]:
     """A new run in MLflow, even where an earlier report lay in the folder."""
-    options = evaluated.options
+    options = evaluation.options
     for left_over in ("tracking.json", "metrics.jsonl"):
         (folder / left_over).unlink(missing_ok=True)
     tracker = Tracker(folder, options.tracking_uri, options.experiment, say)
     datasets = [
         DatasetNote(name, str(pack.path), "testing", pack.fingerprint, {"num_pairs": len(pack)})
-        for name, pack in evaluated.packs.items()
+        for name, pack in evaluation.packs.items()
     ]
     parameters: dict[str, Any] = {k: v for k, v in asdict(options).items() if k not in ("data", "tracking_uri")}
     parameters |= {f"data.{name}": value for name, value in asdict(options.data).items()}
@@ -104,7 +130,7 @@ def _metrics(evidence: Evidence) -> dict[str, float]:
     table = evidence.table
     metrics = {
         f"benchmark/{name}/{column.key}": 100 * cell.accuracy
-        for name, cells in table.cells.items()
+        for name, cells in table.scores.items()
         for column, cell in cells.items()
     }
     for column in table.columns:
@@ -116,74 +142,71 @@ def _metrics(evidence: Evidence) -> dict[str, float]:
     return metrics
 
 
-def _curves(evaluated: Evaluated) -> RobustnessCurves | None:
-    options = evaluated.options
-    if not options.curve_words or all(column.image == "high_res" for column in evaluated.readers):
+def _curves(evaluation: Evaluation) -> RobustnessCurves | None:
+    options = evaluation.options
+    if not options.curve_words or all(reader.column.image == "high_res" for reader in evaluation.readers):
         return None
     return measure_robustness(
-        evaluated.readers,
-        sample_words(evaluated.packs, options.curve_words),
+        evaluation.readers,
+        sample_words(evaluation.packs, options.curve_words, protocol=options.protocol),
         batch_size=options.batch_size,
-        num_words_in_all=evaluated.table.num_words,
-        native=evaluated.native,
+        num_words_in_all=evaluation.table.num_words,
+        native=evaluation.native,
         protocol=options.protocol,
         precision="float32",
         progress=progress_bar("robustness"),
     )
 
 
-def _times(evaluated: Evaluated) -> tuple[dict[Column, float], str]:
-    options, device = evaluated.options, evaluated.device
+def _times(evaluation: Evaluation) -> tuple[dict[Column, float], str]:
+    """Milliseconds by reader, and how they were taken."""
+    options, device = evaluation.options, evaluation.device
     if not options.time_words:
         return {}, ""
-    modules = {reader.column: reader.module for reader in evaluated.opened}
-    readers = {
-        column: recognizer_reader(modules[column].eval(), column.image, device) if column in modules else reader
-        for column, reader in evaluated.readers.items()
-    }
-    words = sample_words(evaluated.packs, options.time_words, seed=1)
+    readers: dict[Column, BatchReader] = {}
+    for reader in evaluation.readers:
+        if isinstance(reader.read, nn.Module):
+            module = cast(Recognizer, reader.read).eval()
+            readers[reader.column] = recognizer_reader(module, reader.column.image, device)
+        else:
+            readers[reader.column] = reader.read
+    words = sample_words(evaluation.packs, options.time_words, seed=1, protocol=options.protocol)
     taken = measure_times(readers, words, progress=progress_bar("times"))
     count = sum(map(len, words.values()))
     threads = "1 CPU thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} CPU threads"
     where = threads if device.type == "cpu" else torch.cuda.get_device_name(device)
     return taken, (
-        f"Times: median of {count} words, one at a time, from uint8 pixels to text, the readers taking turns at every "
-        f"word; recognizers on {where}, RapidOCR and ONNX files on {threads}."
+        f"Times: median of {count} words, one at a time, from uint8 pixels to text, the readers interleaved; "
+        f"recognizers on {where}, RapidOCR and ONNX files on {threads}."
     )
 
 
-def _notes(evaluated: Evaluated, milliseconds: Mapping[Column, float]) -> dict[Column, ReaderNote]:
+def _notes(evaluation: Evaluation, milliseconds: Mapping[Column, float]) -> dict[Column, ReaderNote]:
     counted: dict[tuple[str, str], Complexity] = {}
     notes = {}
-    described: list[OpenedReader | OnnxColumn] = [*evaluated.opened, *evaluated.exported]
-    for reader in described:
-        role = "student" if reader.column.role == "student_low_res" else "teacher"
-        if (reader.recognizer, role) not in counted:
-            counted[reader.recognizer, role] = describe(reader.recognizer, role)  # type: ignore[arg-type]
-        complexity = counted[reader.recognizer, role]
+    for reader in evaluation.readers:
+        key = reader.recognizer, "student" if reader.column.role == "student_low_res" else "teacher"
+        if reader.recognizer in get_args(RecognizerName) and key not in counted:
+            counted[key] = count_complexity(*key)  # type: ignore[arg-type]
+        found = counted.get(key)
         notes[reader.column] = ReaderNote(
             reader.recognizer,
             reader.method,
-            complexity.parameters,
-            complexity.reading[min(WORD_LENGTHS)],
+            found.parameters if found else None,
+            found.reading[min(WORD_LENGTHS)] if found else None,
             milliseconds.get(reader.column),
         )
-    for column in evaluated.readers:
-        if column.role == "two_stage":
-            how = f"{column.name}, then RapidOCR"
-            notes[column] = ReaderNote("PP-OCR", how, None, None, milliseconds.get(column))
     return notes
 
 
-def _attended(evaluated: Evaluated) -> dict[Column, list[tuple[str, AttendedWord]]]:
-    """The same words for all readers of one size."""
-    readings = in_fixed_order(evaluated.table.readings, evaluated.options.protocol)[:_ATTENDED_WORDS]
-    pairs = [evaluated.packs[r.set_name].gather(np.array([r.row])) for r in readings]
+def _attended(evaluation: Evaluation) -> dict[Column, list[tuple[str, AttendedWord]]]:
+    """The same words for all recognizers of one size; what an ONNX file attends to is not known."""
+    words = in_fixed_order(evaluation.table.judged, evaluation.options.protocol)[:_ATTENDED_WORDS]
+    pairs = [evaluation.packs[w.set_name].gather(np.array([w.row])) for w in words]
     attended: dict[Column, list[tuple[str, AttendedWord]]] = {}
-    for reader in evaluated.opened:
-        if reader.column.image != "enlarged":
-            side = 0 if reader.column.image == "high_res" else 1
-            words = attend(reader.module, torch.cat([pair[side] for pair in pairs]))
-            if words:
-                attended[reader.column] = [(r.label, word) for r, word in zip(readings, words, strict=True)]
+    for reader in evaluation.readers:
+        if isinstance(reader.read, nn.Module) and reader.column.image != "enlarged":
+            images = torch.cat([pair[0 if reader.column.image == "high_res" else 1] for pair in pairs])
+            if shown := attend(cast(Recognizer, reader.read), images):
+                attended[reader.column] = [(w.label, word) for w, word in zip(words, shown, strict=True)]
     return attended

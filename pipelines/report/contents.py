@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from kdltr_core.charset import fold
-from kdltr_core.evaluation.readings import Column, Reading
 from kdltr_core.evaluation.robustness import RobustnessCurves
-from kdltr_core.evaluation.table import BenchmarkTable, Comparison
+from kdltr_core.evaluation.table import BenchmarkTable, Column, PairedComparison, WordResult
 from kdltr_core.metrics import mcnemar
 from pipelines.report.analysis import Confusions, count_confusions
 from pipelines.report.attention import AttendedWord
@@ -67,8 +66,8 @@ class Evidence:
         return self.table.columns
 
     @property
-    def readings(self) -> Sequence[Reading]:
-        return self.table.readings
+    def readings(self) -> Sequence[WordResult]:
+        return self.table.judged
 
     def note(self, column: Column) -> ReaderNote:
         return self.notes.get(column, ReaderNote())
@@ -79,15 +78,15 @@ class Evidence:
         protocol = self.table.protocol
         truths = [fold(r.label, protocol) for r in self.readings]
         return {
-            c: np.array([fold(r.by_column[c], protocol) == t for r, t in zip(self.readings, truths, strict=True)])
+            c: np.array([fold(r.predictions[c], protocol) == t for r, t in zip(self.readings, truths, strict=True)])
             for c in self.columns
         }
 
     @cached_property
-    def pairs(self) -> list[Comparison]:
+    def pairs(self) -> list[PairedComparison]:
         """The paired test of every two readers."""
         return [
-            Comparison(a, b, mcnemar(self.correct[a].tolist(), self.correct[b].tolist()))
+            PairedComparison(a, b, mcnemar(self.correct[a].tolist(), self.correct[b].tolist()))
             for a, b in combinations(self.columns, 2)
         ]
 
@@ -96,7 +95,7 @@ class Evidence:
         protocol = self.table.protocol
         wrong = {c: np.flatnonzero(~right).tolist() for c, right in self.correct.items()}
         return {
-            c: count_confusions(((self.readings[i].label, self.readings[i].by_column[c]) for i in rows), protocol)
+            c: count_confusions(((self.readings[i].label, self.readings[i].predictions[c]) for i in rows), protocol)
             for c, rows in wrong.items()
         }
 
@@ -142,7 +141,7 @@ class Evidence:
         }
 
 
-def _pair_tree(pair: Comparison) -> dict[str, Any]:
+def _pair_tree(pair: PairedComparison) -> dict[str, Any]:
     return {"first": pair.first.key, "second": pair.second.key, **asdict(pair.test)}
 
 

@@ -17,8 +17,7 @@ from matplotlib.patches import FancyBboxPatch
 
 from kdltr_core.charset import Protocol, fold
 from kdltr_core.data.pack import Pack, Pairs
-from kdltr_core.evaluation.readings import Column, Reading
-from kdltr_core.evaluation.table import BenchmarkTable
+from kdltr_core.evaluation.table import BenchmarkTable, Column, WordResult
 
 _INK, _GREY, _RULE = "#1f2933", "#6b7785", "#dfe3e8"
 _RIGHT, _WRONG, _WRONG_GROUND = "#1a7f37", "#c8102e", "#fdecee"
@@ -36,7 +35,7 @@ class ExampleGroup:
 
     heading: str
     num_words: int
-    examples: tuple[Reading, ...]
+    examples: tuple[WordResult, ...]
 
 
 def choose_examples(table: BenchmarkTable, num_examples: int = 20) -> list[ExampleGroup]:
@@ -44,11 +43,7 @@ def choose_examples(table: BenchmarkTable, num_examples: int = 20) -> list[Examp
 
     What a fate cannot fill is shared out to the others. Words of three characters and more come first, and no
     label twice where there are enough others. Without a student, the fates are those of the first column.
-
-    Raises: ValueError if the table has no readings.
     """
-    if not table.readings:
-        raise ValueError("example words need a table with readings; one read back from JSON holds only counts")
     student = next((c for c in table.columns if c.role == "student_low_res"), table.columns[0])
     teacher = next((c for c in table.columns if c.role == "teacher_enlarged"), None)
     fates: list[tuple[str, float, Callable[[bool, bool], bool]]]
@@ -61,8 +56,8 @@ def choose_examples(table: BenchmarkTable, num_examples: int = 20) -> list[Examp
             ("Student and enlarged teacher both wrong", 0.2, lambda s, t: not s and not t),
             ("Only the enlarged teacher is right", 0.2, lambda s, t: t and not s),
         ]
-    members: list[list[Reading]] = [[] for _ in fates]
-    for reading in table.readings:
+    members: list[list[WordResult]] = [[] for _ in fates]
+    for reading in table.judged:
         s = reading.is_correct(student, table.protocol)
         t = reading.is_correct(teacher, table.protocol) if teacher else False
         members[next(i for i, fate in enumerate(fates) if fate[2](s, t))].append(reading)
@@ -82,8 +77,6 @@ def draw_examples(
     Args:
         table: with readings; its first student, or else its first column, decides which words are shown.
         packs: by set name, what the readings' rows are of.
-
-    Raises: ValueError if the table has no readings.
     """
     groups = choose_examples(table, num_examples)
     num_rows = sum(len(g.examples) for g in groups)
@@ -101,7 +94,7 @@ def draw_examples(
     for group in groups:
         page.plot([_MARGIN, width - _MARGIN], [top, top], color=_RULE, linewidth=1)
         page.text(_MARGIN, top - 0.3, group.heading, color=_INK, fontsize=11.5, fontweight="bold")
-        share = f"{group.num_words} of {len(table.readings)} words, {len(group.examples)} shown"
+        share = f"{group.num_words} of {len(table.judged)} words, {len(group.examples)} shown"
         page.text(width - _MARGIN, top - 0.3, share, color=_GREY, fontsize=9.5, ha="right")
         top -= _HEADING
         for reading in group.examples:
@@ -127,17 +120,17 @@ def _share_out(wanted: Sequence[int], available: Sequence[int], total: int) -> l
     return sizes
 
 
-def in_fixed_order(readings: Sequence[Reading], protocol: Protocol) -> list[Reading]:
+def in_fixed_order(readings: Sequence[WordResult], protocol: Protocol) -> list[WordResult]:
     """In an order that depends on nothing but the words themselves."""
 
-    def position(reading: Reading) -> tuple[bool, bytes]:
+    def position(reading: WordResult) -> tuple[bool, bytes]:
         name = f"{reading.set_name}\0{reading.key}".encode()
         return len(fold(reading.label, protocol)) < 3, hashlib.blake2b(name, digest_size=8).digest()
 
     ordered = sorted(readings, key=position)
     seen: set[str] = set()
-    firsts: list[Reading] = []
-    repeats: list[Reading] = []
+    firsts: list[WordResult] = []
+    repeats: list[WordResult] = []
     for reading in ordered:
         word = fold(reading.label)
         (repeats if word in seen else firsts).append(reading)
@@ -174,9 +167,9 @@ def _write(page: Axes, left: float, middle: float, text: str) -> None:
 
 
 def _write_reading(
-    page: Axes, left: float, middle: float, reading: Reading, column: Column, protocol: Protocol
+    page: Axes, left: float, middle: float, reading: WordResult, column: Column, protocol: Protocol
 ) -> None:
-    text, right = reading.by_column[column], reading.is_correct(column, protocol)
+    text, right = reading.predictions[column], reading.is_correct(column, protocol)
     mark, colour = ("✓", _RIGHT) if right else ("✗", _WRONG)
     page.text(left, middle, mark, color=colour, fontsize=12, fontweight="bold", va="center_baseline")
     left += 0.22

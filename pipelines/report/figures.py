@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from kdltr_core.evaluation.corruptions import LEVELS, Corruption
-from kdltr_core.evaluation.readings import Column
-from kdltr_core.evaluation.robustness import RobustnessCurves, level_label
+from kdltr_core.evaluation.corruptions import SEVERITIES, Corruption
+from kdltr_core.evaluation.robustness import RobustnessCurves, severity_label
+from kdltr_core.evaluation.table import Column
 from pipelines.report.by_size import Group
 from pipelines.report.calibration import Calibration
 from pipelines.report.contents import Evidence
@@ -105,12 +105,12 @@ def draw_robustness_panel(
     curves: RobustnessCurves, axes: Axes, corruption: Corruption, among: Sequence[Column] = ()
 ) -> None:
     """One corruption, with bands of one standard error; colours follow the place ``among`` all readers."""
-    by_column, levels = curves.accuracies[corruption], LEVELS[corruption]
+    by_column, severities = curves.accuracies[corruption], SEVERITIES[corruption]
     for column, shares in by_column.items():
         number = (among or curves.columns).index(column)
-        draw_shares(axes, number, range(len(levels)), shares, curves.errors(shares))
-    axes.set_xticks(range(len(levels)))
-    axes.set_xticklabels([level_label(corruption, level) for level in levels])
+        draw_shares(axes, number, range(len(severities)), shares, curves.errors(shares))
+    axes.set_xticks(range(len(severities)))
+    axes.set_xticklabels([severity_label(corruption, severity) for severity in severities])
     style_axes(axes)
     axes.set_xlabel(AXES[corruption], color=GREY)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from kdltr_core.evaluation.corruptions import LEVELS
-from kdltr_core.evaluation.readings import Column
-from kdltr_core.evaluation.robustness import level_label
-from kdltr_core.evaluation.table import markdown_rows
+from kdltr_core.evaluation.corruptions import SEVERITIES
+from kdltr_core.evaluation.robustness import severity_label
+from kdltr_core.evaluation.table import Column, markdown_rows
 from pipelines.report.analysis import LOOK_ALIKES
 from pipelines.report.by_size import Group
 from pipelines.report.contents import Evidence
@@ -56,7 +55,7 @@ def _robustness(evidence: Evidence) -> str:
         return ""
     parts = [f"## Robustness\n\nWord accuracy, %, of {curves.caption}."]
     for name, by_column in curves.accuracies.items():
-        rows = [[AXES[name], *(level_label(name, level) for level in LEVELS[name])]]
+        rows = [[AXES[name], *(severity_label(name, level) for level in SEVERITIES[name])]]
         rows += [[c.title, *(f"{100 * value:.2f}" for value in values)] for c, values in by_column.items()]
         parts.append(_lines(rows))
     return "\n\n".join(parts)

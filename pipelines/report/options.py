@@ -54,8 +54,8 @@ class EvaluateOptions:
     report: str = ""
     """where report.html (one page that needs nothing else), report.md, report.json, predictions.parquet and curves.png
     are written: comparisons, robustness, mistakes, calibration, pictures; empty: nowhere"""
-    curve_words: int = 500
-    """how many words, a seeded sample, the report's robustness curves are read on, 27 times each; 0: no curves"""
+    curve_words: int = 100
+    """how many words, a seeded sample, the report's robustness curves are read on, 25 times each; 0: no curves"""
     time_words: int = 30
     """how many words, a seeded sample, each reader's time is taken on for the report; 0: no times"""
     name: str = "evaluation"

@@ -8,8 +8,7 @@ from html import escape
 from pathlib import Path
 
 from kdltr_core.data.pack import Pairs
-from kdltr_core.evaluation.readings import write_readings
-from kdltr_core.evaluation.table import describe_protocol
+from kdltr_core.evaluation.table import describe_protocol, write_predictions
 from kdltr_core.files import whole_file, write_text
 from pipelines.report import tables
 from pipelines.report.contents import Evidence
@@ -41,7 +40,7 @@ def write_report(folder: str | Path, evidence: Evidence, packs: Mapping[str, Pai
     for name, content in texts.items():
         write_text(folder / name, content)
     with whole_file(folder / "predictions.parquet") as writing:
-        write_readings(writing, evidence.readings, evidence.table.protocol)
+        write_predictions(writing, evidence.table.words, evidence.table.protocol)
     return [*(folder / name for name in texts), folder / "predictions.parquet"]
 
 
@@ -62,7 +61,7 @@ def to_html(evidence: Evidence, packs: Mapping[str, Pairs]) -> str:
     links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title, _ in there)
     body = "\n".join(f'<section id="{name}"><h2>{title}</h2>\n{content}</section>' for name, title, content in there)
     benchmark = evidence.table
-    sets = "1 set" if len(benchmark.cells) == 1 else f"{len(benchmark.cells)} sets"
+    sets = "1 set" if len(benchmark.scores) == 1 else f"{len(benchmark.scores)} sets"
     return f"""<!doctype html>
 <html lang="en">
 <head>

@@ -7,8 +7,7 @@ from html import escape
 import numpy as np
 
 from kdltr_core.charset import fold
-from kdltr_core.evaluation.readings import Column
-from kdltr_core.evaluation.table import Comparison
+from kdltr_core.evaluation.table import Column, PairedComparison
 from pipelines.report.analysis import LOOK_ALIKES
 from pipelines.report.contents import Evidence
 from pipelines.report.elements import Cell, number, share, table, text
@@ -23,10 +22,10 @@ def main_table(evidence: Evidence) -> str:
     """One row a reader; the best of those that read low_res is bold in every column."""
     benchmark = evidence.table
     heads = ["reader", "recognizer", "method", "MAC, G", "parameters, M", "ms a word"]
-    heads += [f"{name} ({next(iter(cells.values())).count})" for name, cells in benchmark.cells.items()]
+    heads += [f"{name} ({next(iter(cells.values())).count})" for name, cells in benchmark.scores.items()]
     heads += [f"weighted mean ({benchmark.num_words})", "plain mean", "1 − NED", "CER"]
     low = [c for c in evidence.columns if c.image != "high_res"]
-    best_of_set = {n: max((cells[c].accuracy for c in low), default=2) for n, cells in benchmark.cells.items()}
+    best_of_set = {n: max((cells[c].accuracy for c in low), default=2) for n, cells in benchmark.scores.items()}
     best_weighted = max((benchmark.weighted(c)[0] for c in low), default=2)
     best_plain = max((benchmark.plain(c)[0] for c in low), default=2)
     rows = []
@@ -44,7 +43,7 @@ def main_table(evidence: Evidence) -> str:
         ]
         row += [
             marked(cells[column].accuracy, cells[column].standard_error, best_of_set[name])
-            for name, cells in benchmark.cells.items()
+            for name, cells in benchmark.scores.items()
         ]
         row += [marked(*benchmark.weighted(column), best_weighted), marked(*benchmark.plain(column), best_plain)]
         row += [number(100 * benchmark.ned(column)), number(100 * benchmark.character_error_rates[column])]
@@ -147,7 +146,7 @@ def readings_table(evidence: Evidence, seed: int = 0) -> tuple[str, int]:
             right = bool(evidence.correct[column][place])
             sure = reading.confidences.get(column)
             beside = f'<span class="error"> {100 * sure:.0f}</span>' if sure is not None else ""
-            shown = f"{'✓' if right else '✗'} {_escaped(reading.by_column[column])}"
+            shown = f"{'✓' if right else '✗'} {_escaped(reading.predictions[column])}"
             row.append(Cell(f'<span class="word {"right" if right else "wrong"}">{shown}</span>{beside}'))
         rows.append([*row, text(reading.set_name), text(reading.key)])
     heads = ["label", *(c.title for c in evidence.columns), "set", "key"]
@@ -168,5 +167,5 @@ def _scaled(count: int | None, unit: float) -> float | None:
     return None if count is None else count / unit
 
 
-def _points(pair: Comparison, num_words: int) -> float:
+def _points(pair: PairedComparison, num_words: int) -> float:
     return 100 * (pair.test.only_first - pair.test.only_second) / num_words

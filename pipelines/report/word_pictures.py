@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 
 from kdltr_core.data.pack import Pairs
-from kdltr_core.evaluation.readings import Column, Reading
+from kdltr_core.evaluation.table import Column, WordResult
 from pipelines.report.contents import Evidence
 from pipelines.report.elements import picture
 from pipelines.report.examples import in_fixed_order
@@ -27,13 +27,13 @@ def compared(evidence: Evidence) -> list[tuple[Column, Column]]:
     return [(students[0], other) for other in students[1:]]
 
 
-def read_by_one(evidence: Evidence, first: Column, second: Column) -> list[Reading]:
+def read_by_one(evidence: Evidence, first: Column, second: Column) -> list[WordResult]:
     """The words that the first reads and the second does not, in an order that depends on the words alone."""
     alone = evidence.correct[first] & ~evidence.correct[second]
     return in_fixed_order([evidence.readings[i] for i in np.flatnonzero(alone).tolist()], evidence.table.protocol)
 
 
-def cards(evidence: Evidence, readings: list[Reading], packs: Mapping[str, Pairs]) -> str:
+def cards(evidence: Evidence, readings: list[WordResult], packs: Mapping[str, Pairs]) -> str:
     """Both pictures of each word, its label, and what everyone made of it."""
     return f'<div class="words">{"".join(_card(evidence, reading, packs) for reading in readings)}</div>'
 
@@ -56,12 +56,12 @@ def attention_strips(evidence: Evidence) -> str:
     return "".join(parts)
 
 
-def _card(evidence: Evidence, reading: Reading, packs: Mapping[str, Pairs]) -> str:
+def _card(evidence: Evidence, reading: WordResult, packs: Mapping[str, Pairs]) -> str:
     high_res, low_res = (p[0].numpy().transpose(1, 2, 0) for p in packs[reading.set_name].gather(_row(reading)))
     lines = []
     for column in evidence.columns:
         right = reading.is_correct(column, evidence.table.protocol)
-        read = escape(reading.by_column[column]) or "<i>nothing</i>"
+        read = escape(reading.predictions[column]) or "<i>nothing</i>"
         mark, kind = ("✓", "right") if right else ("✗", "wrong")
         lines.append(f'<dt>{escape(column.title)}</dt><dd class="word {kind}">{mark} {read}</dd>')
     return (
@@ -71,5 +71,5 @@ def _card(evidence: Evidence, reading: Reading, packs: Mapping[str, Pairs]) -> s
     )
 
 
-def _row(reading: Reading) -> np.ndarray:
+def _row(reading: WordResult) -> np.ndarray:
     return np.array([reading.row])

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
-from kdltr_core.evaluation.significance import SignificanceTest, compare, signed
+from kdltr_core.evaluation.significance import SignificanceTest, compare_paired, signed
 from kdltr_core.evaluation.table import markdown_rows
 from kdltr_core.metrics import mcnemar
 
@@ -74,7 +74,7 @@ class Comparison:
         """Of all others over the reference; None without either."""
         others = {c.name: c.correct for c in self.contenders if c.name != self.reference}
         base = self._reference()
-        return compare(base.correct, others, name=self.reference) if base is not None and others else None
+        return compare_paired(base.correct, others, name=self.reference) if base is not None and others else None
 
     def p_values(self, contender: Contender) -> tuple[float, ...]:
         """Exact McNemar tests against the reference, one a seed; none for the reference itself or without it."""

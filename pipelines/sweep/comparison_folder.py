@@ -10,10 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.significance import read_correct
+from kdltr_core.evaluation.significance import read_correct, read_judged
 from kdltr_core.files import write_text
 from pipelines.run.folder import FINISHED_FILE, RunFolder
 from pipelines.run.metrics_log import read_records
@@ -97,7 +95,7 @@ class CompareFolder(RunFolder):
                 read = [entry.folder / "evaluation" / "predictions.parquet" for entry in ended]
                 files += read
                 found[name] = (read_correct([*files[:1], *read])[1:], [_speed(entry.folder) for entry in ended])
-        sets = pq.read_table(files[0], columns=["set"])["set"].to_pylist() if files else []
+        sets = read_judged(files[0])["set"].to_pylist() if files else []
         return comparison(found, reference=self.options.against, seeds=self.options.seeds, sets=sets)
 
     def write_report(self) -> Comparison:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.significance import SignificanceTest, compare, read_correct
+from kdltr_core.evaluation.significance import SignificanceTest, compare_paired, read_correct
 from pipelines.sweep.end import title
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.study import Entry, plain
@@ -57,7 +57,7 @@ def significance_of(folder: SweepFolder, config: RunConfig, say: Callable[[str],
     if BASELINE not in correct or len(correct) < 2:
         say("there is no verdict: it takes the published point and at least one other, each with all its seeds")
         return None
-    return compare(correct.pop(BASELINE), correct, name=BASELINE)
+    return compare_paired(correct.pop(BASELINE), correct, name=BASELINE)
 
 
 def _key(params: Any) -> str:

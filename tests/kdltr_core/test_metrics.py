@@ -1,13 +1,9 @@
 """Evaluation rules, as tables of (prediction, truth, expected)."""
 
-import math
-
 import pytest
-from scipy.stats import binomtest
 
 from kdltr_core.metrics import (
     character_error_rate,
-    edit_distance,
     is_correct,
     mcnemar,
     ned_similarity,
@@ -44,22 +40,6 @@ def test_word_accuracy_is_the_share_of_right_words():
     assert word_accuracy(["a", "B", "x", "d!"], ["a", "b", "c", "d"]) == 3 / 4
     assert word_accuracy(["a", "B", "x", "d!"], ["a", "b", "c", "d"], "62") == 2 / 4
     assert word_accuracy(["a", "B", "x", "d!"], ["a", "b", "c", "d"], "94") == 1 / 4
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        ("", "", 0),
-        ("", "abc", 3),
-        ("kitten", "sitting", 3),
-        ("flaw", "lawn", 2),
-        ("intention", "execution", 5),
-        ("abc", "cab", 2),
-    ],
-)
-def test_edit_distance_of_textbook_pairs(first, second, expected):
-    assert edit_distance(first, second) == expected
-    assert edit_distance(second, first) == expected
 
 
 @pytest.mark.parametrize(
@@ -151,6 +131,7 @@ def _discordant(b, c, both=3, neither=2):
         (0, 5, 2 / 32),
         (3, 3, 1.0),  # the two tails overlap: never above 1
         (8, 2, 2 * (1 + 10 + 45) / 1024),
+        (1100, 0, 2.0**-1099),  # below what a float holds on one tail alone
     ],
 )
 def test_mcnemar_is_twice_the_binomial_tail(b, c, p):
@@ -159,15 +140,8 @@ def test_mcnemar_is_twice_the_binomial_tail(b, c, p):
     assert result.p == pytest.approx(p, rel=1e-12)
 
 
-@pytest.mark.parametrize(("b", "c"), [(59, 6), (40, 37), (700, 300), (2500, 1900), (4514, 0)])
-def test_mcnemar_agrees_with_the_exact_binomial_test_of_scipy(b, c):
-    assert mcnemar(*_discordant(b, c)).p == pytest.approx(binomtest(b, b + c, 0.5).pvalue, rel=1e-9)
-
-
 def test_mcnemar_ignores_words_on_which_both_agree():
-    few, many = mcnemar(*_discordant(9, 3, both=0, neither=0)), mcnemar(*_discordant(9, 3, both=900, neither=400))
-    assert few == many
-    assert math.isfinite(few.p)
+    assert mcnemar(*_discordant(9, 3, both=0, neither=0)) == mcnemar(*_discordant(9, 3, both=900, neither=400))
 
 
 def test_mcnemar_refuses_lists_of_other_words():

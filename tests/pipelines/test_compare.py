@@ -12,7 +12,7 @@ import pytest
 import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.readings import STUDENT_LOW_RES, Reading, write_readings
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, WordResult, write_predictions
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.comparison_folder import CompareFolder
 from pipelines.sweep.comparison_options import CompareOptions, parse_comparison
@@ -101,9 +101,9 @@ def finish(folder: CompareFolder, place: int, right: str, speeds: tuple[float, .
     entry = folder.runs.begin(folder.asked[place].fields)
     (entry.folder / "evaluation").mkdir()
     readings = [
-        Reading("s", i, str(i), "word", {STUDENT_LOW_RES: "word" if c == "1" else ""}) for i, c in enumerate(right)
+        WordResult("s", i, str(i), "word", {STUDENT_LOW_RES: "word" if c == "1" else ""}) for i, c in enumerate(right)
     ]
-    write_readings(entry.folder / "evaluation" / "predictions.parquet", readings)
+    write_predictions(entry.folder / "evaluation" / "predictions.parquet", readings)
     for step, speed in enumerate(speeds, 1):
         MetricsLog(entry.folder / "metrics.jsonl").record(step, {"train/images_per_second": speed})
     folder.runs.end(entry.number, "FINISHED")

@@ -1,6 +1,7 @@
 """What makes low_res worse: against numpy, Pillow and scipy called directly, and which words are sampled."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ from scipy import ndimage
 
 from kdltr_core.data.native_images import NativeImages
 from kdltr_core.data.packed import build_pack
-from kdltr_core.evaluation.corruptions import LEVELS, NATIVE, CorruptedPairs, corrupt, jpeg, motion_blur, sample_words
+from kdltr_core.evaluation.corruptions import (
+    NATIVE,
+    SEVERITIES,
+    CorruptedPairs,
+    corrupt,
+    jpeg,
+    motion_blur,
+    sample_words,
+)
 from tests.kdltr_core.data.sets import drawn, paired_records, single_records, write_records
 
 
@@ -43,9 +52,9 @@ def test_an_even_or_empty_motion_is_refused(length):
 
 @pytest.mark.parametrize("name", ["gaussian_noise", "motion_blur"])
 def test_what_is_random_follows_the_seed(name):
-    image, level = drawn(2, 64, 16), LEVELS[name][-1]
-    np.testing.assert_array_equal(corrupt(image, name, level, 5), corrupt(image, name, level, 5))
-    assert not np.array_equal(corrupt(image, name, level, 5), corrupt(image, name, level, 6))
+    image, severity = drawn(2, 64, 16), SEVERITIES[name][-1]
+    np.testing.assert_array_equal(corrupt(image, name, severity, 5), corrupt(image, name, severity, 5))
+    assert not np.array_equal(corrupt(image, name, severity, 5), corrupt(image, name, severity, 6))
 
 
 @pytest.fixture
@@ -72,6 +81,14 @@ def test_a_sample_is_the_same_every_time_without_repeats_and_of_every_set_in_pro
     assert [len(everything[name]) for name in packs] == [12, 4]
 
 
+def test_words_that_are_not_judged_are_not_sampled(packs):
+    _, packs = packs
+    labels = ["!!" if row % 2 else label for row, label in enumerate(packs["a"].labels)]
+    pairs = SimpleNamespace(name="a", labels=labels, keys=packs["a"].keys)
+    assert sample_words({"a": pairs}, 99)["a"].labels == labels[::2]
+    assert len(sample_words({"a": pairs}, 99, protocol="94")["a"]) == 12
+
+
 def test_a_sampled_word_is_the_one_of_the_set(packs):
     _, packs = packs
     sampled = sample_words(packs, 6, seed=3)["a"]
@@ -90,7 +107,7 @@ def test_native_images_are_the_sources(packs, name):
     np.testing.assert_array_equal(native.pixels(name, keys[2]), drawn(seed))
 
 
-def test_resolution_brings_the_source_to_the_level_and_then_to_the_readers_sizes(packs):
+def test_resolution_brings_the_source_to_the_severity_and_then_to_the_readers_sizes(packs):
     folders, packs = packs
     pairs = sample_words(packs, 99)["a"]
     small = CorruptedPairs(pairs, "resolution", 8.0, "a", NativeImages(folders))

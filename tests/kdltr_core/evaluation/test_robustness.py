@@ -1,4 +1,4 @@
-"""Curves over blur and noise: what is disturbed, by how much, and what is kept."""
+"""Curves over blur and noise: what is corrupted, by how much, and what is kept."""
 
 import json
 from types import SimpleNamespace
@@ -11,9 +11,10 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 from kdltr_core.charset import Charset36
+from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.corruptions import CorruptedPairs
-from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
 from kdltr_core.evaluation.robustness import measure_robustness
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
 from kdltr_core.recognizers.output import RecognizerOutput
 from pipelines.report.figures import write_robustness
 
@@ -53,8 +54,8 @@ def pack():
 def test_strength_zero_changes_nothing(pack):
     rows = np.array([3, 0])
     for name in ("gaussian_blur", "gaussian_noise"):
-        for disturbed, original in zip(CorruptedPairs(pack, name, 0.0).gather(rows), pack.gather(rows), strict=True):
-            assert torch.equal(disturbed, original)
+        for corrupted, original in zip(CorruptedPairs(pack, name, 0.0).gather(rows), pack.gather(rows), strict=True):
+            assert torch.equal(corrupted, original)
 
 
 def test_blur_is_gaussian_on_low_res_alone(pack):
@@ -76,9 +77,9 @@ def test_noise_has_the_strength_asked_for_and_depends_on_the_row_alone(pack):
     assert abs(noise.mean().item()) < 0.5
 
 
-def test_accuracy_is_measured_at_every_level_by_the_readers_of_low_res(pack, tmp_path):
+def test_accuracy_is_measured_at_every_severity_by_the_readers_of_low_res(pack, tmp_path):
     reader = Sharpness()
-    readers = {TEACHER_HIGH_RES: reader, TEACHER_ENLARGED: reader, STUDENT_LOW_RES: reader}
+    readers = [BenchmarkReader(c, reader) for c in (TEACHER_HIGH_RES, TEACHER_ENLARGED, STUDENT_LOW_RES)]
     seen = []
     curves = measure_robustness(
         readers, {"s": pack}, batch_size=3, num_words_in_all=9, progress=lambda d, t: seen.append((d, t))
@@ -90,13 +91,14 @@ def test_accuracy_is_measured_at_every_level_by_the_readers_of_low_res(pack, tmp
     assert list(curves.accuracies["gaussian_blur"]) == [TEACHER_ENLARGED, STUDENT_LOW_RES]
     assert "resolution" not in curves.accuracies  # which takes the sources
     assert seen == sorted(seen)
-    assert seen[-1] == (22 * 2 * 4, 22 * 2 * 4)
+    # Of 22 conditions three change nothing, and are read once.
+    assert seen[-1] == (20 * 2 * 4, 20 * 2 * 4)
 
     write_robustness(curves, tmp_path)
     tree = json.loads((tmp_path / "curves.json").read_text())
     assert (tree["num_words"], tree["num_words_in_all"]) == (4, 9)
     assert curves.caption == "a seeded sample of 4 of the 9 words"
-    assert tree["curves"]["gaussian_noise"]["levels"] == ["0", "5", "10", "15", "20"]
+    assert tree["curves"]["gaussian_noise"]["severities"] == ["0", "5", "10", "15", "20"]
     assert tree["curves"]["gaussian_blur"]["accuracy"]["student_low_res"][:2] == [1.0, 0.25]
     # sqrt(p (1 - p) / n) of a quarter of four words.
     assert tree["curves"]["gaussian_blur"]["standard_error"]["student_low_res"][1] == pytest.approx((3 / 64) ** 0.5)
@@ -113,7 +115,7 @@ class Source:
 
 
 def test_at_every_resolution_the_teacher_reads_the_picture_at_its_own_size(pack):
-    readers = {TEACHER_ENLARGED: Sharpness(), STUDENT_LOW_RES: Sharpness()}
+    readers = [BenchmarkReader(c, Sharpness()) for c in (TEACHER_ENLARGED, STUDENT_LOW_RES)]
     curves = measure_robustness(readers, {"s": pack}, batch_size=4, native=Source())
     # The labels are a, a, a, b: three of four are right where the stripes are seen, one where they are not.
     assert curves.accuracies["resolution"][TEACHER_ENLARGED] == (0.25, 0.25, 0.25, 0.25, 0.75)
@@ -122,4 +124,4 @@ def test_at_every_resolution_the_teacher_reads_the_picture_at_its_own_size(pack)
 
 def test_without_a_reader_of_low_res_there_are_no_curves(pack):
     with pytest.raises(ValueError, match="nobody to read"):
-        measure_robustness({TEACHER_HIGH_RES: Sharpness()}, {"s": pack}, batch_size=2)
+        measure_robustness([BenchmarkReader(TEACHER_HIGH_RES, Sharpness())], {"s": pack}, batch_size=2)

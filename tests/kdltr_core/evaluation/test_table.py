@@ -5,8 +5,14 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, Column
-from kdltr_core.evaluation.table import BenchmarkTable
+from kdltr_core.evaluation.table import (
+    STUDENT_LOW_RES,
+    TEACHER_ENLARGED,
+    TEACHER_HIGH_RES,
+    BenchmarkTable,
+    Column,
+    check_judged,
+)
 
 LABELS = {"IC13": ["Cafe", "don't", "42nd", "Stop!"], "CUTE": ["open"]}
 PREDICTIONS = {
@@ -24,8 +30,8 @@ def table():
     return BenchmarkTable.build(LABELS, PREDICTIONS)
 
 
-def test_cells_count_right_words(table):
-    counts = {name: {c: (cell.num_correct, cell.count) for c, cell in row.items()} for name, row in table.cells.items()}
+def test_scores_count_right_words(table):
+    counts = {name: {c: (s.num_correct, s.count) for c, s in row.items()} for name, row in table.scores.items()}
     assert counts == {
         "IC13": {TEACHER_HIGH_RES: (4, 4), TEACHER_ENLARGED: (1, 4), STUDENT_LOW_RES: (3, 4)},
         "CUTE": {TEACHER_HIGH_RES: (0, 1), TEACHER_ENLARGED: (1, 1), STUDENT_LOW_RES: (0, 1)},
@@ -75,62 +81,59 @@ def test_markdown_says_protocol_counts_errors_and_the_paired_test(table):
 def test_the_protocol_decides_what_is_right(protocol, right):
     labels, read = {"a": ["Cafe", "don't", "STOP!"]}, ["cafe", "dont", "stop"]
     table = BenchmarkTable.build(labels, {"a": {STUDENT_LOW_RES: read}}, protocol=protocol)
-    assert table.cells["a"][STUDENT_LOW_RES].num_correct == right
+    assert table.scores["a"][STUDENT_LOW_RES].num_correct == right
     assert f"Protocol: {protocol} characters" in table.to_markdown()
 
 
-def test_json_holds_the_table_and_reads_back_equal(table):
-    tree = json.loads(table.to_json())
+def test_the_files_hold_the_table_and_one_row_a_word_with_every_prediction(table, tmp_path):
+    table.write(tmp_path / "evaluation")
+    names = ("predictions.parquet", "table.json", "table.md")
+    assert sorted(p.name for p in (tmp_path / "evaluation").iterdir()) == list(names)
+    predictions, tree, text = (tmp_path / "evaluation" / name for name in names)
+    assert text.read_text(encoding="utf-8") == table.to_markdown()
+    tree = json.loads(tree.read_text(encoding="utf-8"))
+    assert tree["columns"] == ["teacher_high_res", "teacher_enlarged", "student_low_res"]
     assert tree["weighted_mean"]["student_low_res"]["accuracy"] == 0.6
     assert tree["sets"]["IC13"]["teacher_enlarged"]["num_correct"] == 1
-    back = BenchmarkTable.from_json(table.to_json())
-    assert back == table
-    assert back.to_markdown() == table.to_markdown()
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"sets": {"a": {"student_low_res": 3}}}', '{"sets": {"a": {"x": {}}}}']
-)
-def test_other_json_is_refused(text):
-    with pytest.raises(ValueError, match=r"not the JSON of a benchmark table|no column of a benchmark table"):
-        BenchmarkTable.from_json(text)
-
-
-def test_parquet_has_one_row_a_word_with_every_reading(table, tmp_path):
-    table.write(tmp_path / "evaluation")
-    assert sorted(p.name for p in (tmp_path / "evaluation").iterdir()) == [
-        "predictions.parquet",
-        "table.json",
-        "table.md",
+    assert tree["mcnemar"] == [
+        {"first": "student_low_res", "second": "teacher_enlarged", "only_first": 2, "only_second": 1, "p": 1.0}
     ]
-    written = pq.read_table(tmp_path / "evaluation" / "predictions.parquet")
-    assert written.column_names == [
-        "set",
-        "key",
-        "label",
-        "teacher_high_res",
-        "teacher_high_res_correct",
-        "teacher_enlarged",
-        "teacher_enlarged_correct",
-        "student_low_res",
-        "student_low_res_correct",
-    ]
+    written = pq.read_table(predictions)
+    readers = [f"{c.key}{what}" for c in table.columns for what in ("", "_correct")]
+    assert written.column_names == ["set", "key", "label", *readers]
+    assert written.schema.metadata[b"protocol"] == b"36"
+    assert written.num_rows == 5
     row = written.to_pylist()[3]
     assert (row["set"], row["key"], row["label"]) == ("IC13", "4", "Stop!")
     assert (row["teacher_high_res"], row["teacher_high_res_correct"]) == ("STOP", True)
     assert (row["student_low_res"], row["student_low_res_correct"]) == ("slop", False)
-    assert written.schema.metadata[b"protocol"] == b"36"
-    assert written.num_rows == 5
 
 
-def test_a_table_from_json_has_no_predictions_to_write(table, tmp_path):
-    with pytest.raises(ValueError, match="no readings"):
-        BenchmarkTable.from_json(table.to_json()).write_predictions(tmp_path / "predictions.parquet")
+def test_words_whose_label_has_no_character_that_counts_are_not_judged(tmp_path):
+    """Whatever is predicted for them: neither right nor wrong, in no figure, and counted."""
+    labels, predicted = ["one", "!!", "日本語", "two"], ["one", "", "kanji", "tow"]
+    table = BenchmarkTable.build({"a": labels}, {"a": {STUDENT_LOW_RES: predicted, TEACHER_ENLARGED: predicted}})
+    alone = BenchmarkTable.build({"a": ["one", "two"]}, {"a": {c: ["one", "tow"] for c in table.columns}})
+    assert (table.scores, table.character_error_rates) == (alone.scores, alone.character_error_rates)
+    assert "2 words in 1 set; not judged: 2 more, whose labels have no such character." in table.to_markdown()
+    assert table.to_tree()["num_not_judged"] == 2
+    table.write(tmp_path)
+    written = pq.read_table(tmp_path / "predictions.parquet").to_pydict()
+    assert written["student_low_res"] == predicted
+    assert written["student_low_res_correct"] == [True, None, None, False]
+    by_94 = BenchmarkTable.build({"a": labels}, {"a": {STUDENT_LOW_RES: predicted}}, protocol="94")
+    assert by_94.num_words == 3
+
+
+def test_a_set_without_a_judged_word_is_refused():
+    with pytest.raises(ValueError, match="the benchmark set b cannot be scored: none of its 2 labels, such as '!!'"):
+        check_judged({"a": ["one", "!!"], "b": ["!!", "日本"]})
+    check_judged({"b": ["!!", "日本"]}, "94")
 
 
 def test_keys_of_the_source_are_kept():
     table = BenchmarkTable.build({"a": ["x"]}, {"a": {STUDENT_LOW_RES: ["x"]}}, keys={"a": ["000000007"]})
-    assert [r.key for r in table.readings] == ["000000007"]
+    assert [w.key for w in table.words] == ["000000007"]
 
 
 def test_several_students_are_columns_and_are_tested_in_pairs():
@@ -145,7 +148,6 @@ def test_several_students_are_columns_and_are_tested_in_pairs():
         (plain, distilled, 0, 2),
     ]
     assert "| student (plain), low_res | student (distilled), low_res |" in table.to_markdown()
-    assert BenchmarkTable.from_json(table.to_json()) == table
 
 
 def test_a_student_alone_makes_a_table_without_tests():
@@ -153,6 +155,7 @@ def test_a_student_alone_makes_a_table_without_tests():
     assert table.comparisons == ()
     assert "McNemar" not in table.to_markdown()
     assert "1 words in 1 set." in table.to_markdown()
+    assert "| plain mean           | 1 set |" in table.to_markdown()
 
 
 def test_no_sets_and_empty_sets_are_refused():
@@ -163,17 +166,7 @@ def test_no_sets_and_empty_sets_are_refused():
 
 
 def test_sets_must_have_the_same_readers_and_all_their_words():
-    with pytest.raises(ValueError, match="2 predictions for 1 labels"):
+    with pytest.raises(ValueError, match="2 predictions for 1 labels of set a"):
         BenchmarkTable.build({"a": ["x"]}, {"a": {STUDENT_LOW_RES: ["x", "y"]}})
     with pytest.raises(ValueError, match="set b was read by other readers than a"):
         BenchmarkTable.build({"a": ["x"], "b": ["y"]}, {"a": {STUDENT_LOW_RES: ["x"]}, "b": {TEACHER_ENLARGED: ["y"]}})
-
-
-@pytest.mark.parametrize("column", [TEACHER_HIGH_RES, Column("student_low_res", "run: 2")])
-def test_a_column_is_found_again_by_its_key(column):
-    assert Column.parse(column.key) == column
-
-
-def test_an_unknown_column_is_refused():
-    with pytest.raises(ValueError, match="'student_lr' is no column"):
-        Column.parse("student_lr")

@@ -107,7 +107,7 @@ def test_it_starts_at_random_or_from_a_checkpoint_of_its_very_size(
 
 
 def columns_of(*checkpoints: Path, **options: object) -> list[str]:
-    return [column.key for column in open_readers(checkpoints, CPU, **options)]  # type: ignore[arg-type]
+    return [reader.column.key for reader in open_readers(checkpoints, CPU, **options)]  # type: ignore[arg-type]
 
 
 def test_teachers_and_students_are_read_together_each_once(
@@ -124,7 +124,7 @@ def test_teachers_and_students_are_read_together_each_once(
     run(teacher_config(roots, num_steps=0, seed=1), tmp_path / "second")
     run(config_of(roots, num_steps=0), tmp_path / "bundled")
     readers = open_readers([student_run, tmp_path / "second", tmp_path / "bundled"], CPU)
-    assert [column.key for column in readers] == [
+    assert [reader.column.key for reader in readers] == [
         "teacher_high_res:second", "teacher_enlarged:second",
         f"teacher_high_res:{teacher.name}", f"teacher_enlarged:{teacher.name}",
         "teacher_high_res:parseq_tiny_hr", "teacher_enlarged:parseq_tiny_hr",

@@ -11,7 +11,7 @@ from kdltr_core.data.native_images import NativeImages
 from kdltr_core.data.packed import build_pack
 from kdltr_core.evaluation.benchmarks import read_benchmarks
 from kdltr_core.evaluation.corruptions import NATIVE, CorruptedPairs, sample_words
-from kdltr_core.evaluation.readings import Column
+from kdltr_core.evaluation.table import Column
 from kdltr_core.recognizers.decoding import Prediction
 from pipelines.prediction.two_stage import enlarge_word, two_stage_columns
 from tests.kdltr_core.data.sets import drawn, png, write_records
@@ -52,24 +52,25 @@ def sets(tmp_path):
 @pytest.mark.slow
 def test_clean_words_are_read_in_their_order_with_a_confidence(sets):
     packs, native = sets
-    columns = two_stage_columns("both", packs, native, num_threads=1)
-    assert list(columns) == [Column("two_stage", "bicubic"), Column("two_stage", "lanczos")]
-    table = read_benchmarks(columns, packs, batch_size=3)
+    readers = two_stage_columns("both", packs, native, num_threads=1)
+    columns = [reader.column for reader in readers]
+    assert columns == [Column("two_stage", "bicubic"), Column("two_stage", "lanczos")]
+    table = read_benchmarks(readers, packs, batch_size=3)
     for column in columns:
-        assert table.cells["words"][column].num_correct == len(WORDS)
-        assert all(0.5 < reading.confidences[column] <= 1 for reading in table.readings)
+        assert table.scores["words"][column].num_correct == len(WORDS)
+        assert all(0.5 < word.confidences[column] <= 1 for word in table.words)
 
 
 @pytest.mark.slow
 def test_at_a_resolution_the_picture_of_that_resolution_is_enlarged_not_that_of_16_rows(sets):
     packs, native = sets
-    columns = two_stage_columns("bicubic", packs, native, num_threads=1)
+    (reader,) = two_stage_columns("bicubic", packs, native, num_threads=1)
     pairs = sample_words(packs, 99)["words"]
     shown = []
-    (reader,) = columns.values()
-    reader._recognizer.read = lambda images: shown.extend(images) or [Prediction("", 0.0, ()) for _ in images]
-    for level in (8.0, NATIVE):
-        read_benchmarks(columns, {"words": CorruptedPairs(pairs, "resolution", level, "words", native)}, batch_size=9)
+    reader.read._recognizer.read = lambda images: shown.extend(images) or [Prediction("", 0.0, ()) for _ in images]
+    for severity in (8.0, NATIVE):
+        words = CorruptedPairs(pairs, "resolution", severity, "words", native)
+        read_benchmarks([reader], {"words": words}, batch_size=9)
     assert len(shown) == 2 * len(WORDS)
     for word, small, whole in zip(WORDS, shown[: len(WORDS)], shown[len(WORDS) :], strict=True):
         image = Image.fromarray(printed(word))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
-from kdltr_core.evaluation.table import BenchmarkTable
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable
 from pipelines.ray_train.worker import start_sentence, table_metrics
 
 LABELS = ["stop", "open", "taxi", "sale"]

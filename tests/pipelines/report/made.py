@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdltr_core.evaluation.corruptions import LEVELS
-from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, Column
+from kdltr_core.evaluation.corruptions import SEVERITIES
 from kdltr_core.evaluation.robustness import RobustnessCurves
-from kdltr_core.evaluation.table import BenchmarkTable
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable, Column
 from pipelines.report.attention import AttendedWord, glow
 from pipelines.report.contents import Evidence, ReaderNote
 
@@ -53,8 +52,8 @@ def made_up(num_words: int, *, columns: tuple[Column, ...] = tuple(SKILL)) -> tu
     table = BenchmarkTable.build(sets, predictions, confidences=confidences)
     readers = [column for column in columns if column.image != "high_res"]
     accuracies = {
-        name: {c: tuple(SKILL[c] * 0.8**i for i in range(len(levels))) for c in readers}
-        for name, levels in LEVELS.items()
+        name: {c: tuple(SKILL[c] * 0.8**i for i in range(len(severities))) for c in readers}
+        for name, severities in SEVERITIES.items()
     }
     picture = np.full((16, 64, 3), 120, np.uint8)
     attended = AttendedWord("on", tuple(glow(picture, np.eye(256)[place]) for place in (100, 110)))

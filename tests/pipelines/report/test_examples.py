@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
-from kdltr_core.evaluation.table import BenchmarkTable
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable
 from pipelines.report.examples import _mistakes, choose_examples, draw_examples
 from pipelines.report.plots import draw_curves, read_metrics
 
@@ -66,11 +65,6 @@ def test_the_same_readings_give_the_same_examples():
 def test_examples_repeat_no_label_and_short_words_come_last():
     (group,) = choose_examples(_table(8, 0, 0, 0, ["stop", "STOP", "stop!", "a", "of", "open", "taxi", "sale"]), 4)
     assert {r.label.lower().strip("!") for r in group.examples} == {"stop", "open", "taxi", "sale"}
-
-
-def test_without_readings_there_are_no_examples():
-    with pytest.raises(ValueError, match="example words need a table with readings"):
-        choose_examples(BenchmarkTable.from_json(_table(1, 1, 1, 1).to_json()))
 
 
 def test_without_a_student_the_teachers_own_hits_and_misses_are_shown():

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
-from kdltr_core.evaluation.table import BenchmarkTable
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable
 from kdltr_core.metrics import mcnemar
 from pipelines.report.contents import Evidence
 from pipelines.report.page import to_html, write_report

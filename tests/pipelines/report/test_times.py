@@ -1,8 +1,8 @@
 """Readers take turns at every word, one word at a time."""
 
-from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_ENLARGED
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED
 from kdltr_core.recognizers.decoding import Prediction
-from pipelines.report.times import measure_times
+from pipelines.report.build import measure_times
 from tests.pipelines.report.made import Stripes
 
 

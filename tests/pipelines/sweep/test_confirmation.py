@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.readings import STUDENT_LOW_RES, TEACHER_HIGH_RES, Column, Reading, write_readings
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_HIGH_RES, Column, WordResult, write_predictions
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.confirmation import BASELINE, contenders, points_with_seeds, significance_of
 from pipelines.sweep.folder import SweepFolder
@@ -58,9 +58,9 @@ def confirm(
     entry = folder.confirmation.begin({SOFT: value, "seed": seed})
     (entry.folder / "evaluation").mkdir()
     readings = [
-        Reading("set", row, str(row), "word", {column: "word" if ok else "ward"}) for row, ok in enumerate(right)
+        WordResult("set", row, str(row), "word", {column: "word" if ok else "ward"}) for row, ok in enumerate(right)
     ]
-    write_readings(entry.folder / "evaluation" / "predictions.parquet", readings)
+    write_predictions(entry.folder / "evaluation" / "predictions.parquet", readings)
     folder.confirmation.end(entry.number, state)
 
 

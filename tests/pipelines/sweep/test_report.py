@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kdltr_core.evaluation.significance import compare
+from kdltr_core.evaluation.significance import compare_paired
 from pipelines.sweep.report import sweep_markdown
 from pipelines.sweep.sweep import Importance, Parameter, Trial
 
@@ -51,13 +51,13 @@ def test_the_verdict_stands_first_and_its_table_has_the_accuracies_by_seed():
     base = np.tile(np.arange(400) % 2 == 0, (3, 1))
     better = base.copy()
     better[:, 1:80:2] = True
-    verdict = compare(base, {"trial 1": better})
+    verdict = compare_paired(base, {"trial 1": better})
     text = page([trial(0, 50.0, is_published=True), trial(1, 52.0)], verdict=verdict)
     assert text.splitlines()[2] == f"**{verdict.sentence}**"
     assert rows(text)[2] == ["the published point", "50.00 50.00 50.00", "", ""]
     assert rows(text)[3][:3] == ["trial 1", "60.00 60.00 60.00", "+10.00"]
     assert "Confirmation" not in page([trial(0, 50.0)])
-    alone = compare(base[:1], {"trial 1": better[:1]})
+    alone = compare_paired(base[:1], {"trial 1": better[:1]})
     assert "One seed: the intervals allow for words only." in page([trial(0, 50.0)], verdict=alone)
 
 
