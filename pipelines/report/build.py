@@ -60,6 +60,8 @@ def workload(options: EvaluateOptions, readers: Sequence[BenchmarkReader], packs
 def report(evaluation: Evaluation) -> None:
     """Measures what a table does not hold, writes the report's files, and hands them to MLflow."""
     options, folder = evaluation.options, Path(evaluation.options.report)
+    if any(not isinstance(r.read, nn.Module) and r.column.role != "two_stage" for r in evaluation.readers):
+        say("what an ONNX file attends to is not known; the report shows where runs and their teachers look")
     tracker, metrics_log = _begin_tracking(evaluation, folder)
     curves = _curves(evaluation)
     if curves is not None:

@@ -54,7 +54,7 @@ def test_the_verdict_stands_first_and_its_table_has_the_accuracies_by_seed():
     verdict = compare_paired(base, {"trial 1": better})
     text = page([trial(0, 50.0, is_published=True), trial(1, 52.0)], verdict=verdict)
     assert text.splitlines()[2] == f"**{verdict.sentence}**"
-    assert rows(text)[2] == ["the published point", "50.00 50.00 50.00", "", ""]
+    assert rows(text)[2] == ["the baseline", "50.00 50.00 50.00", "", ""]
     assert rows(text)[3][:3] == ["trial 1", "60.00 60.00 60.00", "+10.00"]
     assert "Confirmation" not in page([trial(0, 50.0)])
     alone = compare_paired(base[:1], {"trial 1": better[:1]})
