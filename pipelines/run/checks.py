@@ -16,6 +16,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import Datasets
 from kdltr_core.data.device_cache import check_unchanging
 from kdltr_core.data.pack import Pack
+from kdltr_core.evaluation.table import check_judged
 from kdltr_core.remote import LMDB_FILE, check_there, fetch
 from kdltr_core.train.build import start_file, teacher_file
 from kdltr_core.train.distiller import needs_teacher
@@ -49,7 +50,7 @@ def check_files(config: RunConfig) -> None:
 
 
 def check_words(config: RunConfig, words: Datasets) -> None:
-    """Raises: ValueError for an empty benchmark, fewer training pairs than a batch, or a placement that cannot be."""
+    """Raises: ValueError for a benchmark that cannot be scored, fewer training pairs than a batch, or a placement."""
     if config.data.placement == "device":
         check_unchanging(words.train)
     for name, pack in words.benchmarks.items():
@@ -57,6 +58,7 @@ def check_words(config: RunConfig, words: Datasets) -> None:
             raise ValueError(
                 f"the benchmark {name} has no word that can be read; leave it out of --data.benchmark-roots"
             )
+    check_judged({name: pack.labels for name, pack in words.benchmarks.items()})
     if len(words.train) < config.optim.batch_size:
         raise ValueError(
             f"{len(words.train)} training pairs are fewer than optim.batch_size {config.optim.batch_size}; "

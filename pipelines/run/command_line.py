@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -35,8 +36,12 @@ class _NoOptions:
 def answer_mistakes(main: Callable[[], int]) -> int:
     """The exit code of ``main``: a user's mistake (ValueError) is one sentence on stderr and code 2.
 
-    So is what the machine refuses (OSError), a full disk for instance, with code 1.
+    So is what the machine refuses (OSError), a full disk for instance, with code 1. Characters that the terminal's
+    encoding lacks are written as escapes, so that no result is lost at its print.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return main()
     except ValueError as error:

@@ -6,6 +6,7 @@ missed while the server was away, and a driver on the host of an SQLite file can
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -266,7 +267,9 @@ def _param(value: Any) -> str:
 
 
 def _metric_name(name: str) -> str:
-    return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
+    """The name in the characters that MLflow takes; where some are replaced, a digest keeps it distinct."""
+    allowed = re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
+    return allowed if allowed == name else f"{allowed}-{hashlib.blake2b(name.encode(), digest_size=3).hexdigest()}"
 
 
 def _first_sentence(error: Exception) -> str:

@@ -76,6 +76,14 @@ def test_fewer_pairs_than_a_batch_are_refused(tmp_path: Path) -> None:
         check_words(config, load_datasets(config.data, charset_of(config)))
 
 
+def test_a_benchmark_without_a_label_to_judge_by_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    root = write_records(tmp_path / "signs", single_records(["كلمة"] * 12))
+    data = {"benchmark_roots": (str(root),), "num_rendered_train": 64, "cache_folder": str(tmp_path / "cache")}
+    config = RunConfig().override({f"data.{name}": value for name, value in data.items()})
+    with pytest.raises(ValueError, match="the benchmark set signs cannot be scored: none of its 12 labels"):
+        check_words(config, load_datasets(config.data, charset_of(config)))
+
+
 def test_pixels_made_anew_in_every_epoch_are_not_kept_on_the_device(tmp_path: Path) -> None:
     """Refused before any worker starts."""
     root = write_records(tmp_path / "signs", single_records([f"word{i}" for i in range(80)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -207,3 +208,11 @@ def test_the_server_of_the_machine_is_used_where_none_is_named(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
     uri = parse_run(["demo", *given], "train.py", "About.").tracking_uri
     assert uri == (used if used is not None else f"sqlite:///{Path('mlflow.db').absolute()}")
+
+
+def test_output_is_written_whatever_the_terminal_can_show() -> None:
+    program = "from pipelines.run.command_line import answer_mistakes; answer_mistakes(lambda: print('81 ± 2') or 0)"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True
+    )
+    assert (ended.returncode, ended.stdout) == (0, b"81 \\xb1 2\n")

@@ -116,6 +116,19 @@ def test_points_bear_the_time_at_which_they_were_measured(folder: Path, uri: str
     assert (point.step, point.timestamp) == (5, 1_700_000_000_123)
 
 
+def test_sets_whose_names_differ_in_characters_that_mlflow_does_not_take_are_two_metrics(
+    folder: Path, uri: str
+) -> None:
+    values = {"benchmark/a(b/student": 1.0, "benchmark/a)b/student": 2.0, "benchmark/a b/student": 3.0}
+    tracked = tracker(folder, uri)
+    tracked.begin(DESCRIPTION)
+    MetricsLog(folder / "metrics.jsonl").record(1, values)
+    tracked.send()
+    metrics = only_run(uri).data.metrics
+    assert sorted(metrics.values()) == [1.0, 2.0, 3.0]
+    assert metrics["benchmark/a b/student"] == 3.0
+
+
 def test_a_resume_goes_on_in_the_same_run_and_doubles_nothing(folder: Path, uri: str) -> None:
     first = tracker(folder, uri)
     run_id = first.begin(DESCRIPTION)
