@@ -4,59 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
 from kdltr_core.uri import is_uri
 from pipelines.run.command_line import answer_mistakes
-from pipelines.service.limits import ServiceLimits
-from pipelines.service.server import open_port, run_server
+from pipelines.service.options import ServeOptions
 
 TOKEN_VARIABLE = "KDLTR_TOKEN"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-@dataclass(frozen=True)
-class ServeOptions:
-    """Read words in images that come over HTTP, with replicas that Ray Serve keeps alive; GET / is a page to try it."""
-
-    student: Annotated[str, tyro.conf.Positional]
-    """a run folder, a student's folder or file, an ONNX file that export.py wrote, or a URI of one"""
-    host: str = "127.0.0.1"
-    """address to listen at; 0.0.0.0: every address of this machine"""
-    port: int = 8000
-    """port to listen at; 0: any that is free"""
-    token: str = ""
-    """that requests have to show; the variable KDLTR_TOKEN gives it without other users of the machine seeing it"""
-    replicas: int = 1
-    """readers side by side"""
-    cpus_per_replica: float = 1.0
-    """of the cluster's CPUs, and threads of torch, for each replica"""
-    gpus_per_replica: float = 0.0
-    """of the cluster's GPUs, for each replica; 0.25: four on one"""
-    max_batch: int = 32
-    """images read at a time"""
-    batch_wait_ms: float = 0.0
-    """that an idle replica waits for more images; what comes while it reads is one batch without any waiting"""
-    limits: ServiceLimits = field(default_factory=ServiceLimits)
-    """what is too much"""
-
-    def check(self) -> None:
-        """Raises: ValueError naming the option."""
-        self.limits.check()
-        for name, least in (("replicas", 1), ("max_batch", 1), ("gpus_per_replica", 0), ("batch_wait_ms", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} is {getattr(self, name)}, expected {least} or more")
-        if not self.cpus_per_replica > 0:
-            raise ValueError(f"--cpus-per-replica is {self.cpus_per_replica}, expected more than 0")
-        if self.gpus_per_replica and self.student.endswith(".onnx"):
-            raise ValueError(f"{self.student} is read on the CPU; leave out --gpus-per-replica, or give a run")
-        if not (self.token.isascii() and self.token.isprintable() and self.token == self.token.strip()):
-            raise ValueError("--token has characters that a header cannot carry; give letters, digits and punctuation")
 
 
 def main() -> int:
@@ -68,39 +27,39 @@ def main() -> int:
     from pipelines.prediction.open_reader import open_reader
     from pipelines.ray_train.cluster import connect
     from pipelines.run.progress import say
-    from pipelines.service.app import Door
-    from pipelines.service.replicas import ReplicaOptions, Replicas
+    from pipelines.service.app import build_app, server_of
+    from pipelines.service.replicas import Replicas
 
     student = options.student if is_uri(options.student) else str(Path(options.student).expanduser().absolute())
     open_reader(student)  # what is wrong with it is said here, and not by a replica
     token = options.token or os.environ.get(TOKEN_VARIABLE, "")
-    address = f"http://{options.host}:{listening.getsockname()[1]}"
-    replicas = Replicas(
-        connect(),
-        student,
-        ReplicaOptions(
-            options.replicas,
-            options.cpus_per_replica,
-            options.gpus_per_replica,
-            options.max_batch,
-            options.batch_wait_ms / 1000,
-        ),
-        options.limits,
-        name=f"kdltr-{listening.getsockname()[1]}-{os.getpid()}",
-    )
+    port = listening.getsockname()[1]
+    address = f"http://{options.host}:{port}"
+    replicas = Replicas(connect(), student, options, name=f"kdltr-{port}-{os.getpid()}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         say("starting replicas …")
         replicas.start()
         if options.host not in LOOPBACK and not token:
             say(f"WARNING: whoever reaches {options.host} can use this service. Give --token, or set {TOKEN_VARIABLE}.")
-        sentence = f"reading at {address}/read, a page to try it at {address}/ ; Ctrl-C ends it"
-        run_server(Door(replicas, options.limits, token).app(), listening, options.limits, lambda: say(sentence))
+        say(f"reading at {address}/read, a page to try it at {address}/ ; Ctrl-C ends it")
+        server_of(build_app(replicas, options.limits, token)).run(sockets=[listening])
     except KeyboardInterrupt:
         say("ending the replicas …")
     finally:
         replicas.stop()
     return 0
+
+
+def open_port(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 is any free one. Raises: ValueError if it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"port {port} of {host} cannot be opened ({error}); give another --port (0: any that is free) or --host"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -8,20 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from kdltr_core.config import RunConfig
-from kdltr_core.inference.reader import Prediction, Reader, load_student
+from kdltr_core.inference.reader import Prediction
 from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.recognizers import build_student
 from kdltr_core.recognizers.weights import enlargement, start_from_teacher
 from kdltr_core.train.build import load_teacher
-from pipelines.service.app import Door
-from pipelines.service.limits import ServiceLimits
-from pipelines.service.reader import ImageReader, Pixels, read_batch
-from pipelines.service.server import open_port, server_of
+from pipelines.serve import open_port
+from pipelines.service.app import build_app, server_of
+from pipelines.service.options import ServeOptions, ServiceLimits
 
 SECONDS_TO_END = 20
 
@@ -50,26 +50,20 @@ def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-class LocalReaders(ImageReader):
-    """Reads in this process, one image at a time."""
-
-    def __init__(self, reader: Reader) -> None:
-        async def read_one(pixels: Pixels) -> Prediction:
-            return read_batch(reader, [pixels])[0]
-
-        super().__init__(reader, read_one)
-
-    async def about(self) -> dict[str, object]:
-        return {"image_size": list(self.size)}
-
-
 @contextmanager
 def local_service(student: Path, limits: ServiceLimits | None = None, token: str = "") -> Iterator[str]:
-    """The door and the server of a service before a reader of this process; its address."""
-    limits = limits or ServiceLimits()
-    readers = LocalReaders(load_student(student, "cpu", max_pixels=limits.pixels))
+    """The app and the server of a service before a replica without Ray, whose batches have one image; its address."""
+    from pipelines.service.replicas import WordReplica  # Ray takes seconds, which other tests need not wait for
+
+    class LocalReplica(WordReplica):
+        async def _read_batch(self, pixels: np.ndarray) -> Prediction:
+            return self._reader.read_pixels(torch.from_numpy(pixels[None]).permute(0, 3, 1, 2))[0]
+
+        _read_batch.set_max_batch_size = _read_batch.set_batch_wait_timeout_s = lambda value: None
+
+    options = ServeOptions(str(student), limits=limits or ServiceLimits())
     listening = open_port("127.0.0.1", 0)
-    server = server_of(Door(readers, limits, token).app(), limits)
+    server = server_of(build_app(LocalReplica(str(student), options), options.limits, token))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

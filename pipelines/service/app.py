@@ -1,188 +1,254 @@
-"""What a reading service answers over HTTP; who reads the images stands behind it."""
+"""The HTTP API of a reading service, as a FastAPI app, and its page; who reads the images stands behind it."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import hmac
+import html
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from importlib.resources import files
+from typing import Annotated, Any, Literal, Protocol
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.routing import Route
+import uvicorn
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.staticfiles import StaticFiles
+from pydantic import Base64Bytes, BaseModel, BeforeValidator, Field, ValidationError
+from starlette.datastructures import Headers, UploadFile
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kdltr_core.recognizers.decoding import Prediction
-from pipelines.service.body import images_of
-from pipelines.service.limits import Admission, Refusal, ServiceLimits, Share, busy
-from pipelines.service.page import Page
-from pipelines.service.schema import describe_api
+from pipelines.service.options import ServiceLimits
 
-# Larger bodies are taken apart beside the event loop, one at a time.
-LARGE_BODY = 2**18
 SECONDS_FOR_HEALTH = 5.0
-DIGITS = 6  # of a probability
+WAYS = (
+    "send one image as the body with its content type (such as image/png), several as multipart/form-data, or JSON "
+    'as {"images": ["base64…"]}'
+)
+SENTENCES = {
+    404: "there is nothing here; images are sent to POST /read, GET / is a page to try it, /openapi.json says more",
+    405: "this path does not know that method; images are sent with POST to /read",
+}
+# The page runs its own script and style and no others.
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data: blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
-@dataclass(frozen=True)
-class ImageAnswer:
-    """What was read of one image: a word, or a sentence that says why not.
+class Word(BaseModel):
+    """What was read of one image; error in the place of text if it cannot be read."""
 
-    Attributes:
-        seen: PNG of the pixels that the recognizer saw, if they were asked for.
-    """
+    name: str | None = Field(None, description="of the file, in multipart/form-data")
+    text: str | None = None
+    confidence: float | None = Field(None, ge=0, le=1, description="probability of the whole prediction")
+    character_confidences: list[float] | None = Field(None, description="one for each character of text")
+    seen: str | None = Field(None, description="with ?seen=png: what the recognizer was shown, as a PNG in base64")
+    error: str | None = None
 
-    word: Prediction | None = None
-    seen: bytes = b""
-    fault: str = ""
+
+class Words(BaseModel):
+    """One entry for each image, in their order."""
+
+    images: list[Word]
+
+
+class Problem(BaseModel):
+    """What is wrong with a request, and the way out; of images that cannot be read, why."""
+
+    error: str
+    images: list[Word] | None = None
+
+
+class Health(BaseModel):
+    """A replica answers; (height, width) of what its recognizer sees."""
+
+    status: Literal["ready"] = "ready"
+    image_size: tuple[int, int]
+
+
+def _without_prefix(text: object) -> object:
+    return text.partition(",")[2] if isinstance(text, str) and text.startswith("data:") else text
+
+
+class ImagesInJson(BaseModel):
+    """Images in base64; data URLs are taken as well."""
+
+    images: list[Annotated[Base64Bytes, BeforeValidator(_without_prefix)]]
 
 
 class Readers(Protocol):
-    """Who reads. Both raise Refusal (503) if nobody is there to do it."""
+    """Who reads. Both raise HTTPException (503) if nobody is there to do it."""
 
-    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[ImageAnswer]: ...
+    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[Word]: ...
 
-    async def about(self) -> dict[str, Any]: ...
+    async def image_size(self) -> tuple[int, int]: ...
 
 
-class Door:
-    """The paths of a reading service.
+def busy(sentence: str) -> HTTPException:
+    """The answer to what may be asked again in a while."""
+    return HTTPException(503, sentence, {"Retry-After": "1"})
+
+
+def build_app(readers: Readers, limits: ServiceLimits, token: str = "") -> FastAPI:
+    """The app.
 
     Args:
         token: that requests to read have to show; '' asks for none.
     """
+    app = FastAPI(title="Word reader", version="1", redoc_url=None)
+    app.add_middleware(Admission, limits=limits)
+    app.mount("/assets", StaticFiles(packages=[("pipelines.service", "assets")]))
+    for kind in (StarletteHTTPException, RequestValidationError, ClientDisconnect, Exception):
+        app.add_exception_handler(kind, _refused)
+    document = files("pipelines.service").joinpath("assets", "service_page.html").read_text(encoding="utf-8")
+    given = {"images": limits.images_per_request, "bytes": limits.body_bytes}
+    document = document.replace("LIMITS", html.escape(json.dumps(given)))
 
-    def __init__(self, readers: Readers, limits: ServiceLimits, token: str = "") -> None:
-        self._readers, self._limits, self._token = readers, limits, token.encode()
-        self._admission = Admission(limits)
-        self._unwrapping = asyncio.Semaphore(1)
-        self._page = Page(limits)
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(document, headers={"content-security-policy": PAGE_POLICY})
 
-    def app(self) -> Starlette:
-        routes = [
-            Route("/read", self.read, methods=["POST"]),
-            Route("/", self.page),
-            Route("/health", self.health),
-            Route("/openapi.json", self.schema),
-        ]
-        handlers: dict[Any, Any] = {Refusal: _refused, HTTPException: _http_error, Exception: _our_fault}
-        return Starlette(routes=routes, exception_handlers=handlers)
-
-    async def read(self, request: Request) -> Response:
-        self._check_token(request)
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise Refusal(415, "the body is compressed as a whole; send it without Content-Encoding")
-        try:
-            with self._admission.request() as share:
-                body = await self._body(request, share)
-                arguments = (request.headers.get("content-type", ""), body, self._limits.images_per_request)
-                if len(body) < LARGE_BODY:
-                    images = images_of(*arguments)
-                else:
-                    async with self._unwrapping:
-                        images = await asyncio.to_thread(images_of, *arguments)
-                whole = [image.data for image in images if not image.fault]
-                answers = iter(await self._read(whole, request.query_params.get("seen") == "png"))
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody is there to read it
-        said = [
-            {
-                **({"name": image.name} if image.name else {}),
-                **_told(ImageAnswer(fault=image.fault) if image.fault else next(answers)),
-            }
-            for image in images
-        ]
-        if all("error" in entry for entry in said):
-            one = said[0]["error"] if len(said) == 1 else f"none of the {len(said)} images can be read"
-            return _json({"error": one, "images": said}, 422)
-        return _json({"images": said})
-
-    async def page(self, request: Request) -> Response:
-        return HTMLResponse(self._page.html, headers=self._page.headers)
-
-    async def health(self, request: Request) -> Response:
+    @app.get("/health", responses={503: {"model": Problem}})
+    async def health() -> Health:
+        """Whether a replica answers."""
         try:
             async with asyncio.timeout(SECONDS_FOR_HEALTH):
-                return _json({"status": "ready", **await self._readers.about()})
+                return Health(image_size=await readers.image_size())
         except TimeoutError:
             raise busy(f"no replica answers within {SECONDS_FOR_HEALTH:g} s") from None
 
-    async def schema(self, request: Request) -> Response:
-        return _json(describe_api(self._limits, has_token=bool(self._token)))
-
-    def _check_token(self, request: Request) -> None:
-        if not self._token:
-            return
-        kind, _, shown = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(shown.strip().encode("latin-1"), self._token):
-            raise Refusal(
-                401,
-                "this service asks for its token; send it as the header Authorization: Bearer TOKEN",
-                www_authenticate="Bearer",
-            )
-
-    async def _body(self, request: Request, share: Share) -> bytes:
-        """Raises: Refusal (400, 408, 413, 503); starlette's ClientDisconnect."""
-        length = request.headers.get("content-length", "0")
-        share.check(int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 2**63)
-        body = bytearray()
+    @app.post(
+        "/read",
+        response_model=Words,
+        response_model_exclude_none=True,
+        responses={status: {"model": Problem} for status in (400, *([401] if token else []), 413, 415, 422, 503)},
+        openapi_extra={"requestBody": _bodies(limits)},
+        dependencies=[Depends(_token_check(token))] if token else [],
+    )
+    async def read(request: Request, seen: Literal["png"] | None = None) -> Any:
+        """Read the word in each image."""
         try:
-            async with asyncio.timeout(self._limits.seconds_to_send):
-                async for chunk in request.stream():
-                    share.take(len(chunk))
-                    body += chunk
-        except TimeoutError:
-            sentence = (
-                f"the request did not arrive within {self._limits.seconds_to_send:g} s; send fewer images at once"
-            )
-            raise Refusal(408, sentence, connection="close") from None
-        return bytes(body)
-
-    async def _read(self, images: Sequence[bytes], with_seen: bool) -> list[ImageAnswer]:
-        if not images:
-            return []
-        try:
-            async with asyncio.timeout(self._limits.seconds_to_read):
-                return await self._readers.read(images, with_seen)
+            async with asyncio.timeout(limits.seconds_to_read):
+                images = await _sent_images(request, limits.images_per_request)
+                words = await readers.read([data for _, data in images], seen == "png")
         except TimeoutError:
             raise busy(
-                f"the images were not read within {self._limits.seconds_to_read:g} s; send fewer at a time, ask again "
-                "later, or start the service with more --replicas"
+                f"the images were not read within {limits.seconds_to_read:g} s; send fewer at a time, ask again later, "
+                "or start the service with more --replicas"
             ) from None
+        for (name, _), word in zip(images, words, strict=True):
+            word.name = name
+        if any(word.error is None for word in words):
+            return Words(images=words)
+        one = words[0].error if len(words) == 1 else f"none of the {len(words)} images can be read"
+        problem = Problem(error=one or "", images=words)
+        return JSONResponse(problem.model_dump(exclude_none=True), 422)
+
+    return app
 
 
-def _told(answer: ImageAnswer) -> dict[str, Any]:
-    if answer.word is None:
-        return {"error": answer.fault}
-    word: dict[str, Any] = {
-        "text": answer.word.text,
-        "confidence": round(answer.word.confidence, DIGITS),
-        "character_confidences": [round(share, DIGITS) for share in answer.word.character_confidences],
-    }
-    if answer.seen:
-        word["seen"] = base64.b64encode(answer.seen).decode()
-    return word
+class Admission:
+    """ASGI middleware: so many requests in hand, and so many bytes in the body of each.
+
+    What is too much is refused as the app begins to read the body: a large one before it is sent.
+    """
+
+    def __init__(self, app: ASGIApp, limits: ServiceLimits) -> None:
+        self._app, self._limits, self._num_requests = app, limits, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limits, num_bytes = self._limits, 0
+        announced = int(Headers(scope=scope).get("content-length", "0"))
+        is_admitted = self._num_requests < limits.requests_at_once
+
+        async def limited() -> Message:
+            nonlocal num_bytes
+            if not is_admitted:
+                raise busy(f"{limits.requests_at_once} requests are in hand, which is the limit; ask again in a second")
+            message = await receive() if announced <= limits.body_bytes else {}
+            num_bytes += len(message.get("body", b""))
+            if max(announced, num_bytes) > limits.body_bytes:
+                sentence = f"the request has more than {limits.body_megabytes:g} MB; send fewer or smaller images"
+                raise HTTPException(413, sentence)
+            return message
+
+        self._num_requests += 1
+        try:
+            await self._app(scope, limited, send)
+        finally:
+            self._num_requests -= 1
 
 
-def _json(document: dict[str, Any], status: int = 200, **headers: str) -> JSONResponse:
-    safe = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-    return JSONResponse(document, status, headers={**safe, **headers})
+async def _sent_images(request: Request, most: int) -> list[tuple[str | None, bytes]]:
+    """(file name, bytes) of each image of a request. Raises: HTTPException (400, 413, 415, 422, 503)."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    images: list[tuple[str | None, bytes]]
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise HTTPException(415, "the body is compressed as a whole; send it without Content-Encoding")
+    if kind == "multipart/form-data":
+        async with request.form() as form:
+            sent = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+            images = [(file.filename, await file.read()) for file in sent if file.size]
+    elif kind == "application/json":
+        try:
+            images = [(None, data) for data in ImagesInJson.model_validate_json(await request.body()).images]
+        except ValidationError as error:
+            raise HTTPException(400, f"the JSON has a fault: {_first(error.errors())}") from error
+    elif kind.startswith("image/") or kind == "application/octet-stream":
+        images = [(None, body)] if (body := await request.body()) else []
+    else:
+        raise HTTPException(415, f"the content type is {kind[:100] or 'not given'}; {WAYS}")
+    if not images:
+        raise HTTPException(422, f"there is no image in the request; {WAYS}")
+    if len(images) > most:
+        raise HTTPException(413, f"there are more than {most} images in the request; send them in several")
+    return images
 
 
-async def _refused(request: Request, refusal: Refusal) -> Response:
-    return _json({"error": str(refusal)}, refusal.status, **refusal.headers)
+def _bodies(limits: ServiceLimits) -> dict[str, Any]:
+    """The three ways to send images, for the OpenAPI document."""
+    file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    form = {"type": "object", "properties": {"images": {"type": "array", "items": file}}}
+    ways = {"image/*": {}, "multipart/form-data": {"schema": form}}
+    ways["application/json"] = {"schema": ImagesInJson.model_json_schema()}
+    about = f"At most {limits.images_per_request} images and {limits.body_megabytes:g} MB in a request."
+    return {"required": True, "description": about, "content": ways}
 
 
-async def _http_error(request: Request, error: HTTPException) -> Response:
-    sentences = {
-        404: "there is nothing here; images are sent to POST /read, GET / is a page to try it, /openapi.json says more",
-        405: "this path does not know that method; images are sent with POST to /read",
-    }
-    return _json({"error": sentences.get(error.status_code, error.detail)}, error.status_code, **(error.headers or {}))
+def _token_check(token: str) -> Any:
+    async def check(
+        shown: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+    ) -> None:
+        if shown is None or not hmac.compare_digest(shown.credentials.encode("latin-1"), token.encode()):
+            sentence = "this service asks for its token; send it as the header Authorization: Bearer TOKEN"
+            raise HTTPException(401, sentence, {"WWW-Authenticate": "Bearer"})
+
+    return check
 
 
-async def _our_fault(request: Request, error: Exception) -> Response:
-    return _json({"error": "the service made a mistake; its terminal says which"}, 500)
+def _first(faults: Sequence[Any]) -> str:
+    return f"{'.'.join(map(str, faults[0]['loc']))}: {faults[0]['msg']}".removeprefix(": ")[:200]
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    """Whatever went wrong, as JSON with one sentence."""
+    status, sentence, headers = 500, "the service made a mistake; its terminal says which", None
+    if isinstance(error, StarletteHTTPException):
+        status, headers = error.status_code, error.headers
+        sentence = f"{error.detail}; {WAYS}" if status == 400 else SENTENCES.get(status, error.detail)
+    elif isinstance(error, RequestValidationError):
+        status, sentence = 422, _first(error.errors())
+    elif isinstance(error, ClientDisconnect):
+        status, sentence = 400, "the client left"
+    return JSONResponse({"error": sentence}, status, headers)
+
+
+def server_of(app: FastAPI) -> uvicorn.Server:
+    """HTTP/1.1 before the app. h11, unlike httptools, bounds the head of a request."""
+    silent: dict[str, Any] = {"log_config": None, "log_level": "error", "server_header": False}
+    return uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", timeout_graceful_shutdown=10, **silent))

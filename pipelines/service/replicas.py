@@ -3,83 +3,84 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import logging
-import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
 import torch
+from PIL import Image
 from ray import serve
 from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from kdltr_core.inference.reader import Prediction
+from kdltr_core.inference.reader import Prediction, UnreadableImage
 from pipelines.prediction.open_reader import open_reader
 from pipelines.ray_train.cluster import Cluster
 from pipelines.run.command_line import RunStopped
-from pipelines.service.app import ImageAnswer
-from pipelines.service.limits import ServiceLimits, busy
-from pipelines.service.reader import ImageReader, Pixels, read_batch
+from pipelines.service.app import Word, busy
+from pipelines.service.options import ServeOptions
 
+# Images that are decoded at a time, which with the limit of their pixels bounds a replica's memory.
+NUM_DECODED = 2
 # A replica that ended while it read: the request goes to another one once, lest an image end them all.
 NUM_TRIES = 2
-SECONDS_TO_LOOK = 120.0
-
-
-@dataclass(frozen=True)
-class ReplicaOptions:
-    """Who reads, and with what.
-
-    Attributes:
-        max_batch: images read at a time.
-        batch_wait: seconds that an idle replica waits for others to come, before it reads a batch that is not full.
-    """
-
-    replicas: int
-    cpus: float
-    gpus: float
-    max_batch: int
-    batch_wait: float
+DIGITS = 6  # of a probability
 
 
 class WordReplica:
-    """Reads images: unpacks them in threads and reads those of all requests that wait in one batch."""
+    """Reads images: decodes and shrinks them in threads, and reads those of all requests that wait in one batch."""
 
-    def __init__(self, student: str, options: ReplicaOptions, limits: ServiceLimits) -> None:
-        num_threads = max(1, int(options.cpus))
+    def __init__(self, student: str, options: ServeOptions) -> None:
+        num_threads = max(1, int(options.cpus_per_replica))
         torch.set_num_threads(num_threads)
-        device = "cuda" if options.gpus else "cpu"
+        device = "cuda" if options.gpus_per_replica else "cpu"
+        limits = options.limits
         self._reader = open_reader(
             student, device, options.max_batch, num_threads=num_threads, max_pixels=limits.pixels
         )
-        self._one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self._decoders = ThreadPoolExecutor(NUM_DECODED, thread_name_prefix="decode")
         self._is_idle = asyncio.Event()
         self._is_idle.set()
-        self._images = ImageReader(self._reader, self._read_pixels)
         self._read_batch.set_max_batch_size(options.max_batch)  # type: ignore[attr-defined]
-        self._read_batch.set_batch_wait_timeout_s(options.batch_wait)  # type: ignore[attr-defined]
+        self._read_batch.set_batch_wait_timeout_s(options.batch_wait_ms / 1000)  # type: ignore[attr-defined]
 
-    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[ImageAnswer]:
-        return await self._images.read(images, with_seen)
+    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[Word]:
+        return list(await asyncio.gather(*(self._read_one(image, with_seen) for image in images)))
 
-    async def about(self) -> dict[str, Any]:
-        return {"image_size": list(self._images.size)}
+    async def image_size(self) -> tuple[int, int]:
+        return self._reader.image_size
 
-    async def _read_pixels(self, pixels: Pixels) -> Prediction:
+    async def check_health(self) -> None:
+        """Ray Serve's question; a replica that does not answer it is replaced."""
+        await asyncio.to_thread(self._reader, [Image.new("RGB", (1, 1))])
+
+    async def _read_one(self, data: bytes, with_seen: bool) -> Word:
+        loop = asyncio.get_running_loop()
+        try:
+            pixels = await loop.run_in_executor(self._decoders, self._reader.pixels, data)
+        except UnreadableImage as error:
+            return Word(error=f"this cannot be read as an image: {error.reason}")
         # Ray closes a batch before the one ahead of it has been read: what comes meanwhile waits here, to be one.
         await self._is_idle.wait()
-        return await self._read_batch(pixels)
+        found = await self._read_batch(pixels)
+        return Word(
+            text=found.text,
+            confidence=round(found.confidence, DIGITS),
+            character_confidences=[round(confidence, DIGITS) for confidence in found.character_confidences],
+            seen=_png(pixels) if with_seen else None,
+        )
 
     @serve.batch
-    async def _read_batch(self, batch: list[Pixels]) -> list[Prediction]:
+    async def _read_batch(self, batch: list[np.ndarray]) -> list[Prediction]:
         self._is_idle.clear()
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._one_at_a_time, read_batch, self._reader, batch)
+            pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)
+            return await asyncio.to_thread(self._reader.read_pixels, pixels)
         finally:
             self._is_idle.set()
 
@@ -92,40 +93,38 @@ class Replicas:
         name: of the application among those of the cluster.
     """
 
-    def __init__(
-        self, cluster: Cluster, student: str, options: ReplicaOptions, limits: ServiceLimits, name: str
-    ) -> None:
-        self._cluster, self._student, self._options, self._limits, self._name = cluster, student, options, limits, name
+    def __init__(self, cluster: Cluster, student: str, options: ServeOptions, name: str) -> None:
+        self._cluster, self._student, self._options, self._name = cluster, student, options, name
         self._handle: Any = None
 
     def start(self) -> None:
-        """Raises: ValueError if there is too little room or a machine lacks the student; RunStopped if one fails."""
-        _check_room(self._cluster, self._options)
-        if self._cluster.num_nodes > 1:
-            _check_machines(self._student)
+        """Raises: ValueError if there is too little room; RunStopped if a replica does not start."""
+        options = self._options
+        self._check_room()
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         serve.start(proxy_location="Disabled")
-        options = self._options
         as_deployment = serve.deployment(
             name="reader",
             num_replicas=options.replicas,
-            ray_actor_options={"num_cpus": options.cpus, "num_gpus": options.gpus},
-            max_ongoing_requests=max(2 * options.max_batch, self._limits.requests_at_once),
+            ray_actor_options={"num_cpus": options.cpus_per_replica, "num_gpus": options.gpus_per_replica},
+            max_ongoing_requests=max(2 * options.max_batch, options.limits.requests_at_once),
             max_constructor_retry_count=2,
-            health_check_period_s=5,
-            health_check_timeout_s=30,
+            # Three failures in a row, and a replica that hangs is replaced: after some ten seconds.
+            health_check_period_s=1,
+            health_check_timeout_s=3,
             graceful_shutdown_timeout_s=5,
         )
+        application = as_deployment(WordReplica).bind(self._student, options)
         try:
-            self._handle = serve.run(
-                as_deployment(WordReplica).bind(self._student, options, self._limits),
-                name=self._name,
-                route_prefix=None,
-            )
+            self._handle = serve.run(application, name=self._name, route_prefix=None)
         except RuntimeError as error:
-            raise RunStopped(f"the replicas do not start: {_last_line(error)}") from error
+            said = serve.status().applications[self._name].deployments["reader"].message.strip().splitlines()
+            hint = "; every machine has to see the student, under one path or by a URI"
+            raise RunStopped(
+                f"the replicas do not start: {said[-1]}{hint if self._cluster.num_nodes > 1 else ''}"
+            ) from error
 
-    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[ImageAnswer]:
+    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[Word]:
         for _ in range(NUM_TRIES):
             try:
                 return await self._handle.read.remote(list(images), with_seen)
@@ -135,9 +134,9 @@ class Replicas:
                 raise busy("no replica is free; ask again in a second") from error
         raise busy(f"{NUM_TRIES} replicas ended while they read this; ask again in a while, or leave an image out")
 
-    async def about(self) -> dict[str, Any]:
+    async def image_size(self) -> tuple[int, int]:
         try:
-            return await self._handle.about.remote()
+            return await self._handle.image_size.remote()
         except (RayError, RayServeException) as error:
             raise busy("no replica answers; they may be starting anew") from error
 
@@ -147,45 +146,22 @@ class Replicas:
             serve.delete(self._name)
         ray.shutdown()
 
-
-def _check_room(cluster: Cluster, options: ReplicaOptions) -> None:
-    for kind, each, there in (("CPU", options.cpus, cluster.num_cpus), ("GPU", options.gpus, cluster.num_gpus)):
-        if options.replicas * each > there:
-            raise ValueError(
-                f"--replicas {options.replicas} of {each:g} {kind}s each take {options.replicas * each:g} and there "
-                f"{'is' if there == 1 else 'are'} {there}; give fewer --replicas or --{kind.lower()}s-per-replica"
-            )
-
-
-def _check_machines(student: str) -> None:
-    """Raises: ValueError naming a machine that cannot load the student."""
-    looks = {
-        node["NodeManagerAddress"]: _look.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(student)
-        for node in ray.nodes()
-        if node["Alive"]
-    }
-    for address, look in looks.items():
-        try:
-            fault = ray.get(look, timeout=SECONDS_TO_LOOK)
-        except RayError as error:
-            fault = f"cannot look for it: {_last_line(error)}"
-        if fault:
-            raise ValueError(
-                f"the machine {address} cannot load the student ({fault}); put it into a folder that all machines "
-                "share, or into an object store and give its URI"
-            )
+    def _check_room(self) -> None:
+        options, cluster = self._options, self._cluster
+        kinds = (
+            ("CPU", options.cpus_per_replica, cluster.num_cpus),
+            ("GPU", options.gpus_per_replica, cluster.num_gpus),
+        )
+        for kind, each, there in kinds:
+            if options.replicas * each > there:
+                raise ValueError(
+                    f"--replicas {options.replicas} of {each:g} {kind}s each take {options.replicas * each:g} and "
+                    f"there {'is' if there == 1 else 'are'} {there}; give fewer --replicas or "
+                    f"--{kind.lower()}s-per-replica"
+                )
 
 
-@ray.remote(num_cpus=0, max_retries=0)
-def _look(student: str) -> str:
-    try:
-        open_reader(student)
-    except (OSError, ValueError) as error:
-        return f"{socket.gethostname()}: {error}"
-    return ""
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+def _png(pixels: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()

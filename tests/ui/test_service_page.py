@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from kdltr_core.inference.reader import load_student
-from pipelines.service.limits import ServiceLimits
+from pipelines.service.options import ServiceLimits
 from tests.service import encoded, local_service, make_student, word_picture
 
 playwright = pytest.importorskip("playwright.sync_api")

@@ -1,0 +1,75 @@
+"""Options of serve.py: what is served, by how many replicas, and how much a request may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class ServiceLimits:
+    """What a service takes, so that no request harms the others."""
+
+    body_megabytes: float = 8.0
+    """largest request"""
+    images_per_request: int = 64
+    """most images in one request"""
+    megapixels: float = 32.0
+    """largest image; a larger one is refused by what its header says, before it is decoded"""
+    seconds_to_read: float = 30.0
+    """for a request to be received and its images to be read, waiting included"""
+    requests_at_once: int = 128
+    """requests in hand; the next is asked to come again"""
+
+    @property
+    def body_bytes(self) -> int:
+        return int(self.body_megabytes * 2**20)
+
+    @property
+    def pixels(self) -> int:
+        return int(self.megapixels * 1e6)
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Read words in images that come over HTTP, with replicas that Ray Serve keeps alive; GET / is a page to try it."""
+
+    student: Annotated[str, tyro.conf.Positional]
+    """a run folder, a student's folder or file, an ONNX file that export.py wrote, or a URI of one"""
+    host: str = "127.0.0.1"
+    """address to listen at; 0.0.0.0: every address of this machine"""
+    port: int = 8000
+    """port to listen at; 0: any that is free"""
+    token: str = ""
+    """that requests have to show; the variable KDLTR_TOKEN gives it without other users of the machine seeing it"""
+    replicas: int = 1
+    """readers side by side"""
+    cpus_per_replica: float = 1.0
+    """of the cluster's CPUs, and threads of torch, for each replica"""
+    gpus_per_replica: float = 0.0
+    """of the cluster's GPUs, for each replica; 0.25: four on one"""
+    max_batch: int = 32
+    """images read at a time"""
+    batch_wait_ms: float = 0.0
+    """that an idle replica waits for more images; what comes while it reads is one batch without any waiting"""
+    limits: ServiceLimits = field(default_factory=ServiceLimits)
+    """what is too much"""
+
+    def check(self) -> None:
+        """Raises: ValueError naming the option, or the package that is missing."""
+        for package in ("fastapi", "uvicorn", "python_multipart"):
+            if find_spec(package) is None:
+                raise ValueError(f"serving needs {package}: pip install 'kdltr[serve]'")
+        may_be_0 = ("port", "gpus_per_replica", "batch_wait_ms")
+        for prefix, options in (("", vars(self)), ("limits.", vars(self.limits))):
+            for name, value in options.items():
+                if isinstance(value, int | float) and not (value >= 0 if name in may_be_0 else value > 0):
+                    expected = "0 or more" if name in may_be_0 else "more than 0"
+                    raise ValueError(f"--{prefix}{name.replace('_', '-')} is {value}, expected {expected}")
+        if self.gpus_per_replica and self.student.endswith(".onnx"):
+            raise ValueError(f"{self.student} is read on the CPU; leave out --gpus-per-replica, or give a run")
+        if not (self.token.isascii() and self.token.isprintable() and self.token == self.token.strip()):
+            raise ValueError("--token has characters that a header cannot carry; give letters, digits and punctuation")
