@@ -16,38 +16,40 @@ import tyro
 
 from kdltr_core.data.packed import build_pack
 from kdltr_core.data.synth.render import render_pairs
-from kdltr_core.evaluation.complexity import count_complexities
-from pipelines.measurement import complexity_table
-from pipelines.measurement.sections import gather_section, sequence_section, teacher_sequence_section
-from pipelines.measurement.step import Bench, phase_section, read_sections, train_section
+from pipelines.measurement.step import (
+    Bench,
+    gather_table,
+    phase_table,
+    sequence_table,
+    teacher_sequence_table,
+    train_table,
+)
 from pipelines.measurement.stopwatch import machine
-from pipelines.measurement.table import Section, to_json, to_markdown
+from pipelines.measurement.table import SpeedTable, recognizer_sizes, sizes_markdown
 from pipelines.recipes import RECIPES
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import progress_bar, say
 
-SectionName = Literal["gather", "sequence", "train", "phases", "read"]
+SectionName = Literal["gather", "sequence", "train", "phases"]
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
     """What to measure, and on what."""
 
-    sections: tuple[SectionName, ...] = ("gather", "sequence", "train", "phases", "read")
+    sections: tuple[SectionName, ...] = ("gather", "sequence", "train", "phases")
     """gather: pairs from the pack; sequence: sequence targets; train: training steps; phases: where a step's time
-    goes; read: reading by the student. The first row of each is the plain way"""
+    goes. The first row of each is the reference"""
     root: Path | None = None
     """an LMDB of word images; none: pairs are rendered"""
     num_pairs: int = 4000
     """rendered where no root is given"""
     recipes: tuple[str, ...] = ("parseq_tiny_ltr",)
-    """whose steps and students are measured, one after the other"""
+    """whose steps are measured, one after the other"""
     batch_size: int = 64
     """pairs in a batch"""
     repeats: int = 5
     """timed rounds after one to warm up; median and quartiles are told"""
-    reading_batches: tuple[int, ...] = (1, 64)
-    """images that are read at a time"""
     num_threads: int = field(default_factory=torch.get_num_threads)
     """of torch; gathering always uses one"""
     device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu"
@@ -55,7 +57,7 @@ class BenchmarkConfig:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """of the forward passes; auto: bfloat16 on a GPU or a CPU that multiplies it natively"""
     describe: bool = False
-    """count parameters and multiply-accumulates of every recognizer instead; no other option but output matters"""
+    """parameters and multiply-accumulates of every recognizer instead; no other option but output matters"""
     output: Path = Path("runs/benchmark")
     """folder for speed.json and speed.md, or complexity.json and complexity.md"""
 
@@ -72,13 +74,15 @@ def main(config: BenchmarkConfig) -> int:
     torch.set_num_threads(config.num_threads)
     config.output.mkdir(parents=True, exist_ok=True)
     if config.describe:
-        rows = count_complexities(progress_bar("counting"))
-        _write(config.output, "complexity", complexity_table.to_json(rows), complexity_table.to_markdown(rows))
+        sizes = recognizer_sizes()
+        _write(config.output, "complexity", sizes, sizes_markdown(sizes))
         return 0
     with tempfile.TemporaryDirectory(prefix="kdltr-benchmark-") as scratch:
-        sections = list(_measure(config, Path(scratch), device))
+        tables = list(_measure(config, Path(scratch), device))
     seen = machine(device)
-    _write(config.output, "speed", to_json(sections, seen), to_markdown(sections, seen))
+    figures = {"machine": seen, "sections": [table.figures() for table in tables]}
+    head = f"# Speed\n\n{', '.join(f'{name} {value}' for name, value in seen.items())}\n"
+    _write(config.output, "speed", figures, "\n".join([head, *(table.markdown() for table in tables)]))
     return 0
 
 
@@ -88,7 +92,7 @@ def _write(folder: Path, name: str, figures: Any, table: str) -> None:
     print(table)
 
 
-def _measure(config: BenchmarkConfig, scratch: Path, device: torch.device) -> Iterator[Section]:
+def _measure(config: BenchmarkConfig, scratch: Path, device: torch.device) -> Iterator[SpeedTable]:
     root, precision = config.root, config.precision
     if root is None:
         root = scratch / "rendered"
@@ -97,21 +101,19 @@ def _measure(config: BenchmarkConfig, scratch: Path, device: torch.device) -> It
     for name in config.sections:
         say(f"measuring {name}")
         if name == "gather":
-            yield gather_section(root, scratch / "packs", config.batch_size, config.repeats)
+            yield gather_table(root, scratch / "packs", config.batch_size, config.repeats)
             continue
         if name == "sequence":
-            yield from (sequence_section(config.repeats, device, margin) for margin in (14.0, 10.0, 9.0))
+            yield from (sequence_table(config.repeats, device, margin) for margin in (14.0, 10.0, 9.0))
             probs = Bench(RECIPES["parseq_tiny_ltr"](), pack, 64, device).softened(num_steps=26, temperature=4.0)
-            yield teacher_sequence_section(probs, f"bundled teacher on {pack.name}", config.repeats, device)
+            yield teacher_sequence_table(probs, f"bundled teacher on {pack.name}", config.repeats, device)
             continue
         for recipe in config.recipes:
             make = partial(Bench, RECIPES[recipe](), pack, config.batch_size, device)
             if name == "train":
-                yield train_section(make, config.repeats, precision)
-            elif name == "phases":
-                yield phase_section(make(), config.repeats, precision)
+                yield train_table(make, config.repeats, precision)
             else:
-                yield from read_sections(make, config.reading_batches, config.repeats, precision)
+                yield phase_table(make(), config.repeats, precision)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,16 +43,6 @@ class Complexity:
     reading: Mapping[int, int]
     training: Mapping[int, int]
     layers_only: int
-
-
-def count_complexities(progress: Callable[[int, int], None]) -> list[Complexity]:
-    """Every recognizer, as teacher and as student; ``progress(done, total)`` is called after each."""
-    rows = []
-    wanted = list(product(get_args(RecognizerName), get_args(Role)))
-    for recognizer, role in wanted:
-        rows.append(count_complexity(recognizer, role))
-        progress(len(rows), len(wanted))
-    return rows
 
 
 def count_complexity(recognizer: RecognizerName, role: Role) -> Complexity:

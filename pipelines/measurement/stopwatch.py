@@ -1,4 +1,4 @@
-"""Timing in turns: every action meets the same machine."""
+"""Timing, interleaved: every action meets the same machine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import torch
 
 
-@dataclass(frozen=True)
-class Timing:
+@dataclass
+class CallTimes:
     """One action's repeats.
 
     Attributes:
@@ -35,22 +35,20 @@ class Timing:
 
 def interleaved(
     actions: Mapping[str, Callable[[], object]], repeats: int, device: torch.device | None = None
-) -> dict[str, Timing]:
-    """Every action ``repeats`` times, in turns, after one round to warm up."""
-    timings: dict[str, Timing] = {}
+) -> dict[str, CallTimes]:
+    """Every action ``repeats`` times, one after the other in each round, after one round to warm up."""
     for turn in range(repeats + 1):
+        if turn <= 1:
+            times: dict[str, CallTimes] = {}
         for name, action in actions.items():
-            with stopwatch(name, timings, device):
+            with stopwatch(name, times, device):
                 action()
-            if turn == 0:
-                timings[name].seconds.clear()
-                timings[name].processor_seconds.clear()
-    return timings
+    return times
 
 
 @contextmanager
-def stopwatch(name: str, timings: dict[str, Timing], device: torch.device | None = None) -> Iterator[None]:
-    """Adds the block to the timings of that name, the device's work included."""
+def stopwatch(name: str, times: dict[str, CallTimes], device: torch.device | None = None) -> Iterator[None]:
+    """Adds the block to the times of that name, the device's work included."""
     on_gpu = device is not None and device.type == "cuda"
     if on_gpu:
         torch.cuda.synchronize(device)
@@ -59,24 +57,19 @@ def stopwatch(name: str, timings: dict[str, Timing], device: torch.device | None
     yield
     if on_gpu:
         torch.cuda.synchronize(device)
-    seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
-    before = timings.get(name, Timing())
-    memory = torch.cuda.max_memory_allocated(device) if on_gpu else _peak_of_process()
-    timings[name] = Timing(
-        [*before.seconds, seconds], [*before.processor_seconds, processor_seconds], max(memory, before.memory)
-    )
-
-
-def _peak_of_process() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    found = times.setdefault(name, CallTimes())
+    found.seconds.append(time.perf_counter() - start)
+    found.processor_seconds.append(time.process_time() - processor_start)
+    # ru_maxrss is bytes on a Mac, and kibibytes elsewhere.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    found.memory = max(found.memory, torch.cuda.max_memory_allocated(device) if on_gpu else peak)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype, side: int = 2048) -> float:
     """Multiply-accumulates a second of one square product, the best of five; on a CPU a second of processor time."""
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-    timing = interleaved({"product": lambda: left @ right}, 5, device)["product"]
-    return side**3 / min(timing.seconds if device.type == "cuda" else timing.processor_seconds)
+    times = interleaved({"product": lambda: left @ right}, 5, device)["product"]
+    return side**3 / min(times.seconds if device.type == "cuda" else times.processor_seconds)
 
 
 def machine(device: torch.device) -> dict[str, object]:

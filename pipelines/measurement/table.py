@@ -1,35 +1,38 @@
-"""Measurements as JSON and as Markdown tables."""
+"""Tables of benchmark.py: speeds as JSON and Markdown, and the sizes of the recognizers, which are data."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
-from pipelines.measurement.stopwatch import Timing
+from kdltr_core.evaluation.complexity import LAYERS_WORD_LENGTH, WORD_LENGTHS
+from pipelines.measurement.stopwatch import CallTimes
 
 
 @dataclass(frozen=True)
-class Row:
+class Measured:
     """One thing measured.
 
     Attributes:
         name: what it is.
-        timing: of its calls.
+        times: of its calls.
         num_items: handled by one call.
         multiply_accumulates: of one call; 0: not counted.
     """
 
     name: str
-    timing: Timing
+    times: CallTimes
     num_items: int
     multiply_accumulates: int = 0
 
 
 @dataclass(frozen=True)
-class Section:
+class SpeedTable:
     """Rows that are compared with the first of them.
 
     Attributes:
@@ -40,85 +43,97 @@ class Section:
 
     title: str
     unit: str
-    rows: Sequence[Row]
+    rows: Sequence[Measured]
     matrix_rate: float = 0.0
     on_gpu: bool = False
 
+    def figures(self) -> dict[str, Any]:
+        """For JSON; "speed" is that of one item, relative to the first row."""
+        rows = [self._figures(row) for row in self.rows]
+        return {"title": self.title, "unit": self.unit, "matrix_rate": self.matrix_rate, "rows": rows}
 
-def to_json(sections: Sequence[Section], machine: dict[str, Any]) -> dict[str, Any]:
-    """What was measured, section by section; "speed" is that of one item, relative to the section's first row."""
-    return {
-        "machine": machine,
-        "sections": [
-            {
-                "title": section.title,
-                "unit": section.unit,
-                "matrix_rate": section.matrix_rate,
-                "rows": [_figures(row, section) for row in section.rows],
-            }
-            for section in sections
-        ],
-    }
+    def _figures(self, row: Measured) -> dict[str, Any]:
+        first = self.rows[0]
+        lower, median, upper = np.percentile(row.times.seconds, (25, 50, 75)).tolist()
+        processor, processor_first = (float(np.median(each.times.processor_seconds)) for each in (row, first))
+        figures = {
+            "name": row.name,
+            "seconds": {"median": median, "quartiles": [lower, upper], "repeats": len(row.times.seconds)},
+            "processor_seconds": processor,
+            "items": row.num_items,
+            "items_per_second": row.num_items / median,
+            "speed": first.times.median / first.num_items * row.num_items / median,
+            "processor_speed": processor_first / first.num_items * row.num_items / processor,
+            "peak_memory_bytes": row.times.memory,
+        }
+        if row.multiply_accumulates:
+            # On a CPU that others use as well, a second of the clock says little of what the device can do.
+            rate = row.multiply_accumulates / (median if self.on_gpu else processor)
+            figures |= {"flops_per_second": 2 * rate, "fraction_of_matrix_rate": rate / self.matrix_rate}
+        return figures
 
-
-def _figures(row: Row, section: Section) -> dict[str, Any]:
-    seconds, processor_seconds = row.timing.seconds, row.timing.processor_seconds
-    lower, median, upper = np.percentile(seconds, (25, 50, 75)).tolist()
-    first = section.rows[0]
-    per_item, per_item_first = median / row.num_items, first.timing.median / first.num_items
-    processor = float(np.median(processor_seconds)) if processor_seconds else 0.0
-    processor_first = float(np.median(first.timing.processor_seconds)) if processor_seconds else 0.0
-    figures = {
-        "name": row.name,
-        "seconds": {"median": median, "quartiles": [lower, upper], "repeats": len(seconds)},
-        "processor_seconds": processor,
-        "items": row.num_items,
-        "items_per_second": row.num_items / median,
-        "speed": per_item_first / per_item,
-        "processor_speed": processor_first / first.num_items * row.num_items / processor if processor else None,
-        "peak_memory_bytes": row.timing.memory,
-        "memory": row.timing.memory / first.timing.memory if first.timing.memory else None,
-    }
-    if row.multiply_accumulates:
-        # On a CPU that others use as well, a second of the clock says little of what the device can do.
-        rate = row.multiply_accumulates / (median if section.on_gpu else processor)
-        figures["flops_per_second"] = 2 * rate
-        figures["share_of_matrix_rate"] = rate / section.matrix_rate if section.matrix_rate else None
-    return figures
-
-
-def to_markdown(sections: Sequence[Section], machine: dict[str, Any]) -> str:
-    """One table a section; speeds, processor time and share of time are relative to the section's first row."""
-    lines = ["# Speed", "", ", ".join(f"{name} {value}" for name, value in machine.items())]
-    for section, recorded in zip(sections, to_json(sections, machine)["sections"], strict=True):
-        lines += ["", f"## {section.title}", ""]
-        if section.matrix_rate:
-            lines += [f"Matrix rate of the device: {2 * section.matrix_rate / 1e9:,.0f} GFLOP/s.", ""]
+    def markdown(self) -> str:
+        """Speeds, processor time and fraction of time are relative to the first row."""
+        lines = [f"## {self.title}", ""]
+        if self.matrix_rate:
+            lines += [f"Matrix rate of the device: {2 * self.matrix_rate / 1e9:,.0f} GFLOP/s.", ""]
         lines += [
-            f"| | ms (quartiles) | {section.unit}/s | speed | by processor time | time | of matrix rate | peak MiB |",
+            f"| | ms (quartiles) | {self.unit}/s | speed | by processor time | time | of matrix rate | peak MiB |",
             "|---|---:|---:|---:|---:|---:|---:|---:|",
         ]
-        lines += [_line(figures) for figures in recorded["rows"]]
-    return "\n".join(lines) + "\n"
+        for row in self.figures()["rows"]:
+            lower, upper = row["seconds"]["quartiles"]
+            rate, fraction = row["items_per_second"], row.get("fraction_of_matrix_rate")
+            cells = [
+                row["name"],
+                f"{1000 * row['seconds']['median']:.2f} ({1000 * lower:.2f}–{1000 * upper:.2f})",
+                f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}",  # a slow step is not 0 images a second
+                f"{row['speed']:,.2f}×",
+                f"{row['processor_speed']:,.2f}×",
+                f"{1 / row['speed']:.1%}",
+                f"{fraction:.1%}" if fraction else "",
+                f"{row['peak_memory_bytes'] / 2**20:,.0f}",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines) + "\n"
 
 
-def _line(figures: dict[str, Any]) -> str:
-    lower, upper = figures["seconds"]["quartiles"]
-    share = figures.get("share_of_matrix_rate")
-    processor_speed = figures["processor_speed"]
-    cells = [
-        figures["name"],
-        f"{1000 * figures['seconds']['median']:.2f} ({1000 * lower:.2f}–{1000 * upper:.2f})",
-        _rate(figures["items_per_second"]),
-        f"{figures['speed']:,.2f}×",
-        f"{processor_speed:,.2f}×" if processor_speed else "",
-        f"{1 / figures['speed']:.1%}",
-        f"{share:.1%}" if share else "",
-        f"{figures['peak_memory_bytes'] / 2**20:,.0f}" if figures["peak_memory_bytes"] else "",
-    ]
-    return "| " + " | ".join(cells) + " |"
+def recognizer_sizes() -> list[dict[str, Any]]:
+    """Every recognizer as teacher and as student: ``Complexity``, and what was published (in M and G) or None.
+
+    They are constants of the architectures: kept as data, which a test counts anew. Published are those of three
+    students in Guo et al. 2023 (arXiv 2308.02770).
+    """
+    return json.loads(files("pipelines.measurement").joinpath("complexity.json").read_text())
 
 
-def _rate(rate: float) -> str:
-    """Three digits at least: a slow step is not 0 images a second."""
-    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+def sizes_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """One row a recognizer and role, then what the columns mean and why they differ."""
+    head = ["recognizer", "role", "parameters, M", "published parameters, M", "buffers, M"]
+    head += [f"{kind}, {length} characters, G" for kind in ("reading", "training forward") for length in WORD_LENGTHS]
+    head += ["counter of layers, G", "published, G"]
+    lines = ["# Parameters and multiply-accumulates of one image", ""]
+    lines += ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(head) - 2)]
+    for row in rows:
+        published = row["published"] or {}
+        counts = [*row["reading"].values(), *row["training"].values(), row["layers_only"]]
+        cells = [row["recognizer"], row["role"], f"{row['parameters'] / 1e6:.2f}", published.get("parameters", "")]
+        cells += [f"{row['buffers'] / 1e6:.2f}", *(f"{count / 1e9:.2f}" for count in counts)]
+        lines.append("| " + " | ".join(map(str, [*cells, published.get("multiply_accumulates", "")])) + " |")
+    return "\n".join([*lines, "", _NOTES])
+
+
+_NOTES = f"""\
+- Reading and training forward: every product of convolutions, linear layers and attention, as computed here. The
+  training forward is without its backward; PARSeq's reads in 6 permutations. ABINet and MATRN take 26 steps whatever
+  the word. PARSeq reads character by character up to the end, then refines all at once; on a GPU it notices the end up
+  to 3 steps later.
+- Teacher and student of a family have maps, or tokens, of the same number: small pictures save no arithmetic.
+- Counter of layers: what ptflops 0.6.9, which the public code imports, counts of models built as the published ones
+  are. It gives the published figures. It sees layers, and normalisations at two per value; it does not see the
+  attention of ABINet and MATRN, projections included, nor the attention products of PARSeq's encoder. For PARSeq the
+  word has {LAYERS_WORD_LENGTH} characters: with its refinement, no other length gives the published figure.
+- A reading of ABINet and MATRN has more than was published: the attention, less the normalisations counted there. With
+  PARSeq two differences cancel: the attention products of the encoder are not in the published figure; keys and values
+  of the image, which are made once here, are in it for every step and for the refinement.
+"""

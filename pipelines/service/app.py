@@ -40,7 +40,7 @@ PAGE_POLICY = (
 )
 
 
-class Word(BaseModel):
+class WordAnswer(BaseModel):
     """What was read of one image; error in the place of text if it cannot be read."""
 
     name: str | None = Field(None, description="of the file, in multipart/form-data")
@@ -51,17 +51,17 @@ class Word(BaseModel):
     error: str | None = None
 
 
-class Words(BaseModel):
+class Answer(BaseModel):
     """One entry for each image, in their order."""
 
-    images: list[Word]
+    images: list[WordAnswer]
 
 
 class Problem(BaseModel):
     """What is wrong with a request, and the way out; of images that cannot be read, why."""
 
     error: str
-    images: list[Word] | None = None
+    images: list[WordAnswer] | None = None
 
 
 class Health(BaseModel):
@@ -84,7 +84,7 @@ class ImagesInJson(BaseModel):
 class Readers(Protocol):
     """Who reads. Both raise HTTPException (503) if nobody is there to do it."""
 
-    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[Word]: ...
+    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[WordAnswer]: ...
 
     async def image_size(self) -> tuple[int, int]: ...
 
@@ -124,7 +124,7 @@ def build_app(readers: Readers, limits: ServiceLimits, token: str = "") -> FastA
 
     @app.post(
         "/read",
-        response_model=Words,
+        response_model=Answer,
         response_model_exclude_none=True,
         responses={status: {"model": Problem} for status in (400, *([401] if token else []), 413, 415, 422, 503)},
         openapi_extra={"requestBody": _bodies(limits)},
@@ -144,7 +144,7 @@ def build_app(readers: Readers, limits: ServiceLimits, token: str = "") -> FastA
         for (name, _), word in zip(images, words, strict=True):
             word.name = name
         if any(word.error is None for word in words):
-            return Words(images=words)
+            return Answer(images=words)
         one = words[0].error if len(words) == 1 else f"none of the {len(words)} images can be read"
         problem = Problem(error=one or "", images=words)
         return JSONResponse(problem.model_dump(exclude_none=True), 422)

@@ -22,7 +22,7 @@ from kdltr_core.inference.reader import Prediction, UnreadableImage
 from pipelines.prediction.open_reader import open_reader
 from pipelines.ray_train.cluster import Cluster
 from pipelines.run.command_line import RunStopped
-from pipelines.service.app import Word, busy
+from pipelines.service.app import WordAnswer, busy
 from pipelines.service.options import ServeOptions
 
 # Images that are decoded at a time, which with the limit of their pixels bounds a replica's memory.
@@ -49,7 +49,7 @@ class WordReplica:
         self._read_batch.set_max_batch_size(options.max_batch)  # type: ignore[attr-defined]
         self._read_batch.set_batch_wait_timeout_s(options.batch_wait_ms / 1000)  # type: ignore[attr-defined]
 
-    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[Word]:
+    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[WordAnswer]:
         return list(await asyncio.gather(*(self._read_one(image, with_seen) for image in images)))
 
     async def image_size(self) -> tuple[int, int]:
@@ -59,16 +59,16 @@ class WordReplica:
         """Ray Serve's question; a replica that does not answer it is replaced."""
         await asyncio.to_thread(self._reader, [Image.new("RGB", (1, 1))])
 
-    async def _read_one(self, data: bytes, with_seen: bool) -> Word:
+    async def _read_one(self, data: bytes, with_seen: bool) -> WordAnswer:
         loop = asyncio.get_running_loop()
         try:
             pixels = await loop.run_in_executor(self._decoders, self._reader.pixels, data)
         except UnreadableImage as error:
-            return Word(error=f"this cannot be read as an image: {error.reason}")
+            return WordAnswer(error=f"this cannot be read as an image: {error.reason}")
         # Ray closes a batch before the one ahead of it has been read: what comes meanwhile waits here, to be one.
         await self._is_idle.wait()
         found = await self._read_batch(pixels)
-        return Word(
+        return WordAnswer(
             text=found.text,
             confidence=round(found.confidence, DIGITS),
             character_confidences=[round(confidence, DIGITS) for confidence in found.character_confidences],
@@ -124,7 +124,7 @@ class Replicas:
                 f"the replicas do not start: {said[-1]}{hint if self._cluster.num_nodes > 1 else ''}"
             ) from error
 
-    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[Word]:
+    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[WordAnswer]:
         for _ in range(NUM_TRIES):
             try:
                 return await self._handle.read.remote(list(images), with_seen)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kdltr_core.inference.reader import load_student
-from pipelines.service.app import Word, build_app
+from pipelines.service.app import WordAnswer, build_app
 from pipelines.service.options import ServiceLimits
 from tests.service import encoded, local_service, make_student, word_picture
 
@@ -34,8 +34,8 @@ PART = b'--b\r\nContent-Disposition: form-data; name="i"; filename="a"\r\n\r\nx\
 class Echo:
     """Whose words are the bytes of the images."""
 
-    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[Word]:
-        return [Word(text=image.decode("latin-1")) for image in images]
+    async def read(self, images: Sequence[bytes], with_seen: bool) -> list[WordAnswer]:
+        return [WordAnswer(text=image.decode("latin-1")) for image in images]
 
     async def image_size(self) -> tuple[int, int]:
         return 16, 64
@@ -233,7 +233,7 @@ def test_a_token_is_asked_for_to_read_and_only_the_right_one_is_taken() -> None:
 
 def test_an_image_that_takes_too_long_is_asked_for_again() -> None:
     class Slow(Echo):
-        async def read(self, images: Sequence[bytes], with_seen: bool) -> list[Word]:
+        async def read(self, images: Sequence[bytes], with_seen: bool) -> list[WordAnswer]:
             import asyncio
 
             await asyncio.sleep(60)
