@@ -129,8 +129,8 @@ def load_datasets(config: DataConfig, charset: Charset, progress: Progress | Non
 
     Args:
         config: roots (those that a URI names are fetched), fractions, limits; without train or benchmark roots words
-            are rendered in their place. Words rendered beside train roots are all trained on: the validation split is of
-            the roots alone.
+            are rendered in their place. Words rendered beside train roots are all trained on: the validation split is
+            of the roots alone.
         charset: the recognizer's alphabet.
         progress: called with (done, total) for each root that is fetched, in bytes, and each set that is packed or
             rendered, in words.
