@@ -17,8 +17,7 @@ import numpy as np
 import torch
 import tyro
 
-from kdltr_core.data.pack import Pack
-from kdltr_core.data.packed import build_pack
+from kdltr_core.data.pack import Pack, build_pack
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.train.optim import rate_factor, set_rates
 from pipelines.measurement.step import Bench

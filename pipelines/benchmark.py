@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from kdltr_core.data.packed import build_pack
+from kdltr_core.data.pack import build_pack
 from kdltr_core.data.synth.render import render_pairs
 from pipelines.measurement.step import (
     Bench,

@@ -61,6 +61,7 @@ def compare(config: RunConfig, folder: CompareFolder, tracker: SweepTracker) -> 
     at_once = config.override({"workers": max(1, options.workers_per_trial), "min_workers": 0})
     room = room_for(options.room, connect().prepare(at_once, folder.path, progress_bar("waiting for machines")))
     words = load_datasets(config.data, charset_of(config), progress=progress_bar("preparing words"))
+    room = replace(room, settings={**room.settings, "datasets": words.description})
     check_words(config, words)
     for sentence in summary(words):
         say(sentence)

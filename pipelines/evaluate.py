@@ -60,7 +60,7 @@ def main() -> int:
     packs = open_benchmarks(run.data, progress=progress_bar("preparing words"))
     check_judged({name: pack.labels for name, pack in packs.items()}, options.protocol)
     for name, pack in packs.items():
-        if pack.report.num_rejected:
+        if not pack.report.is_clean:
             say(f"{name}: {pack.report.describe()}")
     native = NativeImages(benchmark_folders(run.data))
     if options.two_stage != "none":

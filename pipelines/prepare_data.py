@@ -13,7 +13,7 @@ import tyro
 from kdltr_core.config import DataConfig, DegradationName
 from kdltr_core.data.convert import convert
 from kdltr_core.data.dataset import lmdb_folders
-from kdltr_core.data.packed import build_pack
+from kdltr_core.data.pack import build_pack
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.data.verify import textzoom_train, to_markdown, verify
 from pipelines.run.command_line import DID_NOT_FINISH, answer_mistakes

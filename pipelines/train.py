@@ -73,6 +73,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
         "config": config.model_dump(mode="json"),
         "run_folder": folder.place,
         "run_id": tracker.begin(describe(config, words)),
+        "datasets": words.description,
     }
     folder.keep(TRACKING_FILE)
 

@@ -67,6 +67,7 @@ def sweep(options: SweepOptions, config: RunConfig, space: Space, folder: SweepF
     at_once = machines_for(options, config, cluster.offers_gpus)
     room = room_for(options, cluster.prepare(at_once, folder.path, progress_bar("waiting for machines")))
     words = load_datasets(config.data, charset_of(config), progress=progress_bar("preparing words"))
+    room = replace(room, settings={**room.settings, "datasets": words.description})
     check_words(config, words)
     for sentence in summary(words):
         say(sentence)

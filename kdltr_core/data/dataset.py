@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,10 +15,10 @@ from kdltr_core.charset import Charset
 from kdltr_core.config import DataConfig, DegradationName
 from kdltr_core.data.degrade import degrade
 from kdltr_core.data.lmdb_store import LmdbStore
-from kdltr_core.data.pack import Pack
-from kdltr_core.data.packed import build_pack
-from kdltr_core.data.rejected import RejectionReport
+from kdltr_core.data.pack import Pack, UnusablePack, build_pack
+from kdltr_core.data.rejected import RejectionReport, RejectReason
 from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.files import locked
 from kdltr_core.remote import LMDB_FILE, fetch
 
 Progress = Callable[[int, int], None]
@@ -104,6 +104,32 @@ class TrainingPairs:
 
 
 @dataclass(frozen=True)
+class PackFile:
+    """A pack as another process finds it: its name in the cache folder, and what must be in it."""
+
+    file: str
+    fingerprint: str
+    num_pairs: int
+
+
+@dataclass(frozen=True)
+class DatasetsDescription:
+    """Where the packs of ``Datasets`` are, small enough to be handed to every worker; hashable.
+
+    Attributes:
+        decides: the fields of the config that the packs follow from.
+        train: the packs by the roots they are of.
+        num_beside: how many of them, the last, are of words rendered beside the roots.
+        benchmarks: the packs by the names of their sets.
+    """
+
+    decides: str
+    train: tuple[tuple[str, PackFile], ...]
+    num_beside: int
+    benchmarks: tuple[tuple[str, PackFile], ...]
+
+
+@dataclass(frozen=True)
 class Datasets:
     """What a run learns from, is chosen by, and is read on.
 
@@ -112,69 +138,138 @@ class Datasets:
         validation: held-out pairs with a fixed low_res.
         benchmarks: packs by the name of their set.
         rejected: what could not be used of each set, by the root of a training set or the name of a benchmark.
+        description: for ``load_datasets`` in another process.
     """
 
     train: TrainingPairs
     validation: TrainingPairs
     benchmarks: Mapping[str, Pack]
     rejected: Mapping[str, RejectionReport]
+    description: DatasetsDescription
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of every set, as hex by "train/NAME" or "benchmark/NAME": other words have another, copies the same."""
+        found: dict[str, str] = {}
+        for pack in self.train.packs:
+            count = sum(other.name == pack.name for other in self.train.packs[: len(found)])
+            found[f"train/{pack.name}" + (f"-{count + 1}" if count else "")] = pack.fingerprint
+        return found | {f"benchmark/{name}": pack.fingerprint for name, pack in self.benchmarks.items()}
 
 
-def load_datasets(config: DataConfig, charset: Charset, progress: Progress | None = None) -> Datasets:
+def load_datasets(
+    config: DataConfig,
+    charset: Charset,
+    progress: Progress | None = None,
+    description: DatasetsDescription | None = None,
+) -> Datasets:
     """Pack what is not packed yet, and split train from validation.
 
     The split follows the hash of the image, so it is the same for every run and for every order of the roots, and
     copies of one image stay on one side. The validation split is degraded as the benchmarks are, since it stands in
-    for them. Samples whose label has no character of the alphabet are left out of both; benchmarks keep them.
+    for them. Samples whose label the alphabet cannot write are left out of both; benchmarks keep them.
 
     Args:
         config: roots (those that a URI names are fetched), fractions, limits; without train or benchmark roots words
-            are rendered in their place. Words rendered beside train roots are all trained on: the validation split is
-            of the roots alone.
+            are rendered in their place. Words rendered beside train roots are all trained on: the validation split
+            is of the roots alone.
         charset: the recognizer's alphabet.
         progress: called with (done, total) for each root that is fetched, in bytes, and each set that is packed or
             rendered, in words.
+        description: of another process's datasets. Where its packs are in the cache folder they are opened, and no
+            root is looked at; elsewhere, or where another config made it, this is as without it.
 
     Raises: ValueError for a root that cannot be used, or if too much would be rejected; as ``fetch``.
     """
+    opened = _reopen(description, config) if description else None
+    train, num_beside, benchmarks = opened or _open(config, progress)
     rejected: dict[str, RejectionReport] = {}
-    train_packs, kept, offset = [], [], 0
-    beside = _rendered_beside_roots(config, progress)
-    for root in [*_train_roots(config, progress), *beside]:
-        pack = _build(config, root, "none", progress)
-        writable = np.array([bool(charset.normalise(label)) for label in pack.labels])
-        report = RejectionReport.from_json(pack.report.to_json())
-        for row in np.flatnonzero(~writable):
-            report.add("no encodable character", pack.keys[row])
-        report.check(str(root), config.max_rejected_fraction)
-        rejected[str(root)] = report
-        train_packs.append(pack)
-        kept.append(np.flatnonzero(writable) + offset)
+    kept, offset = [], 0
+    for root, pack in train.items():
+        report = copy.deepcopy(pack.report)
+        kept.append(_writable_rows(pack, charset, config.max_label_length, report) + offset)
+        report.check(root, config.max_rejected_fraction)
+        rejected[root] = report
         offset += len(pack)
-    benchmarks = open_benchmarks(config, progress)
     rejected |= {name: pack.report for name, pack in benchmarks.items()}
-    num_beside = sum(len(of_pack) for of_pack in kept[len(kept) - len(beside) :])
-    rows = np.concatenate(kept)
-    hashes = np.concatenate([pack.image_hashes for pack in train_packs])[rows[: len(rows) - num_beside]]
+    packs, rows = list(train.values()), np.concatenate(kept)
+    num_rows_beside = sum(len(of_pack) for of_pack in kept[len(kept) - num_beside :])
+    hashes = np.concatenate([pack.image_hashes for pack in packs])[rows[: len(rows) - num_rows_beside]]
     held_out = held_out_rows(hashes, config.validation_fraction)
     if held_out.all():
         raise ValueError(
             f"the {len(hashes)} usable training pairs are copies of too few images to hold some out for validation; "
             "give more with data.train_roots"
         )
-    held_out = np.concatenate([held_out, np.zeros(num_beside, bool)])
+    held_out = np.concatenate([held_out, np.zeros(num_rows_beside, bool)])
+    strength = config.train_degradation_strength
     return Datasets(
-        train=TrainingPairs(
-            train_packs,
-            rows[~held_out],
-            config.train_degradation,
-            "train",
-            strength=config.train_degradation_strength,
-        ),
-        validation=TrainingPairs(train_packs, rows[held_out], config.benchmark_degradation, "validation"),
+        train=TrainingPairs(packs, rows[~held_out], config.train_degradation, "train", strength=strength),
+        validation=TrainingPairs(packs, rows[held_out], config.benchmark_degradation, "validation"),
         benchmarks=benchmarks,
         rejected=rejected,
+        description=DatasetsDescription(_decides(config), _files(train), num_beside, _files(benchmarks)),
     )
+
+
+def _writable_rows(pack: Pack, charset: Charset, max_label_length: int, report: RejectionReport) -> np.ndarray:
+    """Rows whose label the alphabet can write; the report is told of the others, and of characters left out."""
+    rejected = []
+    for row, label in enumerate(pack.labels):
+        written = charset.normalise(label)
+        if label.isascii() and len(written) == len(label):
+            continue
+        reason: RejectReason | None = None
+        if not written:
+            reason = "no encodable character"
+        elif charset.loses_too_much(label):
+            reason = "label mostly outside the alphabet"
+        elif len(written) > max_label_length:
+            reason = "over-long label"  # in basic letters it may be longer
+        if reason:
+            report.add(reason, pack.keys[row])
+            rejected.append(row)
+        else:
+            report.add_lost(charset.outside(label), label)
+    return np.delete(np.arange(len(pack)), rejected)
+
+
+def _open(config: DataConfig, progress: Progress | None) -> tuple[dict[str, Pack], int, dict[str, Pack]]:
+    beside = _rendered_beside_roots(config, progress)
+    roots = [*_train_roots(config, progress), *beside]
+    train = {str(root): _build(config, root, "none", progress) for root in roots}
+    return train, len(beside), open_benchmarks(config, progress)
+
+
+def _reopen(
+    description: DatasetsDescription, config: DataConfig
+) -> tuple[dict[str, Pack], int, dict[str, Pack]] | None:
+    """None where a pack is not there, or not what it was."""
+    if description.decides != _decides(config):
+        return None
+
+    def opened(files: tuple[tuple[str, PackFile], ...]) -> dict[str, Pack]:
+        folder = Path(config.cache_folder).expanduser()
+        packs = {name: Pack.open(folder / file.file) for name, file in files}
+        for name, file in files:
+            if (packs[name].fingerprint, len(packs[name])) != (file.fingerprint, file.num_pairs):
+                raise UnusablePack(packs[name].path, "is another set's")
+        return packs
+
+    try:
+        return opened(description.train), description.num_beside, opened(description.benchmarks)
+    except (FileNotFoundError, UnusablePack):
+        return None
+
+
+def _files(packs: Mapping[str, Pack]) -> tuple[tuple[str, PackFile], ...]:
+    return tuple((name, PackFile(pack.path.name, pack.fingerprint, len(pack))) for name, pack in packs.items())
+
+
+def _decides(config: DataConfig) -> str:
+    after = {"cache_folder", "train_degradation", "train_degradation_strength", "validation_fraction"}
+    after |= {"max_rejected_fraction", "teacher_cache", "placement", "num_loader_threads"}
+    return config.model_dump_json(exclude=after)
 
 
 def open_benchmarks(config: DataConfig, progress: Progress | None = None) -> dict[str, Pack]:
@@ -249,7 +344,7 @@ def _rendered(config: DataConfig, name: str, num_pairs: int, seed: int, progress
     folder = Path(config.cache_folder).expanduser() / f"rendered-v{RENDERING_VERSION}-{num_pairs}-pairs-seed-{seed}"
     root = folder / f"rendered_{name}"
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / f"{name}.lock"):
+    with locked(folder / f"{name}.lock"):
         if not (root / LMDB_FILE).is_file():
             render_pairs(root, num_pairs, seed, progress=progress)
     return root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import weakref
@@ -15,6 +16,7 @@ from kdltr_core.data.rejected import RecordError
 Kind = Literal["paired", "single"]
 
 NUM_SAMPLES_KEY = b"num-samples"
+_RECORDS_IN_A_FINGERPRINT = 256
 IMAGE_PREFIXES: dict[Kind, tuple[str, ...]] = {"paired": ("image_hr", "image_lr"), "single": ("image",)}
 
 
@@ -126,6 +128,44 @@ class LmdbStore:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LmdbStore, (self.root, self.kind, self._num_samples)
+
+    def num_unread(self) -> int:
+        """How many images have a number outside 1 to len, going by the lowest and the highest."""
+        prefix = f"{IMAGE_PREFIXES[self.kind][0]}-".encode()
+        with self._shared.environment().begin() as records:
+            cursor = records.cursor()
+            cursor.set_range(prefix)
+            lowest = cursor.key()
+            # The first key behind all of this prefix, and then one back.
+            found = cursor.prev() if cursor.set_range(prefix[:-1] + b".") else cursor.last()
+            highest = cursor.key().removeprefix(prefix) if found else b""
+        beyond = max(0, int(highest) - self._num_samples) if highest.isdigit() else 0
+        return beyond + (lowest == prefix + b"000000000")
+
+    def fingerprint(self) -> str:
+        """Hash by which the set is known again, also of a copy, without reading it to its end.
+
+        Of the pages in use, the last transaction, the number of samples, every label, and the images of a few hundred
+        samples spread over the set: writing into it, and making it anew with other words, gives another.
+        """
+        environment = self._shared.environment()
+        info, counts = environment.info(), environment.stat()
+        known = [info["last_pgno"], info["last_txnid"], counts["psize"], counts["entries"], self._num_samples]
+        digest = hashlib.blake2b(repr([self.kind, *known]).encode(), digest_size=16)
+        with environment.begin(buffers=True) as records:
+            cursor = records.cursor()
+            cursor.set_range(b"label-")
+            for key, value in cursor.iternext():
+                if bytes(key[:6]) != b"label-":
+                    break
+                digest.update(key)
+                digest.update(value)
+            count = min(self._num_samples, _RECORDS_IN_A_FINGERPRINT)
+            for place in range(count):
+                i = 1 + place * (self._num_samples - 1) // max(1, count - 1)
+                for prefix in IMAGE_PREFIXES[self.kind]:
+                    digest.update(records.get(self._key(prefix, i).encode(), b""))
+        return digest.hexdigest()
 
     def label(self, i: int) -> str:
         """The text of sample ``i``, 1 ≤ i ≤ len. Raises: RecordError if it is missing or not UTF-8."""

@@ -1,15 +1,16 @@
-"""Which samples of a set cannot be used, and why."""
+"""Rejected samples: which of a set cannot be used, and why; and what could not be used of labels."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 RejectReason = Literal[
     "missing image", "missing label", "corrupt image", "corrupt label", "empty label", "over-long label",
-    "no encodable character",
+    "no encodable character", "label mostly outside the alphabet",
 ]  # fmt: skip
+_CHARACTERS_SHOWN = 5
 
 
 class RecordError(ValueError):
@@ -28,21 +29,31 @@ class RejectionReport:
     Attributes:
         num_samples: how many the set says it has.
         keys: the rejected samples' source keys by reason; a sample is listed once, under the first reason found.
+        num_unread: images beside these, whose number is 0 or beyond ``num_samples``.
+        lost: characters that were left out of labels that are used: how often, and the first such label.
     """
 
     num_samples: int
     keys: dict[RejectReason, list[str]] = field(default_factory=dict)
+    num_unread: int = 0
+    lost: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def add(self, reason: RejectReason, key: str) -> None:
         self.keys.setdefault(reason, []).append(key)
 
-    @property
-    def counts(self) -> dict[str, int]:
-        return {reason: len(keys) for reason, keys in self.keys.items()}
+    def add_lost(self, characters: str, label: str) -> None:
+        for character in characters:
+            count, first = self.lost.get(character, (0, label))
+            self.lost[character] = count + 1, first
 
     @property
     def num_rejected(self) -> int:
-        return sum(self.counts.values())
+        return sum(map(len, self.keys.values()))
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is nothing to tell."""
+        return not (self.num_rejected or self.num_unread or self.lost)
 
     def describe(self) -> str:
         """For example "3 of 647 rejected: 2 empty label (label-000000004, …), 1 corrupt image (image-000000009)"."""
@@ -50,10 +61,21 @@ class RejectionReport:
             f"{len(keys)} {reason} ({', '.join(keys[:2])}{', …' if len(keys) > 2 else ''})"
             for reason, keys in self.keys.items()
         ]
-        return f"{self.num_rejected} of {self.num_samples} rejected" + (f": {', '.join(parts)}" if parts else "")
+        said = f"{self.num_rejected} of {self.num_samples} rejected" + (f": {', '.join(parts)}" if parts else "")
+        if self.num_unread:
+            said += (
+                f"; {self.num_unread} more images are not read, since keys count from 1 to num-samples "
+                f"({self.num_samples}): correct that record or the keys if they are meant"
+            )
+        if self.lost:
+            most = sorted(self.lost.items(), key=lambda item: -item[1][0])[:_CHARACTERS_SHOWN]
+            shown = ", ".join(f"{character!r} {count} times, as in {label!r}" for character, (count, label) in most)
+            more = f", and {len(self.lost) - len(most)} others" if len(self.lost) > len(most) else ""
+            said += f"; left out of labels, being outside the alphabet: {shown}{more}"
+        return said
 
     def check(self, name: str, max_rejected_fraction: float) -> None:
-        """Raises: ValueError if more than a fraction of ``max_rejected_fraction`` was rejected."""
+        """Raises: ValueError if more than ``max_rejected_fraction`` of the samples were rejected."""
         if self.num_rejected > max_rejected_fraction * self.num_samples:
             raise ValueError(
                 f"{name}: {self.describe()}; that is more than data.max_rejected_fraction = {max_rejected_fraction:g} "
@@ -61,9 +83,8 @@ class RejectionReport:
             )
 
     def to_json(self) -> str:
-        return json.dumps({"num_samples": self.num_samples, "keys": self.keys})
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> RejectionReport:
-        tree = json.loads(text)
-        return cls(int(tree["num_samples"]), tree["keys"])
+        return cls(**json.loads(text))

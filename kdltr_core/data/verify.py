@@ -54,7 +54,7 @@ class Verified:
         found = []
         if self.expected and self.num_samples not in self.expected:
             found.append(f"expected {' or '.join(map(str, self.expected))} samples")
-        if self.report is not None and self.report.num_rejected:
+        if self.report is not None and not self.report.is_clean:
             found.append(self.report.describe())
         return found
 
@@ -69,7 +69,7 @@ def verify(root: Path, progress: Progress | None = None) -> Verified:
     Raises: ValueError if it is not an LMDB in a known layout.
     """
     store = LmdbStore.open(root)
-    report, longest = RejectionReport(len(store)), 0
+    report, longest = RejectionReport(len(store), num_unread=store.num_unread()), 0
     for i in range(1, len(store) + 1):
         try:
             label = store.label(i)

@@ -21,8 +21,7 @@ from kdltr_core.data.batch import Batch, encode_targets, valid_rows
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.images import as_float
 from kdltr_core.data.lmdb_store import LmdbStore
-from kdltr_core.data.pack import Pack
-from kdltr_core.data.packed import build_pack
+from kdltr_core.data.pack import Pack, build_pack
 from kdltr_core.device import autocast
 from kdltr_core.losses import LossTerms, compute_terms
 from kdltr_core.losses.objective import term_weights

@@ -13,7 +13,7 @@ import ray.train.torch
 import torch
 
 from kdltr_core.config import RunConfig, Trained
-from kdltr_core.data.dataset import load_datasets
+from kdltr_core.data.dataset import DatasetsDescription, load_datasets
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.table import BenchmarkTable
 from kdltr_core.files import NotWritten
@@ -29,7 +29,8 @@ def train_worker(settings: dict[str, Any]) -> bool:
     """Train, then read the benchmarks; the same on every worker.
 
     Args:
-        settings: "config" (the run's fields), "run_folder" (a path, the same on all nodes, or a URI) and "run_id".
+        settings: "config" (the run's fields), "run_folder" (a path, the same on all nodes, or a URI), "run_id" and
+            "datasets" (the driver's description of them).
 
     Returns: whether this is the end of the run, rather than of a group that came after a refusal.
     """
@@ -39,14 +40,14 @@ def train_worker(settings: dict[str, Any]) -> bool:
     if place.is_refused:
         return False
     try:
-        _train(config, place, settings["run_id"])
+        _train(config, place, settings["run_id"], settings["datasets"])
     except (ValueError, TrainingDiverged, NotWritten) as error:
         place.refuse(str(error))
         raise
     return True
 
 
-def _train(config: RunConfig, place: RunPlace, run_id: str) -> None:
+def _train(config: RunConfig, place: RunPlace, run_id: str, datasets: DatasetsDescription) -> None:
     # Ray gives every worker one OpenMP thread; the cores of this machine are there to be shared out.
     here = ray.train.get_context().get_local_world_size()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
@@ -78,7 +79,7 @@ def _train(config: RunConfig, place: RunPlace, run_id: str) -> None:
             )
         return notice
 
-    words = load_datasets(config.data, charset_of(config))
+    words = load_datasets(config.data, charset_of(config), description=datasets)
     result = fit(
         config,
         words,

@@ -69,7 +69,7 @@ def check_words(config: RunConfig, words: Datasets) -> None:
 def summary(words: Datasets) -> list[str]:
     """How many words there are for what, and what had to be left out."""
     sets = ", ".join(f"{name} {len(pack)}" for name, pack in words.benchmarks.items())
-    rejected = [f"{root}: {report.describe()}" for root, report in words.rejected.items() if report.num_rejected]
+    rejected = [f"{root}: {report.describe()}" for root, report in words.rejected.items() if not report.is_clean]
     return [f"{len(words.train)} training pairs, {len(words.validation)} held out; benchmarks: {sets}", *rejected]
 
 

@@ -50,7 +50,8 @@ def run_trial(settings: dict[str, Any]) -> None:
 
     Args:
         settings: "folder" (absolute, the same on all nodes; its config.yaml is what is trained), "threads", "workers"
-            (0: in this process), "use_gpu" and "benchmarks": whether they are read at the end.
+            (0: in this process), "use_gpu", "benchmarks": whether they are read at the end, and "datasets": the
+            description that the driver has of them.
     """
     folder = Path(settings["folder"])
     # Tune tries again what was lost with its process; an error would come again.
@@ -142,7 +143,7 @@ def _train(
     """
     folder = Path(settings["folder"])
     config = RunConfig.from_yaml(folder / "config.yaml")
-    words = _load_datasets(config.data, charset_of(config))
+    words = _load_datasets(config.data, charset_of(config), description=settings.get("datasets"))
     num_steps = total_steps(config, len(words.train))
     best, percent_done = max((accuracy for _, accuracy in curve_of(folder)), default=0.0), 0.0
     metrics_log = MetricsLog(folder / "metrics.jsonl") if world.is_main else None

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from benchmarks.loss_curves import CurveConfig, to_markdown, train
-from kdltr_core.data.pack import Pack
-from kdltr_core.data.packed import build_pack
+from kdltr_core.data.pack import Pack, build_pack
 from kdltr_core.data.synth.render import render_pairs
 from pipelines.measurement.step import Bench
 

@@ -1,6 +1,6 @@
 """Machines and processes die while a run of two workers trains. Run by ``make drills``, which prints what it measured.
 
-A full disk is tests/kdltr_core/train/test_checkpoint.py and tests/kdltr_core/data/test_packed.py.
+A full disk is tests/kdltr_core/train/test_checkpoint.py and tests/kdltr_core/data/test_pack.py.
 """
 
 from __future__ import annotations

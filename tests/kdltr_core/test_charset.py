@@ -16,10 +16,15 @@ from kdltr_core.charset import Charset36, Charset94, fold
         ("St. 42!", "36", "st42"),
         ("St. 42!", "62", "St42"),
         ("St. 42!", "94", "St.42!"),
-        ("café", "36", "caf"),  # é is neither a letter of the 36 nor printable ASCII
-        ("café", "94", "caf"),
-        ("\u0130K", "36", "k"),  # dotted I: lower-casing first would make an i of it
-        ("\u212a", "36", ""),  # the Kelvin sign only becomes an ASCII letter when lower-cased
+        ("CAFÉ", "36", "cafe"),  # in basic letters, as PARSeq's evaluation has it
+        ("cafe\u0301", "94", "cafe"),  # a letter and its mark
+        ("Straße", "62", "Strasse"),
+        ("Łódź, Ærø", "94", "Lodz,AEro"),
+        ("ﬁn ²½", "94", "fin21/2"),
+        ("“don’t”", "94", '"don\'t"'),
+        ("\u0130K", "36", "ik"),  # dotted I
+        ("\u212a", "36", "k"),  # the Kelvin sign
+        ("Москва1", "36", "1"),  # other scripts are in no protocol
         ("\u0663", "36", ""),  # Arabic 3: a digit, but not an ASCII one
         ("!!", "36", ""),
         ("", "94", ""),
@@ -52,7 +57,8 @@ def test_an_unknown_protocol_is_refused_by_name():
         (Charset94, "aA", [11, 37]),
         (Charset94, "!", [63]),
         (Charset94, "~", [94]),
-        (Charset94, "é~", [94]),
+        (Charset94, "é~", [15, 94]),
+        (Charset94, "я~", [94]),
     ],
 )
 def test_encode_gives_the_official_class_ids(charset, label, ids):
@@ -94,3 +100,19 @@ def test_every_character_survives_encode_and_decode():
 def test_a_label_without_an_encodable_character_is_refused(charset, label):
     with pytest.raises(ValueError, match=f"no character of the {charset.name} alphabet"):
         charset.encode(label)
+
+
+@pytest.mark.parametrize(
+    ("charset", "label", "outside", "too_much"),
+    [
+        (Charset36, "CAFÉ", "", False),
+        (Charset36, "don't", "'", False),
+        (Charset36, "(?)a", "(?)", False),  # punctuation is what 36 characters leave out by intention
+        (Charset94, "Ωmega 5", "Ω", False),  # 1 of 6
+        (Charset94, "Ωme", "Ω", True),  # 1 of 3
+        (Charset94, "Ωmeg", "Ω", False),  # a quarter
+        (Charset36, "Москва1", "москва", True),
+    ],
+)
+def test_what_an_alphabet_leaves_out_of_a_label_is_told(charset, label, outside, too_much):
+    assert (charset.outside(label), charset.loses_too_much(label)) == (outside, too_much)

@@ -27,7 +27,8 @@ from kdltr_core.metrics import (
         ("dont", "don't", True, True, False),
         ("", "!!", True, True, False),  # nothing is left on either side
         ("", "a", False, False, False),
-        ("caf", "café", True, True, True),  # é is in no protocol
+        ("cafe", "café", True, True, True),  # in basic letters
+        ("caf", "cafя", True, True, True),  # я is in no protocol
         ("a b", "ab", True, True, True),  # spaces never count
     ],
 )

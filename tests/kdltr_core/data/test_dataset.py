@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import pickle
+import shutil
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -136,13 +140,13 @@ def test_low_res_of_the_validation_split_is_fixed(sets: Path) -> None:
 
 
 def test_labels_without_an_encodable_character_are_left_out_of_training_and_reported(tmp_path: Path) -> None:
-    labels = [*words_of("w", 30), "?!", "éé", "don't"]
+    labels = [*words_of("w", 30), "?!", "йй", "don't"]
     root = write_records(tmp_path / "train" / "t", single_records(labels))
     write_records(tmp_path / "benchmark" / "b", single_records(["a", "?!"], 500))
     config = config_of(tmp_path, benchmark_roots=(str(tmp_path / "benchmark"),), max_rejected_fraction=0.1)
 
     words = load_datasets(config, Charset36)
-    assert {"?!", "éé"}.isdisjoint(words.train.labels + words.validation.labels)
+    assert {"?!", "йй"}.isdisjoint(words.train.labels + words.validation.labels)
     assert "don't" in words.train.labels + words.validation.labels
     assert words.rejected[str(root)].keys == {"no encodable character": ["image-000000031", "image-000000032"]}
     assert words.benchmarks["b"].labels == ["a", "?!"]  # a benchmark's words are all counted
@@ -150,6 +154,83 @@ def test_labels_without_an_encodable_character_are_left_out_of_training_and_repo
     assert load_datasets(config, Charset94).rejected[str(root)].keys == {"no encodable character": ["image-000000032"]}
     with pytest.raises(ValueError, match=r"2 no encodable character.*max_rejected_fraction"):
         load_datasets(config.model_copy(update={"max_rejected_fraction": 0.02}), Charset36)
+
+
+def test_characters_outside_the_alphabet_are_counted_and_words_that_lose_too_many_are_left_out(tmp_path: Path) -> None:
+    labels = [*words_of("w", 30), "CAFÉ", "Москва1", "naïve", "Ωmega", "ß" * 13, "5€"]
+    root = write_records(tmp_path / "train" / "t", single_records(labels))
+    config = config_of(tmp_path, benchmark_roots=(), num_rendered_benchmark=16, max_rejected_fraction=0.1)
+    words = load_datasets(config, Charset36)
+    assert {"CAFÉ", "naïve", "Ωmega", "5€"} < set(words.train.labels + words.validation.labels)
+    report = words.rejected[str(root)]
+    assert report.keys == {
+        "label mostly outside the alphabet": ["image-000000032"],
+        "over-long label": ["image-000000035"],
+    }
+    assert report.lost == {"ω": (1, "Ωmega"), "€": (1, "5€")}
+    assert "left out of labels, being outside the alphabet: 'ω' 1 times, as in 'Ωmega'" in report.describe()
+
+
+def test_another_process_opens_the_packs_without_the_roots(sets: Path, tmp_path: Path) -> None:
+    config = config_of(sets, num_rendered_beside_roots=64)
+    first = load_datasets(config, Charset94)
+    for place in ("train", "benchmark"):
+        (sets / place).rename(sets / f"{place}-away")
+    again = load_datasets(config, Charset94, description=pickle.loads(pickle.dumps(first.description)))
+    assert again.train.labels == first.train.labels
+    assert again.validation.labels == first.validation.labels
+    assert {name: pack.labels for name, pack in again.benchmarks.items()} == {
+        "pairs": words_of("b", 5),
+        "photos": words_of("c", 6),
+    }
+    assert again.rejected.keys() == first.rejected.keys()
+    assert again.description == first.description
+
+
+def _gone(cache: Path) -> None:
+    for pack in cache.glob("photos-*.arrow"):
+        pack.unlink()
+
+
+def _exchanged(cache: Path) -> None:
+    one, other = list(cache.glob("photos-*.arrow"))
+    one.write_bytes(other.read_bytes())
+
+
+def _cut(cache: Path) -> None:
+    for pack in cache.glob("photos-*.arrow"):
+        os.truncate(pack, 1000)
+
+
+@pytest.mark.filterwarnings("ignore:the pack")
+@pytest.mark.parametrize("damage", [_gone, _exchanged, _cut])
+def test_where_a_pack_is_not_there_or_not_what_it_was_the_roots_are_packed(
+    sets: Path, damage: Callable[[Path], None]
+) -> None:
+    first = load_datasets(config_of(sets), Charset94)
+    damage(sets / "cache")
+    again = load_datasets(config_of(sets), Charset94, description=first.description)
+    assert again.train.labels == first.train.labels
+    assert again.benchmarks["photos"].labels == words_of("c", 6)
+
+
+def test_another_config_makes_its_own_packs(sets: Path) -> None:
+    first = load_datasets(config_of(sets), Charset94)
+    other = load_datasets(
+        config_of(sets, max_label_length=6, max_rejected_fraction=1), Charset94, description=first.description
+    )
+    assert max(map(len, other.train.labels)) == 6 < max(map(len, first.train.labels))
+
+
+def test_sets_are_known_by_their_content_and_not_by_their_folder(sets: Path, tmp_path: Path) -> None:
+    first = load_datasets(config_of(sets), Charset94).fingerprints
+    assert list(first) == ["train/pairs", "train/photos", "benchmark/pairs", "benchmark/photos"]
+    shutil.copytree(sets / "train", sets / "moved")
+    assert load_datasets(config_of(sets, train_roots=(str(sets / "moved"),)), Charset94).fingerprints == first
+    shutil.rmtree(sets / "train" / "photos")
+    write_records(sets / "train" / "photos", single_records([*words_of("photo", 59), "other"], first_seed=1000))
+    changed = load_datasets(config_of(sets), Charset94).fingerprints
+    assert {name for name in first if changed[name] != first[name]} == {"train/photos"}
 
 
 def test_benchmarks_of_one_name_are_told_apart_by_their_parents(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from kdltr_core.data.batch import Batch
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.device_cache import DeviceCache
 from kdltr_core.data.loader import on_device, training_batches
-from kdltr_core.data.packed import build_pack
+from kdltr_core.data.pack import build_pack
 from kdltr_core.data.sampler import EpochSampler
 from tests.kdltr_core.data.sets import paired_records, single_records, write_records
 

@@ -3,9 +3,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from kdltr_core.data.lmdb_store import LmdbStore
@@ -81,6 +84,55 @@ def test_missing_and_unreadable_records_say_which_and_why(tmp_path: Path) -> Non
         with pytest.raises(RecordError) as caught:
             read()
         assert (caught.value.reason, caught.value.key) == (reason, key)
+
+
+def _renumbered(records: dict[str, bytes]) -> dict[str, bytes]:
+    """Keys that count from 0."""
+    return {f"{key[:-9]}{int(key[-9:]) - 1:09d}" if key[-1].isdigit() else key: value for key, value in records.items()}
+
+
+@pytest.mark.parametrize(
+    ("records", "num_unread"),
+    [
+        (single_records(["a", "b", "c"]), 0),
+        (paired_records(["a", "b", "c"]), 0),
+        (single_records(["a", "b", "c"]) | {"num-samples": b"1"}, 2),
+        (paired_records(["a", "b", "c"]) | {"num-samples": b"2"}, 1),
+        (_renumbered(single_records(["a", "b", "c"])), 1),
+        (single_records(["a"]) | {"zoom": b"1", "image-x": b"2"}, 0),
+    ],
+)
+def test_images_that_no_number_reaches_are_counted(tmp_path: Path, records: dict[str, bytes], num_unread: int) -> None:
+    assert LmdbStore.open(write_records(tmp_path / "set", records)).num_unread() == num_unread
+
+
+def test_a_set_is_known_again_by_what_is_in_it(tmp_path: Path) -> None:
+    records = single_records([f"word{i}" for i in range(600)])
+    first = LmdbStore.open(write_records(tmp_path / "one" / "set", records)).fingerprint()
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    assert LmdbStore.open(tmp_path / "two" / "set").fingerprint() == first
+
+    label = records | {"label-000000002": b"other"}  # as long, and made in one go as well
+    assert LmdbStore.open(write_records(tmp_path / "three", label)).fingerprint() != first
+    every_image = {key: value if key.startswith("label") else value[::-1] for key, value in records.items()}
+    every_image["num-samples"] = b"600"
+    assert LmdbStore.open(write_records(tmp_path / "four", every_image)).fingerprint() != first
+
+    with lmdb.open(str(tmp_path / "two" / "set"), map_size=1 << 26) as environment, environment.begin(write=True) as to:
+        to.put(b"image-000000002", records["image-000000002"][::-1])  # not among the few hundred that are looked at
+    assert LmdbStore.open(tmp_path / "two" / "set").fingerprint() != first
+
+
+def test_a_large_empty_map_takes_no_time(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    with lmdb.open(str(root), map_size=40 << 30, writemap=True) as environment, environment.begin(write=True) as to:
+        for key, value in single_records(["a", "b"]).items():
+            to.put(key.encode(), value)
+    assert (root / "data.mdb").stat().st_size == 40 << 30
+    before = time.monotonic()
+    assert LmdbStore.open(root).fingerprint()
+    assert time.monotonic() - before < 1
 
 
 def test_two_stores_of_one_folder_live_side_by_side(tmp_path: Path) -> None:

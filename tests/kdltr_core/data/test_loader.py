@@ -11,7 +11,7 @@ from kdltr_core.charset import Charset36, Charset94
 from kdltr_core.data.batch import Batch, encode_targets
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.loader import degradation_seeds, evaluation_batches, training_batches
-from kdltr_core.data.packed import build_pack
+from kdltr_core.data.pack import build_pack
 from kdltr_core.data.sampler import EpochSampler
 from tests.kdltr_core.data.sets import single_records, write_records
 

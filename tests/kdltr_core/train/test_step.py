@@ -17,7 +17,7 @@ from kdltr_core.charset import Charset
 from kdltr_core.config import RecognizerName, RunConfig
 from kdltr_core.data.batch import Batch, encode_targets, valid_rows
 from kdltr_core.data.dataset import TrainingPairs
-from kdltr_core.data.packed import build_pack
+from kdltr_core.data.pack import build_pack
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.train.step import TrainingStep
 from tests.kdltr_core.data.sets import single_records, write_records

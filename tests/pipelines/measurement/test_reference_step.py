@@ -9,7 +9,7 @@ import torch
 from kdltr_core.config import ObjectiveConfig
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.data.lmdb_store import LmdbStore
-from kdltr_core.data.packed import build_pack
+from kdltr_core.data.pack import build_pack
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.losses.sequence_targets import sequence_targets
 from kdltr_core.recognizers.permutations import sample_permutations

@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 
 from kdltr_core.data.degrade import degrade
-from kdltr_core.data.pack import FORMAT_VERSION, DamagedPack, Pack, UnusablePack
-from kdltr_core.data.packed import build_pack
+from kdltr_core.data.pack import FORMAT_VERSION, DamagedPack, Pack, UnusablePack, build_pack
 from tests.kdltr_core.data.sets import drawn, paired_records, png, single_records, write_records
 
 LABELS = ["one", "Two", "3!", "four", "five"]
@@ -259,7 +258,7 @@ def test_a_full_disk_gives_one_sentence_and_leaves_no_half_pack(tmp_path: Path) 
     """Files of the child may not grow beyond 40 kB, and five pairs take 77 kB."""
     root = write_records(tmp_path / "s", single_records(LABELS))
     cache = str(tmp_path / "cache")
-    program = f"from kdltr_core.data.packed import build_pack; build_pack({str(root)!r}, cache_folder={cache!r})"
+    program = f"from kdltr_core.data.pack import build_pack; build_pack({str(root)!r}, cache_folder={cache!r})"
     child = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
