@@ -1,32 +1,209 @@
-"""Data roots and weights that are named by a URI: fetched once per node, whole, and checked whenever they are used."""
+"""Places named by a URI: objects in a store, and their local copies, fetched once per node and whole."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote, urlsplit
 
-import filelock
+import pyarrow as pa
+from pyarrow import fs
 
-from kdltr_core.object_store import ObjectStore, RemoteFile, StoreUnreachable
-from kdltr_core.uri import is_uri, local_path
+from kdltr_core.files import locked, remedy, whole_folder
 
 Progress = Callable[[int, int], None]
 
 LMDB_FILE = "data.mdb"
+# The answer to a request takes its time however short it is: several are kept on their way.
+CHUNK_BYTES = 8 * 2**20
+NUM_CONNECTIONS = 8
 _RECORD = "fetched.json"
+# Arrow's own patience with Google's store is a quarter of an hour, for missing credentials too.
+_GOOGLE_PATIENCE = "retry_limit_seconds=60"
+_NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|Bucket '[^']*' not found|container does not exist", re.IGNORECASE)
+_NO_PERMISSION = re.compile(
+    r"access.?denied|permission.?denied|invalid.?access.?key|signature.?does.?not|expired.?token|unauthenticated|"
+    r"credential|access token|HTTP status 40[13]",
+    re.IGNORECASE,
+)
+
+
+class NothingThere(ValueError):
+    """A bucket or an object that is not there."""
+
+
+class StoreUnreachable(OSError):
+    """An object store that does not answer, or not as expected; the same request may succeed later."""
+
+
+def is_uri(text: str) -> bool:
+    """Whether a data root or a file is named by a URI (``s3://…``, ``gs://…``, ``file:///…``) rather than by a path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
+
+
+def local_path(uri: str) -> Path | None:
+    """The path that a ``file://`` URI names; None for any other URI."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None
+
+
+def under(uri: str, *names: str) -> str:
+    """The URI of what lies under a place; the query stays behind: ``s3://bucket/runs/first?region=eu-west-1``."""
+    parts = urlsplit(uri)
+    return parts._replace(path="/".join((parts.path.rstrip("/"), *(quote(name) for name in names)))).geturl()
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """What a listing says of an object: bytes, and when it was written (nanoseconds since 1970, the store's clock)."""
+
+    size: int
+    written: int
+
+
+class ObjectStore:
+    """An object, or all that lies under a prefix, in a store that ``pyarrow.fs.FileSystem.from_uri`` knows.
+
+    Credentials are found as the store's own tools find them. For a store that speaks S3 and is not Amazon's, set
+    AWS_ENDPOINT_URL, or end the URI in ``?endpoint_override=host:9000&scheme=http``; ``?region=…`` saves a request.
+    Every method raises NothingThere, ValueError for lack of permission, and StoreUnreachable otherwise. Methods may be
+    called by several threads.
+
+    Raises: ValueError for a URI that cannot be read, is of an unknown scheme, or holds a password.
+    """
+
+    def __init__(self, uri: str) -> None:
+        parts = urlsplit(uri)
+        if parts.password is not None:
+            raise ValueError(
+                f"the URI of {parts.hostname}{parts.path} holds a password, which would be written into config.yaml "
+                "and into MLflow; leave it out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        self.uri = uri
+        if parts.scheme in ("gs", "gcs") and "retry_limit_seconds" not in parts.query:
+            uri = parts._replace(query=f"{parts.query}&{_GOOGLE_PATIENCE}".lstrip("&")).geturl()
+        with self._explained():
+            self._system, self._path = fs.FileSystem.from_uri(uri)
+        self._path = self._path.rstrip("/")
+        if not self._path:
+            raise ValueError(f"{self.uri} names no bucket; expected something like s3://bucket/folder")
+        self.name, self.parent_name = PurePosixPath(self._path).name, PurePosixPath(self._path).parent.name
+
+    def files(self) -> dict[str, RemoteFile]:
+        """What lies here, by names relative to this place, in order; an object itself has the name ''.
+
+        Where there is nothing, or no bucket, there are no files.
+        """
+        if this := self.file(""):
+            return {"": this}
+        with self._explained():
+            found = self._system.get_file_info(fs.FileSelector(self._path, recursive=True, allow_not_found=True))
+        names = {info.path.removeprefix(f"{self._path}/"): info for info in found if info.type == fs.FileType.File}
+        for name in names:
+            if ".." in name.split("/") or name.startswith("/"):
+                raise ValueError(f"{self.uri} holds an object named {name!r}, which is no path in a folder; rename it")
+        return {name: RemoteFile(info.size, info.mtime_ns) for name, info in sorted(names.items())}
+
+    def file(self, name: str) -> RemoteFile | None:
+        """What is known of one object; None if it is not there."""
+        with self._explained(name):
+            info = self._system.get_file_info(self._place(name))
+        return RemoteFile(info.size, info.mtime_ns) if info.type == fs.FileType.File else None
+
+    def read(self, name: str) -> bytes:
+        """The whole of a small object."""
+        with self._explained(name), self._system.open_input_stream(self._place(name)) as stream:
+            return stream.readall()
+
+    def download(self, name: str, path: Path, progress: Callable[[int], None] = lambda num_bytes: None) -> str:
+        """Write an object into a new file, which the folder is made for. Returns the BLAKE2b hash of its content.
+
+        Args:
+            progress: called with the bytes of every chunk.
+
+        Raises: OSError if the file cannot be written; then, as after any other error, a part of it may be left.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.blake2b(digest_size=16)
+        with path.open("wb") as file:
+            for chunk in self._chunks(name):
+                file.write(chunk)
+                digest.update(chunk)
+                progress(len(chunk))
+        return digest.hexdigest()
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write an object in one go: readers see what was there before or the whole of it."""
+
+        def write() -> None:
+            with self._system.open_output_stream(self._place(name)) as stream:
+                stream.write(content)
+
+        # In a thread of its own: an exception that a signal raises in here would close the stream, and closing it
+        # publishes whatever was written by then.
+        with self._explained(name), ThreadPoolExecutor(1) as pool:
+            pool.submit(write).result()
+
+    def delete(self, name: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        with self._explained(name), suppress(FileNotFoundError):
+            self._system.delete_file(self._place(name))
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        with self._explained(name):
+            source = self._system.open_input_file(self._place(name))
+        with source, ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+            size, step = source.size(), NUM_CONNECTIONS * CHUNK_BYTES
+            for start in range(0, size, step):
+                with self._explained(name):
+                    offsets = range(start, min(start + step, size), CHUNK_BYTES)
+                    chunks = list(pool.map(lambda offset: source.read_at(CHUNK_BYTES, offset), offsets))
+                yield from chunks
+
+    def _place(self, name: str) -> str:
+        return f"{self._path}/{name}" if name else self._path
+
+    @contextmanager
+    def _explained(self, name: str = "") -> Iterator[None]:
+        uri = under(self.uri, name) if name else self.uri
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            said = " ".join(str(error).split()).partition(" (Request ID")[0][:300]
+            if isinstance(error, pa.ArrowInvalid):
+                raise ValueError(
+                    f"{uri} cannot be opened: {said}. Expected a URI such as s3://bucket/folder or gs://bucket/folder, "
+                    "or a path without '://'"
+                ) from error
+            if _NO_BUCKET.search(said):
+                raise NothingThere(f"there is no bucket for {uri}; make it, or correct its name") from error
+            if isinstance(error, FileNotFoundError):
+                raise NothingThere(f"there is no object {uri}; correct its name") from error
+            if _NO_PERMISSION.search(said):
+                raise ValueError(
+                    f"no permission for {uri} ({said}). Give this machine credentials that have it: for s3:// "
+                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials or the instance's role; for gs:// "
+                    "GOOGLE_APPLICATION_CREDENTIALS or the instance's service account"
+                ) from error
+            raise StoreUnreachable(
+                f"{uri} does not answer ({said}); check the network and, for a store that is not Amazon's, "
+                "AWS_ENDPOINT_URL"
+            ) from error
 
 
 def fetch(place: str, cache_folder: str | Path, progress: Progress | None = None, *, only: str = "*") -> Path:
     """The local copy of an object, or of a folder and all under it; it has the last component of the URI as its name.
 
-    A copy is used again if it is whole by the hashes that were taken when it was fetched, and the store still lists
-    the same sizes and times. Processes that ask at the same time wait for the first of them. Paths and ``file://`` URIs
-    stand for themselves and are not looked at.
+    A copy is used again if nothing touched it since (by size and times, else by the hash that was taken when it was
+    fetched), and the store still lists the same sizes and times. Processes that ask at the same time wait for the first
+    of them. Paths and ``file://`` URIs stand for themselves and are not looked at.
 
     Args:
         place: a URI that ``ObjectStore`` takes, or a path.
@@ -44,26 +221,23 @@ def fetch(place: str, cache_folder: str | Path, progress: Progress | None = None
     listing = _listing(store, only)
     key = hashlib.blake2b(json.dumps([place, only]).encode(), digest_size=8).hexdigest()
     home = Path(cache_folder).expanduser() / "fetched"
-    copy = home / key
     # The parent's name too: where two sets have one name, theirs tells them apart.
     inner = Path(store.parent_name) / store.name
-    # Outside the lock first: the workers of a node check their copy side by side.
-    if _is_whole(copy, inner, listing):
-        return copy / inner
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(home / f"{key}.lock"):
-            if not _is_whole(copy, inner, listing):
-                _fetch(store, listing, only, copy, inner, progress)
+        with locked(home / f"{key}.lock"):
+            if not _is_whole(home / key, inner, listing):
+                with whole_folder(home / key) as writing:
+                    _fetch(store, listing, only, writing, inner, progress)
     except StoreUnreachable:
         raise
     except OSError as error:
         size = sum(file.size for file in listing.values())
         raise OSError(
-            f"the copy of {place} cannot be kept in {home}: {error}. Make room there (it takes {size / 1e6:.1f} MB), "
-            "or set data.cache_folder to another folder."
+            f"the copy of {place} cannot be kept in {home}: {error}; {remedy(error)} (it takes {size / 1e6:.1f} MB), "
+            "or set data.cache_folder to another folder"
         ) from error
-    return copy / inner
+    return home / key / inner
 
 
 def check_there(uri: str, *, only: str = "*") -> None:
@@ -88,10 +262,13 @@ def _listing(store: ObjectStore, only: str) -> dict[str, RemoteFile]:
 
 def _is_whole(place: Path, inner: Path, listing: Mapping[str, RemoteFile]) -> bool:
     try:
-        recorded = json.loads((place / _RECORD).read_text())["files"]
-        if {name: RemoteFile(note["size"], note["written"]) for name, note in recorded.items()} != listing:
+        notes = json.loads((place / _RECORD).read_text())["files"]
+        if {name: RemoteFile(note["size"], note["written"]) for name, note in notes.items()} != listing:
             return False
-        return all(_hash(place / inner / name) == note["blake2b"] for name, note in recorded.items())
+        return all(
+            _touched(place / inner / name) == note["touched"] or _hash(place / inner / name) == note["blake2b"]
+            for name, note in notes.items()
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -100,12 +277,10 @@ def _fetch(
     store: ObjectStore,
     listing: Mapping[str, RemoteFile],
     only: str,
-    place: Path,
+    folder: Path,
     inner: Path,
     progress: Progress | None,
 ) -> None:
-    scratch = place.with_name(f".{place.name}.fetching")
-    shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed here
     done, total = 0, sum(file.size for file in listing.values())
 
     def count(num_bytes: int) -> None:
@@ -114,22 +289,22 @@ def _fetch(
         if progress is not None:
             progress(done, total)
 
-    try:
-        notes = {}
-        for name, file in listing.items():
-            path = scratch / inner / name
-            content_hash = store.download(name, path, count)
-            notes[name] = {"size": file.size, "written": file.written, "blake2b": content_hash}
-            if path.stat().st_size != file.size:
-                raise StoreUnreachable(f"{store.uri} gave {path.stat().st_size} of {file.size} bytes of {path.name}")
-        # An object that was replaced meanwhile may have come in chunks of both.
-        if _listing(store, only) != listing:
-            raise StoreUnreachable(f"{store.uri} was changed while it was fetched; start again when it is at rest")
-        (scratch / _RECORD).write_text(json.dumps({"uri": store.uri, "files": notes}, indent=1))
-        shutil.rmtree(place, ignore_errors=True)
-        os.replace(scratch, place)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    notes = {}
+    for name, file in listing.items():
+        path = folder / inner / name
+        content = store.download(name, path, count)
+        notes[name] = {"size": file.size, "written": file.written, "blake2b": content, "touched": _touched(path)}
+        if path.stat().st_size != file.size:
+            raise StoreUnreachable(f"{store.uri} gave {path.stat().st_size} of {file.size} bytes of {path.name}")
+    # An object that was replaced meanwhile may have come in chunks of both.
+    if _listing(store, only) != listing:
+        raise StoreUnreachable(f"{store.uri} was changed while it was fetched; start again when it is at rest")
+    (folder / _RECORD).write_text(json.dumps({"uri": store.uri, "files": notes}, indent=1))
+
+
+def _touched(path: Path) -> list[int]:
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _hash(path: Path) -> str:

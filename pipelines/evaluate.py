@@ -13,7 +13,7 @@ from pathlib import Path
 import tyro
 
 from kdltr_core.config import RunConfig
-from kdltr_core.uri import is_uri
+from kdltr_core.remote import is_uri
 from pipelines.report.options import EvaluateOptions
 from pipelines.run.command_line import absolute, answer_mistakes
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from kdltr_core.uri import is_uri
+from kdltr_core.remote import is_uri
 from pipelines.prediction.options import PredictOptions
 from pipelines.run.command_line import DID_NOT_FINISH, INTERRUPTED, answer_mistakes
 

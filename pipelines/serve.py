@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from kdltr_core.uri import is_uri
+from kdltr_core.remote import is_uri
 from pipelines.run.command_line import answer_mistakes
 from pipelines.service.options import ServeOptions
 

@@ -12,11 +12,9 @@ from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, RunConfig, Trained
 from kdltr_core.files import NotWritten, remedy, whole_file
-from kdltr_core.object_store import ObjectStore
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
 from kdltr_core.recognizers.weights import describe, load_weights, read_metadata, save_student
-from kdltr_core.remote import fetch
-from kdltr_core.uri import is_uri, local_path, under
+from kdltr_core.remote import ObjectStore, fetch, is_uri, local_path, under
 
 FILES: dict[Trained, str] = {trained: f"{trained}.safetensors" for trained in get_args(Trained)}
 

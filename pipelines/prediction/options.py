@@ -11,7 +11,7 @@ import tyro
 
 from kdltr_core.config import DataConfig
 from kdltr_core.data.open_image import MAX_PIXELS
-from kdltr_core.uri import is_uri
+from kdltr_core.remote import is_uri
 
 Format = Literal["auto", "table", "jsonl", "parquet"]
 

@@ -13,8 +13,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from kdltr_core.config import RunConfig
-from kdltr_core.remote import check_there
-from kdltr_core.uri import is_uri
+from kdltr_core.remote import check_there, is_uri
 from pipelines.run.storage import Mirror
 
 SECONDS_BETWEEN_LOOKS = 2.0

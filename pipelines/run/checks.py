@@ -17,10 +17,9 @@ from kdltr_core.data.dataset import Datasets
 from kdltr_core.data.device_cache import check_unchanging
 from kdltr_core.data.pack import Pack
 from kdltr_core.evaluation.table import check_judged
-from kdltr_core.remote import LMDB_FILE, check_there, fetch
+from kdltr_core.remote import LMDB_FILE, check_there, fetch, is_uri
 from kdltr_core.train.build import start_file, teacher_file
 from kdltr_core.train.distiller import needs_teacher
-from kdltr_core.uri import is_uri
 from pipelines.run.tracking import DatasetNote, Description
 
 

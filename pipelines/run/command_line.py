@@ -14,7 +14,7 @@ import tyro
 from pydantic import BaseModel, ValidationError
 
 from kdltr_core.config import RunConfig, nearest
-from kdltr_core.uri import is_uri, local_path
+from kdltr_core.remote import is_uri, local_path
 from pipelines.recipes import DEFAULT_RECIPE, RECIPES
 
 DID_NOT_FINISH = 1

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from kdltr_core.object_store import NothingThere, ObjectStore
+from kdltr_core.remote import NothingThere, ObjectStore
 from pipelines.run.command_line import RunStopped
 
 CLAIM = "claim.json"

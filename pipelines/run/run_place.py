@@ -12,7 +12,7 @@ from kdltr_core.distributed import DistributedContext
 from kdltr_core.files import write_text
 from kdltr_core.inference.weights_files import FILES
 from kdltr_core.recognizers.weights import read_metadata
-from kdltr_core.uri import is_uri
+from kdltr_core.remote import is_uri
 from pipelines.run.folder import REFUSAL_FILE
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.storage import JOURNAL, Mirror

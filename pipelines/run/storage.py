@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from kdltr_core.files import locked, whole_file
-from kdltr_core.object_store import NUM_CONNECTIONS, ObjectStore, RemoteFile, StoreUnreachable
+from kdltr_core.remote import NUM_CONNECTIONS, ObjectStore, RemoteFile, StoreUnreachable
 from kdltr_core.train.checkpoint import read_checkpoint
 from pipelines.run.lease import claim
 

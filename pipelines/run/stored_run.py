@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kdltr_core.config import RunConfig
-from kdltr_core.uri import is_uri, under
+from kdltr_core.remote import is_uri, under
 from pipelines.run.folder import FINISHED_FILE, REFUSAL_FILE, TRACKING_FILE, RunFolder
 from pipelines.run.storage import JOURNAL, Mirror
 

@@ -1,12 +1,17 @@
-"""What a URI names is fetched once, whole, and again only when the copy or the original is no longer what it was."""
+"""What a URI names is read and written whole, fetched once, and what goes wrong is said with the way out."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +21,196 @@ from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import load_datasets
 from kdltr_core.data.lmdb_store import LmdbStore
-from kdltr_core.object_store import StoreUnreachable
-from kdltr_core.remote import LMDB_FILE, check_there, fetch
+from kdltr_core.remote import (
+    CHUNK_BYTES,
+    LMDB_FILE,
+    ObjectStore,
+    StoreUnreachable,
+    check_there,
+    fetch,
+    is_uri,
+    local_path,
+    under,
+)
 from tests.kdltr_core.data.sets import paired_records, single_records, write_records
 from tests.object_store import Bucket
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("s3://bucket/sets/IC13", True),
+        ("gs://bucket", True),
+        ("file:///data/IC13", True),
+        ("abfs://container@account.dfs.core.windows.net/sets", True),
+        ("/data/IC13", False),
+        ("sets/IC13", False),
+        ("bundled", False),
+        ("", False),
+        ("C://data", False),
+        ("/data/s3://bucket", False),
+    ],
+)
+def test_a_uri_has_a_scheme(text: str, is_one: bool) -> None:
+    assert is_uri(text) is is_one
+
+
+def test_a_path_and_a_file_uri_are_that_path_and_not_copied(tmp_path: Path) -> None:
+    assert local_path("file:///data/two%20words") == Path("/data/two words")
+    assert local_path("s3://bucket/data") is None
+    assert fetch("file:///data/two%20words", tmp_path / "cache") == Path("/data/two words")
+    assert fetch("~/sets", tmp_path / "cache") == Path.home() / "sets"
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("s3://bucket/runs", "s3://bucket/runs/first/student"),
+        ("s3://bucket/runs/", "s3://bucket/runs/first/student"),
+        ("s3://bucket", "s3://bucket/first/student"),
+        ("s3://bucket/runs?region=eu-west-1", "s3://bucket/runs/first/student?region=eu-west-1"),
+    ],
+)
+def test_what_lies_under_a_place_keeps_its_query(uri: str, expected: str) -> None:
+    assert under(uri, "first", "student") == expected
+
+
+def test_what_is_written_is_what_amazons_client_reads(bucket: Bucket) -> None:
+    store = ObjectStore(f"{bucket.uri}/runs/first")
+    store.put("evaluation/table of words.md", b"| a |")
+    store.put("empty", b"")
+    assert bucket.objects() == ["runs/first/empty", "runs/first/evaluation/table of words.md"]
+    assert bucket.get("runs/first/evaluation/table of words.md") == b"| a |"
+    assert bucket.get("runs/first/empty") == b""
+
+
+def test_what_amazons_client_wrote_is_listed_and_read(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put("sets/one", b"1")
+    bucket.put("sets/inner/two", b"22")
+    bucket.put("other/three", b"333")
+    store = ObjectStore(f"{bucket.uri}/sets/")
+    assert {name: file.size for name, file in store.files().items()} == {"inner/two": 2, "one": 1}
+    assert store.read("inner/two") == b"22"
+    assert store.file("two") is None
+    assert (store.name, store.parent_name) == ("sets", bucket.name)
+    single = ObjectStore(f"{bucket.uri}/sets/inner/two")
+    assert [(name, file.size) for name, file in single.files().items()] == [("", 2)]
+    single.download("", tmp_path / "two")
+    assert (tmp_path / "two").read_bytes() == b"22"
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 9 * CHUNK_BYTES + 5])
+def test_an_object_of_many_chunks_comes_whole_and_in_order(size: int, bucket: Bucket, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(size)
+    bucket.put("large", content)
+    counted: list[int] = []
+    digest = ObjectStore(bucket.uri).download("large", tmp_path / "new" / "large", counted.append)
+    assert (tmp_path / "new" / "large").read_bytes() == content
+    assert digest == hashlib.blake2b(content, digest_size=16).hexdigest()
+    assert sum(counted) == size
+
+
+def test_a_signal_while_an_object_is_written_leaves_the_old_or_the_new_one(bucket: Bucket) -> None:
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    store = ObjectStore(bucket.uri)
+    before, after = b"before", b"after" * 1000
+    before_handler = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for step in range(1, 40):
+            bucket.put("student", before)
+            with suppress(KeyboardInterrupt):
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 3e-4 * step)
+                    store.put("student", after)
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            assert bucket.get("student") in (before, after)
+    finally:
+        signal.signal(signal.SIGALRM, before_handler)
+
+
+def test_a_server_may_be_named_in_the_uri(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    bucket.put("sets/one", b"1")
+    address = bucket.server.endpoint.removeprefix("http://")
+    store = ObjectStore(f"{bucket.uri}/sets?endpoint_override={address}&scheme=http&region=us-east-1")
+    assert store.read("one") == b"1"
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("nonsense://bucket/x", r"nonsense://bucket/x cannot be opened: .*Expected a URI such as s3://bucket/folder"),
+        ("https://example.org/set", r"cannot be opened: .*Expected a URI such as s3://bucket/folder"),
+        ("s3://bucket/x?reigon=eu", r"cannot be opened: .*'reigon'"),
+        ("s3://", "names no bucket; expected something like"),
+    ],
+)
+def test_a_uri_that_is_not_understood_is_refused(uri: str, said: str, bucket: Bucket) -> None:
+    with pytest.raises(ValueError, match=said):
+        ObjectStore(uri)
+
+
+def test_a_password_is_refused_and_not_repeated(bucket: Bucket) -> None:
+    with pytest.raises(ValueError, match=r"bucket/x holds a password, .* set AWS_ACCESS_KEY_ID") as caught:
+        ObjectStore("s3://mykey:mysecret@bucket/x")
+    assert "mysecret" not in str(caught.value)
+
+
+def test_an_object_or_bucket_that_is_not_there_is_named(bucket: Bucket) -> None:
+    with pytest.raises(ValueError, match=f"there is no object {bucket.uri}/sets/none; correct its name"):
+        ObjectStore(f"{bucket.uri}/sets").read("none")
+    elsewhere = ObjectStore("s3://no-such-bucket/sets")
+    assert elsewhere.files() == {}
+    with pytest.raises(ValueError, match="there is no bucket for s3://no-such-bucket/sets/one; make it"):
+        elsewhere.put("one", b"")
+
+
+def test_a_store_that_does_not_answer_is_the_machines_fault(bucket: Bucket) -> None:
+    store = ObjectStore(f"{bucket.uri}/x?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")
+    with pytest.raises(StoreUnreachable, match=r"does not answer .* check the network and, .* AWS_ENDPOINT_URL"):
+        store.files()
+
+
+@pytest.fixture
+def guarded(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """The bucket, with a user's key in the environment who may list and read, and no more."""
+    iam = bucket.server.client("iam")
+    iam.create_user(UserName=bucket.name)
+    allowed = {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
+    iam.put_user_policy(UserName=bucket.name, PolicyName="reads", PolicyDocument=policy)
+    key = iam.create_access_key(UserName=bucket.name)["AccessKey"]
+    bucket.put("sets/one", b"1")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    _requests_without_a_check(bucket, b"0")
+    yield bucket
+    _requests_without_a_check(bucket, b"inf")
+
+
+def _requests_without_a_check(bucket: Bucket, count: bytes) -> None:
+    url, plain = f"{bucket.server.endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+    urllib.request.urlopen(urllib.request.Request(url, count, plain, method="POST")).close()
+
+
+def test_a_lack_of_permission_says_where_credentials_go(guarded: Bucket) -> None:
+    store = ObjectStore(f"{guarded.uri}/sets")
+    assert store.read("one") == b"1"
+    for action in (lambda: store.put("two", b"2"), lambda: store.delete("one")):
+        with pytest.raises(ValueError, match=f"no permission for {guarded.uri}/sets/.* AWS_ACCESS_KEY_ID"):
+            action()
+
+
+def test_so_does_a_wrong_key(guarded: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "unknown")
+    with pytest.raises(ValueError, match=f"no permission for {guarded.uri}/sets .* AWS_ACCESS_KEY_ID"):
+        ObjectStore(f"{guarded.uri}/sets").files()
 
 
 @pytest.fixture
@@ -53,35 +242,15 @@ def test_a_folder_of_lmdbs_comes_with_its_names_and_nothing_beside_them(
         ]
 
 
-def test_one_lmdb_has_the_name_of_its_folder_and_of_the_one_above(bucket: Bucket, sets: Path, tmp_path: Path) -> None:
-    local = fetch(f"{bucket.uri}/sets/train1", tmp_path / "cache", only=LMDB_FILE)
-    assert (local.parent.name, local.name) == ("sets", "train1")
-    assert (local / "data.mdb").read_bytes() == (sets / "train1" / "data.mdb").read_bytes()
-
-
-def test_a_single_file_is_fetched_with_progress_in_bytes(bucket: Bucket, tmp_path: Path) -> None:
-    content = np.random.default_rng(1).bytes(20_000_000)
-    bucket.put("weights/teacher.pt", content)
-    seen: list[tuple[int, int]] = []
-    local = fetch(f"{bucket.uri}/weights/teacher.pt", tmp_path, lambda done, total: seen.append((done, total)))
-    assert local.name == "teacher.pt"
-    assert local.read_bytes() == content
-    assert len(seen) > 1
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert seen[-1] == (20_000_000, 20_000_000)
-
-
-def test_a_folder_comes_with_all_its_files_where_no_pattern_is_given(bucket: Bucket, tmp_path: Path) -> None:
-    for name in ("student.safetensors", "config.yaml"):
-        bucket.put(f"runs/first/student/{name}", name.encode())
-    local = fetch(f"{bucket.uri}/runs/first/student", tmp_path)
-    assert tree(local) == ["config.yaml", "student.safetensors"]
-
-
-def test_a_whole_copy_is_used_again(bucket: Bucket, sets: Path, tmp_path: Path) -> None:
-    uri = f"{bucket.uri}/sets/train1"
-    first = fetch(uri, tmp_path / "cache")
+def test_a_whole_copy_is_used_again_and_so_is_a_copy_of_the_cache(bucket: Bucket, sets: Path, tmp_path: Path) -> None:
+    uri, seen = f"{bucket.uri}/sets/train1", []
+    first = fetch(uri, tmp_path / "cache", lambda done, total: seen.append((done, total)))
+    size = sum(path.stat().st_size for path in (sets / "train1").iterdir())
+    assert seen[-1] == (size, size)
+    assert (first.parent.name, first.name) == ("sets", "train1")
     assert fetch(uri, tmp_path / "cache") == first
+    shutil.copytree(tmp_path / "cache", tmp_path / "other")
+    fetch(uri, tmp_path / "other")
     assert bucket.num_reads("sets/train1/data.mdb") == 1
 
 
@@ -202,16 +371,6 @@ def test_nothing_to_fetch_is_a_mistake_with_a_way_out(bucket: Bucket, sets: Path
     bucket.put("photos/one.jpg", b"")
     with pytest.raises(ValueError, match=r"photos is not an LMDB .* no data\.mdb among its 1 files.*convert"):
         fetch(f"{bucket.uri}/photos", tmp_path, only=LMDB_FILE)
-
-
-def test_a_file_uri_is_the_path_itself(tmp_path: Path) -> None:
-    assert fetch(f"{tmp_path.as_uri()}/set", tmp_path / "cache") == tmp_path / "set"
-    assert not (tmp_path / "cache").exists()
-
-
-def test_a_path_is_the_path_itself(tmp_path: Path) -> None:
-    assert fetch("~/sets", tmp_path / "cache") == Path.home() / "sets"
-    assert not (tmp_path / "cache").exists()
 
 
 def test_looking_whether_it_is_there_fetches_nothing(bucket: Bucket, sets: Path, tmp_path: Path) -> None:

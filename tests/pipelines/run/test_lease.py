@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from kdltr_core.object_store import ObjectStore
+from kdltr_core.remote import ObjectStore
 from pipelines.run.command_line import RunStopped
 from pipelines.run.lease import Timing, claim
 from tests.object_store import Bucket
@@ -65,7 +65,7 @@ def test_the_claim_of_another_machine_is_respected_until_it_expires(bucket: Buck
 
 HOLD = """
 import sys, time
-from kdltr_core.object_store import ObjectStore
+from kdltr_core.remote import ObjectStore
 from pipelines.run.lease import Timing, claim
 with claim(ObjectStore(sys.argv[1]), Timing(settling=0.0)):
     print("held", flush=True)

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 import pipelines
 from kdltr_core.config import RunConfig
 from kdltr_core.data.synth.render import render_pairs
-from kdltr_core.object_store import CHUNK_BYTES
+from kdltr_core.remote import CHUNK_BYTES
 from kdltr_core.train.build import teacher_file
 from pipelines.run.checks import check_files
 from pipelines.run.folder import RunFolder
