@@ -26,8 +26,8 @@ from kdltr_core.distributed import DistributedContext
 from kdltr_core.recognizers import build_student, build_teacher
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.distiller import Distiller, teach
-from kdltr_core.train.idle import unused_parameters
 from kdltr_core.train.optim import build_optimiser
+from kdltr_core.train.step import unused_parameters
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import say
 

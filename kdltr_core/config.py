@@ -118,9 +118,6 @@ class RecognizerConfig(_Section):
         description="times that abinet and matrn correct a reading, of student and teacher; 0: once in abinet and "
         "3 times in matrn, as the published students do",
     )
-    patch_resampling: Literal["nearest", "bilinear", "bicubic", "least_squares"] = Field(
-        "bilinear", description="how the teacher's patch kernel is made to fit low_res patches"
-    )
 
     @property
     def trained(self) -> Trained:
@@ -149,23 +146,6 @@ class ObjectiveConfig(_Section):
         1.0, ge=0, description="weight of every term that dfd, a_skd, unified and dld add to cross entropy"
     )
     soft_temperature: float = Field(4.0, gt=0, description="temperature of the soft logits")
-    soft_form: Literal["sequence", "decoupled"] = Field(
-        "sequence",
-        description="sequence: soft logits with sequence-level distributions; decoupled: step by step, the label's "
-        "class and the others with weights of their own (Zhao et al. 2022)",
-    )
-    decoupled_target: float = Field(1.0, ge=0, description="weight of the label's class in the decoupled form")
-    decoupled_others: float = Field(2.0, ge=0, description="weight of the other classes in the decoupled form")
-    logit_standardisation: Literal["off", "on"] = Field(
-        "off",
-        description="on: logits of both sides have mean 0 and deviation 1 at every step before the temperature, which "
-        "then wants to be lower (Sun et al. 2024)",
-    )
-    visual_projection: Literal["none", "orthogonal"] = Field(
-        "none",
-        description="orthogonal: the student's visual features pass a trained rotation before they are compared "
-        "(Miles et al. 2024)",
-    )
     contrast_temperature: float = Field(0.1, gt=0, description="temperature of the semantic contrast")
     contrast_group: int = Field(64, ge=1, description="images contrasted with one another")
     sequence_mix: float = Field(
@@ -175,19 +155,8 @@ class ObjectiveConfig(_Section):
         0.1, ge=0, le=1, description="least probability of the best path for that share to be mixed in"
     )
     num_paths: int = Field(6, ge=1, description="best decoding paths of the sequence-level distribution")
-    branching: int = Field(3, ge=1, description="most likely classes tried at every step of a path")
-    log_prob_floor: float = Field(-10.0, lt=0, description="the student's log-probabilities are clamped at this")
     num_permutations: int = Field(
         6, ge=1, description="permutations of the characters in every step, mirrored ones counted (PARSeq)"
-    )
-    projector_width: int = Field(256, ge=1, description="hidden width of the projector's LSTM, each direction")
-    width_projection: Literal["linear", "none"] = Field(
-        "linear",
-        description="where student's and teacher's features differ in width: linear: the student's pass a linear map "
-        "that is trained beside it and then left behind; none: such pairs are refused",
-    )
-    auxiliary_heads: float = Field(
-        1.0, ge=0, description="weight of every classifier before the last in supervised training (ABINet, MATRN)"
     )
 
 
@@ -197,13 +166,11 @@ class OptimConfig(_Section):
     batch_size: int = Field(64, ge=1, description="pairs a step, over all workers")
     learning_rate: float = Field(5e-5, gt=0, description="of the student")
     fast_learning_rate: float = Field(1e-4, gt=0, description="of patch embedding and projector")
-    beta1: float = Field(0.5, ge=0, lt=1, description="Adam")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Adam")
+    beta1: float = Field(0.5, ge=0, lt=1, description="of Adam, whose other beta is 0.999")
     schedule: Literal["step", "cosine", "constant"] = Field(
-        "step", description="step: times decay_factor every decay_epochs; cosine: to zero at the last step"
+        "step", description="step: times 0.1 every decay_epochs; cosine: to zero at the last step"
     )
     decay_epochs: float = Field(25.0, gt=0, description="epochs between two decays of the step schedule")
-    decay_factor: float = Field(0.1, gt=0, le=1, description="of the step schedule")
     warmup_steps: int = Field(0, ge=0, description="steps in which the rates rise linearly from zero")
     clip_norm: float = Field(0.25, gt=0, description="largest gradient norm")
     ema_decay: float = Field(
@@ -212,7 +179,6 @@ class OptimConfig(_Section):
         lt=1,
         description="exponential moving average of the student, which is then what is read and exported; 0: none",
     )
-    max_nonfinite: int = Field(10, ge=1, description="non-finite losses in a row after which the run stops")
     batch_norm: Literal["per_worker", "synchronised"] = Field(
         "per_worker", description="statistics over each worker's share of the batch, or over the joined batch of all"
     )
@@ -221,11 +187,6 @@ class OptimConfig(_Section):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="autocast type; auto: bfloat16 on a GPU or a CPU that multiplies it natively, else float32"
-    )
-    compile: Literal["off", "on"] = Field(
-        "off",
-        description="on: torch.compile makes the step's kernels in the first minutes, for a few widths that every "
-        "batch's text is padded to",
     )
 
 

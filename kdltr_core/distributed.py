@@ -1,4 +1,4 @@
-"""The workers of a run, as one of them sees them."""
+"""The workers of a run as one of them sees them, and what batch norm and gradients ask of several."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
-
-from kdltr_core.compression import average_in_bfloat16
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,10 @@ class DistributedContext:
             dist.all_reduce(tensor)
         return tensor
 
+    def any(self, flag: bool) -> bool:
+        """Whether any worker's flag is set; waits for the device."""
+        return bool(self.all_reduce(torch.tensor(float(flag), device=self.device)) > 0)
+
     def gather(self, value: Any) -> list[Any]:
         """Every worker's value, by rank, on every worker."""
         if self.size == 1:
@@ -74,5 +77,43 @@ class DistributedContext:
             return module
         wrapped = DistributedDataParallel(module, device_ids=[self.device] if self.device.type == "cuda" else None)
         if in_bfloat16:
-            wrapped.register_comm_hook(None, average_in_bfloat16)
+            # torch's hook, which it lets pass with NCCL only where it knows it by name; it runs on any backend.
+            wrapped.register_comm_hook(dist.group.WORLD, lambda group, bucket: bf16_compress_hook(group, bucket))
         return wrapped
+
+    def synchronise_batch_norm(self, module: nn.Module) -> nn.Module:
+        """The module with the statistics of its batch norms taken over all workers.
+
+        Raises: ValueError on a CPU, where torch has no such batch norm.
+        """
+        if self.size == 1:
+            return module
+        if self.device.type != "cuda":
+            raise ValueError("optim.batch_norm synchronised needs workers with GPUs, these have none; give per_worker")
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+
+
+class RunningStatistics:
+    """The running statistics of a module's batch norms, which a forward pass changes whatever comes of the step."""
+
+    def __init__(self, module: nn.Module) -> None:
+        kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)
+        buffers = [b for m in module.modules() if isinstance(m, kinds) for b in m.buffers()]
+        types = dict.fromkeys(b.dtype for b in buffers)
+        self._buffers = [[b for b in buffers if b.dtype == dtype] for dtype in types]
+        self._before: list[Tensor] = []
+
+    def remember(self) -> None:
+        self._before = [_joined(buffers) for buffers in self._buffers]
+
+    def restore_where(self, flag: Tensor | bool) -> None:
+        """Put back what was remembered where the flag, a bool or a scalar bool on the device, is true."""
+        # Joined, because ABINet has 171 of these and a choice for each would be felt at every step.
+        for buffers, before in zip(self._buffers, self._before, strict=True):
+            kept = torch.where(torch.as_tensor(flag, device=before.device), before, _joined(buffers))
+            parts = kept.split([b.numel() for b in buffers])
+            torch._foreach_copy_(buffers, [part.view_as(b) for part, b in zip(parts, buffers, strict=True)])
+
+
+def _joined(buffers: list[Tensor]) -> Tensor:
+    return torch.cat([b.flatten() for b in buffers])

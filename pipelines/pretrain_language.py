@@ -26,7 +26,7 @@ class PretrainOptions:
     """words a step"""
     learning_rate: float = 1e-4
     """of Adam; a tenth of it in the last eighth of the steps"""
-    held_out_share: float = 0.05
+    held_out_fraction: float = 0.05
     """share of the words that are only read, to count how many wrong readings are corrected"""
     checkpoint_every: int = 500
     """steps between two checkpoints"""
@@ -43,15 +43,21 @@ def main() -> int:
     from kdltr_core.charset import Charset36
     from kdltr_core.distributed import DistributedContext
     from kdltr_core.seeding import seed_everything
-    from kdltr_core.train.language import LANGUAGE_FILE, LanguageConfig, build_language_model, pretrain
-    from kdltr_core.train.word_list import bundled_word_list, read_word_list
+    from kdltr_core.train.language import (
+        LANGUAGE_FILE,
+        LanguageConfig,
+        build_language_model,
+        bundled_word_list,
+        pretrain,
+        read_word_list,
+    )
     from pipelines.run.progress import progress_bar, say
 
     config = LanguageConfig(
         num_steps=options.num_steps,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
-        held_out_share=options.held_out_share,
+        held_out_fraction=options.held_out_fraction,
         checkpoint_every=options.checkpoint_every,
         precision=options.precision,
         seed=options.seed,

@@ -17,7 +17,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.inference.reader import Prediction
 from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.recognizers import build_student
-from kdltr_core.recognizers.weights import enlargement, start_from_teacher
+from kdltr_core.recognizers.weights import start_from_teacher
 from kdltr_core.train.build import load_teacher
 from pipelines.serve import open_port
 from pipelines.service.app import build_app, server_of
@@ -31,7 +31,7 @@ def make_student(folder: Path) -> Path:
     config = RunConfig()
     teacher = load_teacher(config, torch.device("cpu"))
     student = build_student("parseq_tiny")
-    start_from_teacher(student, teacher, "teacher", enlargement(student.patch_size, teacher.patch_size, "bicubic"))
+    start_from_teacher(student, teacher, "teacher")
     export_recognizer(folder / "student", student, student.state_dict(), config)
     return folder
 

@@ -23,7 +23,7 @@ from tune_spaces import SPACES
 # What a student learns by. All else decides which words trials are compared on, or nothing that is learnt.
 SEARCHED_SECTIONS = ("objective.", "optim.", "recognizer.")
 SEARCHED_BESIDE = frozenset(
-    {"data.train_degradation", "data.train_degradation_strength"} | {"data.num_rendered_beside_roots"}
+    {"data.train_degradation", "data.train_degradation_strength", "data.num_rendered_beside_roots"}
 )
 NOT_SEARCHED = frozenset({"recognizer.name", "recognizer.resolution", "recognizer.teacher_name"})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -18,8 +17,6 @@ from kdltr_core.data.pack import Pairs
 from kdltr_core.data.prefetch import prefetch
 from kdltr_core.data.sampler import EpochSampler
 
-WIDTHS = (9, 13, 18, 26)
-
 
 def training_batches(
     pairs: TrainingPairs,
@@ -33,7 +30,6 @@ def training_batches(
     num_steps: int,
     num_output_steps: int | None = None,
     contrast_group: int = 64,
-    static_shapes: bool = False,
     with_pixels: bool = True,
     num_threads: int = 1,
 ) -> Iterator[tuple[int, Batch]]:
@@ -52,8 +48,6 @@ def training_batches(
         num_steps: the step to stop before.
         num_output_steps: T of the targets; None: what the longest label of the global batch needs.
         contrast_group: images contrasted with one another.
-        static_shapes: the text is as wide as one of ``WIDTHS``, and the rows of the contrast have one of four numbers
-            for each: a compiled step is compiled anew for every other shape.
         with_pixels: False leaves them empty, for ``on_device`` to gather where they are.
         num_threads: batches are made by so many threads.
 
@@ -63,16 +57,13 @@ def training_batches(
     def make(step: int) -> tuple[int, Batch]:
         indices, epochs = sampler.indices(step)
         num_needed = num_output_steps or max(len(charset.normalise(pairs.labels[i])) for i in indices) + 1
-        if static_shapes and not num_output_steps:
-            num_needed = next((width for width in WIDTHS if width >= num_needed), num_needed)
         indices, epochs = indices[rank::world_size], epochs[rank::world_size]
         high_res = low_res = torch.empty(0, dtype=torch.uint8)
         if with_pixels:
             high_res, low_res = pairs.gather(indices, degradation_seeds(seed, epochs, indices))
         labels = tuple(pairs.labels[i] for i in indices)
         targets, lengths = encode_targets(labels, charset, num_needed)
-        quarter = math.ceil(min(contrast_group, len(labels)) * num_needed / 4)
-        rows = valid_rows(lengths, num_needed, contrast_group, quarter if static_shapes else 1)
+        rows = valid_rows(lengths, num_needed, contrast_group)
         return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows)
 
     return prefetch(make, range(start_step, num_steps), num_threads)

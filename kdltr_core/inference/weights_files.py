@@ -13,7 +13,7 @@ from torch import Tensor
 from kdltr_core.config import HIGH_RES_SIZE, RunConfig, Trained
 from kdltr_core.files import NotWritten, remedy, whole_file
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
-from kdltr_core.recognizers.weights import describe, load_weights, read_metadata, save_student
+from kdltr_core.recognizers.weights import load_weights, read_metadata, recognizer_metadata, save_student
 from kdltr_core.remote import ObjectStore, fetch, is_uri, local_path, under
 
 FILES: dict[Trained, str] = {trained: f"{trained}.safetensors" for trained in get_args(Trained)}
@@ -33,7 +33,7 @@ def export_recognizer(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(folder / "config.yaml") as config_file, whole_file(path) as weights_file:
-            save_student(weights_file, state, {**describe(config.recognizer.name, recognizer), **notes})
+            save_student(weights_file, state, {**recognizer_metadata(config.recognizer.name, recognizer), **notes})
             config_file.write_text(config.to_yaml(), encoding="utf-8")
     except (SafetensorError, OSError) as error:
         raise NotWritten(f"{path} could not be written ({error}); {remedy(error)}") from error
@@ -66,7 +66,7 @@ def load_recognizer(path: str | Path) -> Recognizer:
         )
     build = build_teacher if metadata.get("image_size") == json.dumps(HIGH_RES_SIZE) else build_student
     recognizer = build(metadata["recognizer"])
-    for key, expected in describe(metadata["recognizer"], recognizer).items():
+    for key, expected in recognizer_metadata(metadata["recognizer"], recognizer).items():
         if metadata.get(key) != expected:
             raise ValueError(f"{file} says {key} {metadata.get(key)!r}, this version reads {expected!r}")
     if recognizer.num_iterations:

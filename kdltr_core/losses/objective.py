@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from kdltr_core.config import ObjectiveConfig
-from kdltr_core.losses.attention import attention_divergence, attention_maps, attention_similarity
-from kdltr_core.losses.baselines import decoupled_logits, standardise, step_logits
-from kdltr_core.losses.character_vectors import affinity, character_hint
-from kdltr_core.losses.feature_distance import feature_distance
-from kdltr_core.losses.path_likelihood import path_likelihood
+from kdltr_core.losses.baselines import (
+    affinity,
+    attention_divergence,
+    attention_maps,
+    attention_similarity,
+    character_hint,
+    feature_distance,
+    path_likelihood,
+    step_logits,
+)
 from kdltr_core.losses.recognition import recognition
 from kdltr_core.losses.semantic_contrast import semantic_contrast
 from kdltr_core.losses.soft_logits import soft_logits
 from kdltr_core.losses.visual_focus import focus_mask, visual_focus
-from kdltr_core.recognizers.output import RecognizerOutput
+from kdltr_core.recognizers.recognizer import RecognizerOutput
 
 # What each published baseline adds to cross entropy, and with which weight. A-SKD's 5 and DLD's 1 are those of their
 # public code; for the others 1 is ours. DLD's choice of a resolution has no part here: there is one. Its features of a
@@ -56,8 +61,7 @@ def term_weights(config: ObjectiveConfig, heads: Sequence[str] = ()) -> dict[str
     Raises: ValueError if every weight is 0.
     """
     if config.name == "supervised":
-        auxiliary = {f"cross_entropy_{name}": config.auxiliary_heads for name in heads[:-1]}
-        return {"cross_entropy": 1.0, **{name: weight for name, weight in auxiliary.items() if weight > 0}}
+        return {"cross_entropy": 1.0, **{f"cross_entropy_{name}": 1.0 for name in heads[:-1]}}
     if config.name in BASELINES:
         guided = {name: config.guidance * weight for name, weight in BASELINES[config.name].items()}
         return {**(guided if config.guidance > 0 else {}), "cross_entropy": 1.0}
@@ -104,7 +108,7 @@ def compute_terms(
             continue
         if teacher is None:
             raise ValueError(f"{name} needs a teacher and there is none; give one, or set objective.name to supervised")
-        terms[name] = _taught(name, config, student, teacher, projector, targets, lengths, rows)
+        terms[name] = _taught(name, config, student, teacher, projector, lengths, rows)
     first, *rest = [weight * terms[name] for name, weight in weights.items()]
     return LossTerms(terms, sum(rest, start=first))
 
@@ -115,7 +119,6 @@ def _taught(
     student: RecognizerOutput,
     teacher: RecognizerOutput,
     projector: nn.Module | None,
-    targets: Tensor,
     lengths: Tensor,
     rows: Tensor | None,
 ) -> Tensor:
@@ -131,9 +134,10 @@ def _taught(
     if name == "step_logits":
         return step_logits(student.logits, teacher.logits, lengths, config.soft_temperature)
     if name == "path_likelihood":
-        return path_likelihood(student.logits, teacher.logits, config.num_paths, config.branching)
+        return path_likelihood(student.logits, teacher.logits, config.num_paths)
     if name == "soft_logits":
-        return _soft_logits(config, student.logits, teacher.logits, targets, lengths)
+        temperature, mix, threshold = config.soft_temperature, config.sequence_mix, config.sequence_threshold
+        return soft_logits(student.logits, teacher.logits, temperature, mix, threshold, config.num_paths)
     if student.semantic is None or teacher.semantic is None:
         raise ValueError(f"{name} needs the semantic vectors of both sides")
     if name == "character_hint":
@@ -144,23 +148,3 @@ def _taught(
         raise ValueError("semantic_contrast needs a projector")
     temperature, group = config.contrast_temperature, config.contrast_group
     return semantic_contrast(student.semantic, teacher.semantic, lengths, projector, temperature, group, rows)
-
-
-def _soft_logits(config: ObjectiveConfig, student: Tensor, teacher: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
-    standardises = config.logit_standardisation == "on"
-    if config.soft_form == "decoupled":
-        if standardises:
-            student, teacher = standardise(student), standardise(teacher)
-        weights = config.decoupled_target, config.decoupled_others
-        return decoupled_logits(student, teacher, targets, lengths, config.soft_temperature, *weights)
-    return soft_logits(
-        student,
-        teacher,
-        config.soft_temperature,
-        config.sequence_mix,
-        config.sequence_threshold,
-        config.num_paths,
-        config.branching,
-        config.log_prob_floor,
-        standardises,
-    )

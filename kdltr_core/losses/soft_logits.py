@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdltr_core.losses.baselines import standardise
 from kdltr_core.losses.sequence_targets import sequence_targets
+
+# The student's log-probabilities are clamped at this.
+LOG_PROB_FLOOR = -10.0
 
 
 def soft_logits(
@@ -16,9 +18,6 @@ def soft_logits(
     mix: float = 0.2,
     threshold: float = 0.1,
     num_paths: int = 6,
-    branching: int = 3,
-    log_prob_floor: float = -10.0,
-    standardises: bool = False,
 ) -> Tensor:
     """KL divergence of the student from the teacher's softened and sequence-corrected distributions.
 
@@ -29,26 +28,18 @@ def soft_logits(
         student_logits: (P, N, T, C), any float type; computed in float32.
         teacher_logits: (P, N, T, C); no gradient flows into it.
         temperature: τ of both sides.
-        mix: share of the sequence-level distribution P̃.
+        mix: fraction of the sequence-level distribution P̃ in the soft target.
         threshold: least probability of the best path for P̃ to be mixed in.
         num_paths: paths that make P̃.
-        branching: classes tried at every step of a path.
-        log_prob_floor: the student's log-probabilities are clamped at this.
-        standardises: whether both sides' logits are standardised before the temperature (Sun et al. 2024). The paths
-            are those of the teacher's own logits in any case: standardised ones say too little of how sure it is.
 
     Returns: scalar, in nats: the mean over the steps up to the end of the teacher's best path, then over words and
         permutations.
     """
-    student_logits, teacher_logits = student_logits.float(), teacher_logits.detach().float()
-    q = (teacher_logits / temperature).softmax(dim=-1).flatten(0, 1)
-    sequence = sequence_targets(q, num_paths, branching)
-    if standardises:
-        student_logits = standardise(student_logits)
-        q = (standardise(teacher_logits) / temperature).softmax(dim=-1).flatten(0, 1)
-    log_p = (student_logits / temperature).log_softmax(dim=-1).clamp(min=log_prob_floor).flatten(0, 1)
-    share = mix * (sequence.best_probability >= threshold)
-    q = torch.lerp(q, sequence.distribution, share[:, None, None])
+    q = (teacher_logits.detach().float() / temperature).softmax(dim=-1).flatten(0, 1)
+    log_p = (student_logits.float() / temperature).log_softmax(dim=-1).clamp(min=LOG_PROB_FLOOR).flatten(0, 1)
+    sequence = sequence_targets(q, num_paths)
+    fraction = mix * (sequence.best_probability >= threshold)
+    q = torch.lerp(q, sequence.distribution, fraction[:, None, None])
 
     divergence = (torch.xlogy(q, q) - q * log_p).sum(dim=-1)
     # The teacher's length, not the label's: past its own end it has nothing to teach.

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from kdltr_core.charset import Charset, Charset36
-from kdltr_core.recognizers.abinet_layers import CrossAttentionDecoder, Encoder, SinusoidalPositions
-from kdltr_core.recognizers.finished_lesson import FinishedLesson
-from kdltr_core.recognizers.output import RecognizerOutput
-from kdltr_core.recognizers.position_attention import PositionAttention
+from kdltr_core.recognizers.abinet_layers import CrossAttentionDecoder, Encoder, PositionAttention, SinusoidalPositions
+from kdltr_core.recognizers.recognizer import ParallelRecognizer, RecognizerOutput
 from kdltr_core.recognizers.resnet import ResNet45
 
 MAP_SIZE = (8, 32)
@@ -41,7 +39,7 @@ class AbinetSize:
 
 @dataclass(frozen=True)
 class VisionOutput:
-    """What the vision part sees and reads.
+    """What the vision part extracts and reads.
 
     Attributes:
         middle: (N, C, h · w), the map of the ResNet's third stage.
@@ -74,7 +72,7 @@ class Backbone(nn.Module):
         return middle, self.transformer(self.dropout(last.flatten(2).transpose(1, 2) + self.pos_encoder()))
 
 
-class AbinetVision(FinishedLesson):
+class AbinetVision(ParallelRecognizer):
     """The vision part, which reads on its own as well.
 
     Args:
@@ -112,7 +110,7 @@ class AbinetVision(FinishedLesson):
         self.register_buffer("_std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def see(self, images: Tensor) -> VisionOutput:
+    def forward_vision(self, images: Tensor) -> VisionOutput:
         """images: (N, 3, H, W) float in [0, 1]."""
         self._check_size(images)
         normalised = ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
@@ -122,13 +120,13 @@ class AbinetVision(FinishedLesson):
         return VisionOutput(middle.flatten(2), tokens, attention, feature, self.cls(feature))
 
     def forward(self, images: Tensor) -> RecognizerOutput:
-        sight = self.see(images)
-        return RecognizerOutput(sight.logits, sight.middle, sight.feature, sight.attention)
+        vision = self.forward_vision(images)
+        return RecognizerOutput(vision.logits, vision.middle, vision.feature, vision.attention)
 
     def forward_training(self, images: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
-        sight = self.see(images)
+        vision = self.forward_vision(images)
         return RecognizerOutput(
-            sight.logits[None], sight.middle, sight.feature[None], sight.attention, {"vision": sight.logits[None]}
+            vision.logits[None], vision.middle, vision.feature[None], vision.attention, {"vision": vision.logits[None]}
         )
 
 
@@ -190,7 +188,7 @@ def predicted_lengths(logits: Tensor, end_id: int = 0) -> Tensor:
     return (before_end.sum(dim=-1) + 1).clamp(2, logits.shape[1])
 
 
-class VisionAndLanguage(FinishedLesson):
+class VisionAndLanguage(ParallelRecognizer):
     """A vision part whose reading a language part corrects, once or several times over.
 
     Args:
@@ -216,7 +214,7 @@ class VisionAndLanguage(FinishedLesson):
         self.fixed_num_steps = self.vision.fixed_num_steps
         self.semantic_width, self.visual_shape = self.vision.semantic_width, self.vision.visual_shape
 
-    def join(self, sight: VisionOutput, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
+    def fuse(self, vision: VisionOutput, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
         """Logits (N, T, classes) of the classifiers behind both parts, by name; the last is "fused", which reads.
 
         Args:
@@ -226,25 +224,25 @@ class VisionAndLanguage(FinishedLesson):
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> RecognizerOutput:
-        sight = self.vision.see(images)
-        fused = self._correct(sight)["fused"]
-        return RecognizerOutput(fused[-1], sight.middle, sight.feature, sight.attention)
+        vision = self.vision.forward_vision(images)
+        fused = self._correct(vision)["fused"]
+        return RecognizerOutput(fused[-1], vision.middle, vision.feature, vision.attention)
 
     def forward_training(self, images: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
-        sight = self.vision.see(images)
-        heads = {"vision": sight.logits[None], **self._correct(sight)}
-        return RecognizerOutput(heads["fused"][-1:], sight.middle, sight.feature[None], sight.attention, heads)
+        vision = self.vision.forward_vision(images)
+        heads = {"vision": vision.logits[None], **self._correct(vision)}
+        return RecognizerOutput(heads["fused"][-1:], vision.middle, vision.feature[None], vision.attention, heads)
 
-    def _correct(self, sight: VisionOutput) -> dict[str, Tensor]:
+    def _correct(self, vision: VisionOutput) -> dict[str, Tensor]:
         """Logits of every classifier behind the vision part, each (iterations, N, T, classes)."""
         heads: dict[str, list[Tensor]] = defaultdict(list)
-        logits = sight.logits
+        logits = vision.logits
         for _ in range(self.num_iterations):
             feature, expected = self.language(logits.softmax(dim=-1), predicted_lengths(logits))
-            joined = self.join(sight, feature, expected)
-            for name, values in {"language": expected, **joined}.items():
+            corrected = self.fuse(vision, feature, expected)
+            for name, values in {"language": expected, **corrected}.items():
                 heads[name].append(values)
-            logits = joined["fused"]
+            logits = corrected["fused"]
         return {name: torch.stack(values) for name, values in heads.items()}
 
 
@@ -263,5 +261,5 @@ class Abinet(VisionAndLanguage):
         super().__init__(image_size, size, charset, max_label_length, num_iterations)
         self.alignment = Alignment(size.dim, charset.num_classes)
 
-    def join(self, sight: VisionOutput, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
-        return {"fused": self.alignment(language, sight.feature)}
+    def fuse(self, vision: VisionOutput, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
+        return {"fused": self.alignment(language, vision.feature)}

@@ -1,4 +1,4 @@
-"""Post-norm transformer layers and sinusoidal positions, as ABINet and MATRN share them (torch's key names)."""
+"""Layers of ABINet and MATRN: sinusoidal positions, post-norm transformers, position attention (torch's key names)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdltr_core.recognizers.layers import CachedAttention
+
+_UNET_STRIDES = ((1, 2), (2, 2), (2, 2), (2, 2))
 
 
 class SinusoidalPositions(nn.Module):
@@ -60,7 +62,7 @@ class Encoder(nn.Module):
 
 
 class CrossAttentionLayer(nn.Module):
-    """A decoder layer without self-attention: queries look at the memory, then a feed-forward."""
+    """A decoder layer without self-attention: queries attend to the memory, then a feed-forward."""
 
     def __init__(self, dim: int, num_heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
@@ -72,9 +74,9 @@ class CrossAttentionLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, queries: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """queries (N, T, D), memory (N, S, D), mask bool (N, 1, T, S), True where a query may look; to (N, T, D)."""
-        looked = self.multihead_attn(queries, *self.multihead_attn.keys_and_values(memory), mask)
-        x = self.norm2(queries + self.dropout(looked))
+        """queries (N, T, D), memory (N, S, D), mask bool (N, 1, T, S), True where a query may attend; to (N, T, D)."""
+        attended = self.multihead_attn(queries, *self.multihead_attn.keys_and_values(memory), mask)
+        x = self.norm2(queries + self.dropout(attended))
         return self.norm3(x + self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x))))))
 
 
@@ -87,3 +89,50 @@ class CrossAttentionDecoder(nn.Module):
         for layer in self.layers:
             queries = layer(queries, memory, mask)
         return queries
+
+
+class PositionAttention(nn.Module):
+    """Every step of the word attends to the feature map (Fang et al. 2021, section 3.1).
+
+    Keys from a small U-Net over the map, queries from sinusoidal positions, values from the map itself.
+
+    Args:
+        dim: channels of the map.
+        channels: of the U-Net.
+        num_steps: T.
+    """
+
+    def __init__(self, dim: int, channels: int, num_steps: int) -> None:
+        super().__init__()
+        widths = [dim] + [channels] * len(_UNET_STRIDES)
+        self.k_encoder = nn.ModuleList(
+            _convolve(before, after, stride)
+            for before, after, stride in zip(widths, widths[1:], _UNET_STRIDES, strict=False)
+        )
+        last = len(_UNET_STRIDES) - 1
+        self.k_decoder = nn.ModuleList(
+            nn.Sequential(nn.Identity(), *_convolve(channels, dim if i == last else channels, (1, 1)))
+            for i in range(len(_UNET_STRIDES))
+        )
+        self.pos_encoder = SinusoidalPositions(num_steps, dim)
+        self.project = nn.Linear(dim, dim)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, D, h, w) to what every step sees, (N, T, D), and where it attends, (N, T, h · w), each a distribution."""
+        levels = [features]
+        for layer in self.k_encoder:
+            levels.append(layer(levels[-1]))
+        keys = levels.pop()
+        for i, layer in enumerate(self.k_decoder):
+            # As large as the level it came from: twice, and at the last in one direction only.
+            keys = layer(F.interpolate(keys, size=levels[-1].shape[-2:], mode="nearest"))
+            skipped = levels.pop()
+            if i < len(self.k_decoder) - 1:
+                keys = keys + skipped
+        queries = self.project(self.pos_encoder())
+        attention = (queries @ keys.flatten(2) / math.sqrt(queries.shape[-1])).softmax(dim=-1)
+        return attention.to(features.dtype) @ features.flatten(2).transpose(1, 2), attention
+
+
+def _convolve(before: int, after: int, stride: tuple[int, int]) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride, padding=1), nn.BatchNorm2d(after), nn.ReLU())

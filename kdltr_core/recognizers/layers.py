@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def unmasked_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Self-attention without mask or dropout: three tensors (N, heads, L, D) to one."""
     if queries.device.type == "cpu" and queries.dtype == torch.bfloat16:
         # Two products: forward and backward, torch's fused kernel took more than twice as long here. What all keys
@@ -32,7 +32,7 @@ class SelfAttention(nn.Module):
         """(N, L, D) to (N, L, D)."""
         n, length, dim = x.shape
         qkv = self.qkv(x).view(n, length, 3, self.num_heads, dim // self.num_heads).permute(2, 0, 3, 1, 4)
-        mixed = attend(qkv[0], qkv[1], qkv[2])
+        mixed = unmasked_attention(qkv[0], qkv[1], qkv[2])
         return self.proj(mixed.transpose(1, 2).reshape(n, length, dim))
 
 
@@ -126,7 +126,7 @@ class CachedAttention(nn.Module):
         Args:
             queries: (B, T, D), not yet projected.
             keys, values: (B, heads, S, D / heads) from ``keys_and_values``.
-            mask: bool, True where a query may look, broadcastable to (B, heads, T, S).
+            mask: bool, True where a query may attend, broadcastable to (B, heads, T, S).
 
         Returns: (B, T, D).
         """

@@ -13,15 +13,14 @@ from kdltr_core.recognizers.abinet import (
     VisionOutput,
     predicted_lengths,
 )
-from kdltr_core.recognizers.abinet_layers import Encoder, SinusoidalPositions
-from kdltr_core.recognizers.position_attention import PositionAttention
+from kdltr_core.recognizers.abinet_layers import Encoder, PositionAttention, SinusoidalPositions
 
 _MASKED_POSITIONS = 10
 _MASK_PROBABILITY = 0.9
 
 
 class SemanticVisual(nn.Module):
-    """Visual and language features look at each other, then a gate mixes what both read."""
+    """Visual and language features attend to each other, then a gate mixes what both read."""
 
     def __init__(self, size: AbinetSize, num_classes: int, num_steps: int) -> None:
         super().__init__()
@@ -41,7 +40,7 @@ class SemanticVisual(nn.Module):
         Args:
             language: (N, T, D), the language part's features.
             tokens: (N, L, D), the visual features.
-            attention: (N, T, L), where the vision part looked at every step.
+            attention: (N, T, L), where the vision part attended at every step.
             lengths: (N,), steps of the language part's reading.
 
         Returns: logits (N, T, classes) of the enhanced "visual" and "semantic" features, and "fused".
@@ -61,7 +60,7 @@ def masked_positions(attention: Tensor, lengths: Tensor) -> Tensor:
     """Which visual positions are hidden in training (Na et al. 2022, section 3.3), all images at once.
 
     Of an image, with probability 0.9: a random step of its reading is picked, and each of the 10 positions that it
-    looked at most is hidden with probability 0.9.
+    attended to most is hidden with probability 0.9.
 
     Args:
         attention: (N, T, L).
@@ -71,10 +70,10 @@ def masked_positions(attention: Tensor, lengths: Tensor) -> Tensor:
     """
     num_images, device = len(attention), attention.device
     step = (torch.rand(num_images, device=device) * lengths).long()
-    looked = attention[torch.arange(num_images, device=device), step].topk(_MASKED_POSITIONS).indices
-    hidden = torch.rand(looked.shape, device=device) < _MASK_PROBABILITY
+    attended = attention[torch.arange(num_images, device=device), step].topk(_MASKED_POSITIONS).indices
+    hidden = torch.rand(attended.shape, device=device) < _MASK_PROBABILITY
     hidden &= torch.rand(num_images, 1, device=device) < _MASK_PROBABILITY
-    return torch.zeros_like(attention[:, 0], dtype=torch.bool).scatter(1, looked, hidden)
+    return torch.zeros_like(attention[:, 0], dtype=torch.bool).scatter(1, attended, hidden)
 
 
 class Matrn(VisionAndLanguage):
@@ -93,5 +92,5 @@ class Matrn(VisionAndLanguage):
         self.semantic_visual = SemanticVisual(size, charset.num_classes, max_label_length + 1)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def join(self, sight: VisionOutput, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
-        return self.semantic_visual(language, sight.tokens, sight.attention.detach(), predicted_lengths(expected))
+    def fuse(self, vision: VisionOutput, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
+        return self.semantic_visual(language, vision.tokens, vision.attention.detach(), predicted_lengths(expected))

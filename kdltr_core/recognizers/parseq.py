@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from kdltr_core.charset import Charset, Charset94
 from kdltr_core.recognizers.layers import CachedAttention, VitEncoder
-from kdltr_core.recognizers.output import RecognizerOutput
 from kdltr_core.recognizers.permutations import query_masks
-from kdltr_core.recognizers.recognizer import Recognizer
+from kdltr_core.recognizers.recognizer import Recognizer, RecognizerOutput
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class ParseqSize:
 
 
 class DecoderLayer(nn.Module):
-    """Pre-norm decoder layer in which position queries look at the characters and at the image.
+    """Pre-norm decoder layer in which position queries attend to the characters and to the image.
 
     PARSeq has a single layer, so its content stream is never updated and only serves as keys and values.
     """
@@ -66,9 +65,9 @@ class DecoderLayer(nn.Module):
         Returns: (P, N, T, D).
         """
         p, n, t, dim = query.shape
-        looked = self.self_attn(self.norm_q(query).flatten(0, 1), *content, mask)
-        query = query + self.dropout(looked.view(p, n, t, dim))
-        # All permutations of a word look at the same image: they are one longer row of queries.
+        attended = self.self_attn(self.norm_q(query).flatten(0, 1), *content, mask)
+        query = query + self.dropout(attended.view(p, n, t, dim))
+        # All permutations of a word attend to the same image: they are one longer row of queries.
         rows = self.norm1(query).transpose(0, 1).reshape(n, p * t, dim)
         seen = self.cross_attn(rows, *memory).view(n, p, t, dim).transpose(0, 1)
         query = query + self.dropout(seen)
@@ -165,12 +164,12 @@ class Parseq(Recognizer):
 
         Returns: logits (P, N, T, classes), visual (N, D, L), semantic (P, N, T, D).
         """
-        return self.decode_lesson(self.encode_lesson(images), targets, permutations)
+        return self.decode(self.encode(images), targets, permutations)
 
-    def encode_lesson(self, images: Tensor) -> dict[str, Tensor]:
+    def encode(self, images: Tensor) -> dict[str, Tensor]:
         return {"tokens": self._encode(images)}
 
-    def decode_lesson(self, lesson: Mapping[str, Tensor], targets: Tensor, permutations: Tensor) -> RecognizerOutput:
+    def decode(self, lesson: Mapping[str, Tensor], targets: Tensor, permutations: Tensor) -> RecognizerOutput:
         visual = lesson["tokens"]
         memory = self._layer.cross_attn.keys_and_values(visual)
         tokens = targets[:, :-1]

@@ -1,14 +1,37 @@
-"""What distiller, engine and commands ask of a recognizer, whatever its family."""
+"""A recognizer of any family: what it returns, and what distiller, engine and commands ask of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from kdltr_core.charset import Charset
-from kdltr_core.recognizers.output import RecognizerOutput
+
+
+@dataclass(frozen=True)
+class RecognizerOutput:
+    """One forward pass of a recognizer.
+
+    P is the number of permutations (1 for families without permutations), T the number of steps, D the width of the
+    semantic vectors, C the number of visual channels, L the number of visual positions.
+
+    Attributes:
+        logits: (P, N, T, classes) in training, (N, T, classes) when reading.
+        visual: (N, C, L), the features that visual focus compares.
+        semantic: (P, N, T, D) in training, (N, T, D) when reading; None where a reading does not produce it.
+        attention: (N, T, L), each step a distribution over positions; None for families without one.
+        heads: logits (iterations, N, T, classes) of every classifier that supervised training teaches, by name, in
+            training; empty for families with a single one.
+    """
+
+    logits: Tensor
+    visual: Tensor
+    semantic: Tensor | None = None
+    attention: Tensor | None = None
+    heads: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Recognizer(nn.Module):
@@ -38,14 +61,14 @@ class Recognizer(nn.Module):
         """Read: images (N, 3, H, W) float in [0, 1] to logits (N, T, classes)."""
         raise NotImplementedError
 
-    def encode_lesson(self, images: Tensor) -> dict[str, Tensor]:
+    def encode(self, images: Tensor) -> dict[str, Tensor]:
         """What of the training forward follows from the images alone: names to tensors (N, …).
 
-        With ``decode_lesson`` it gives what ``forward_training`` gives, heads apart; for a teacher it can be kept.
+        With ``decode`` it gives what ``forward_training`` gives, heads apart; a teacher's can be cached.
         """
         raise NotImplementedError
 
-    def decode_lesson(self, lesson: Mapping[str, Tensor], targets: Tensor, permutations: Tensor) -> RecognizerOutput:
+    def decode(self, encoded: Mapping[str, Tensor], targets: Tensor, permutations: Tensor) -> RecognizerOutput:
         """The rest of the training forward; arguments as for the other two."""
         raise NotImplementedError
 
@@ -62,3 +85,18 @@ class Recognizer(nn.Module):
     def _check_size(self, images: Tensor) -> None:
         if tuple(images.shape[-2:]) != self.image_size:
             raise ValueError(f"images are {tuple(images.shape[-2:])} pixels, this recognizer reads {self.image_size}")
+
+
+class ParallelRecognizer(Recognizer):
+    """A recognizer that reads all steps at once (ABINet, MATRN): neither targets nor permutations are asked for."""
+
+    def encode(self, images: Tensor) -> dict[str, Tensor]:
+        output = self(images)
+        parts = {name: getattr(output, name) for name in ("logits", "visual", "semantic", "attention")}
+        assert all(part is not None for part in parts.values())
+        return parts
+
+    def decode(self, encoded: Mapping[str, Tensor], targets: Tensor, permutations: Tensor) -> RecognizerOutput:
+        return RecognizerOutput(
+            encoded["logits"][None], encoded["visual"], encoded["semantic"][None], encoded["attention"]
+        )

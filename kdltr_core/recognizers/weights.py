@@ -66,7 +66,7 @@ def _left_out(parts: Mapping[str, int]) -> str:
     return "left out: " + ", ".join(f"{part} ({count} keys)" for part, count in parts.items())
 
 
-def compare(module: nn.Module, state: Mapping[str, Tensor]) -> WeightReport:
+def match_state(module: nn.Module, state: Mapping[str, Tensor]) -> WeightReport:
     """What of a state dict fits a module, key by key."""
     own = module.state_dict()
     shared = [key for key in own if key in state]
@@ -96,12 +96,12 @@ def owners(state: Mapping[str, Tensor]) -> list[str]:
     with torch.device("meta"):
         modules = {f"the teacher of {name}": build_teacher(name) for name in names}
         modules |= {f"the student of {name}": build_student(name) for name in names}
-    whole = [owner for owner, module in modules.items() if compare(module, state).is_complete]
+    whole = [owner for owner, module in modules.items() if match_state(module, state).is_complete]
     parts = (
         f"the {part} part of {owner.split()[-1]}"
         for owner, module in modules.items()
         for part, child in module.named_children()
-        if compare(child, state).is_complete
+        if match_state(child, state).is_complete
     )
     return whole or list(dict.fromkeys(parts))
 
@@ -137,7 +137,7 @@ def load_part(module: nn.Module, part: str, path: str | Path) -> WeightReport:
 def _load(module: nn.Module, name: str, part: str, path: str | Path) -> WeightReport:
     whole = read_state_dict(path)
     state, left_out = take_part(whole, part) if part else (whole, {})
-    report = replace(compare(module, state), left_out=left_out)
+    report = replace(match_state(module, state), left_out=left_out)
     if not report.is_complete:
         fitting = owners(whole)
         advice = (
@@ -166,50 +166,23 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise ValueError(f"{path} is not a whole safetensors file ({error})") from error
 
 
-def enlargement(low_patch: tuple[int, int], high_patch: tuple[int, int], mode: str) -> Tensor:
-    """The linear map that enlarges a patch by itself: (high pixels, low pixels), both row by row.
-
-    Args:
-        low_patch, high_patch: (height, width) in pixels.
-        mode: "nearest", "bilinear" or "bicubic"; beyond its edge a patch is continued by its edge pixels.
-    """
-    num_low = low_patch[0] * low_patch[1]
-    basis = torch.eye(num_low).view(num_low, 1, *low_patch)
-    corners = None if mode == "nearest" else False
-    return F.interpolate(basis, size=high_patch, mode=mode, align_corners=corners).view(num_low, -1).T.contiguous()
-
-
-def fit_enlargement(
-    high_res: Tensor, low_res: Tensor, low_patch: tuple[int, int], high_patch: tuple[int, int]
-) -> Tensor:
-    """The enlargement of a patch by itself that is right on average over real pairs: least squares.
-
-    Args:
-        high_res: (N, 3, H, W), low_res: (N, 3, h, w), same word, with the same number of patches; any real range that
-            has grey at zero.
-
-    Returns: (high pixels, low pixels), as ``enlargement``.
-    """
-    high = F.unfold(high_res.flatten(0, 1)[:, None], high_patch, stride=high_patch).transpose(1, 2).flatten(0, 1)
-    low = F.unfold(low_res.flatten(0, 1)[:, None], low_patch, stride=low_patch).transpose(1, 2).flatten(0, 1)
-    return torch.linalg.lstsq(low.double(), high.double()).solution.T.float().contiguous()
-
-
-def resample_patch_kernel(kernel: Tensor, low_patch: tuple[int, int], enlarge: Tensor) -> Tensor:
-    """A kernel for low-res patches that projects each as the given kernel projects it enlarged.
+def resample_patch_kernel(kernel: Tensor, low_patch: tuple[int, int]) -> Tensor:
+    """A kernel for low-res patches that projects each as the given kernel projects it bilinearly enlarged.
 
     Args:
         kernel: (D, 3, high height, high width).
-        low_patch: (height, width) in pixels.
-        enlarge: (high pixels, low pixels).
+        low_patch: (height, width) in pixels; beyond its edge a patch is continued by its edge pixels.
 
     Returns: (D, 3, low height, low width). Because projection and enlargement are both linear, this is exact (Beyer et
     al. 2023, FlexiViT, eq. 4, for patches that shrink).
     """
-    return (kernel.flatten(2) @ enlarge).view(*kernel.shape[:2], *low_patch)
+    num_low = low_patch[0] * low_patch[1]
+    basis = torch.eye(num_low).view(num_low, 1, *low_patch)
+    enlarged = F.interpolate(basis, size=kernel.shape[2:], mode="bilinear").view(num_low, -1).T.contiguous()
+    return (kernel.flatten(2) @ enlarged.to(kernel.device)).view(*kernel.shape[:2], *low_patch)
 
 
-def start_from_teacher(student: Recognizer, teacher: Recognizer, start: str, enlarge: Tensor | None = None) -> None:
+def start_from_teacher(student: Recognizer, teacher: Recognizer, start: str) -> None:
     """Give a student its first weights.
 
     A vision part may start from a whole ABINet or MATRN. Where the student's first stage keeps the image's size, the
@@ -218,7 +191,6 @@ def start_from_teacher(student: Recognizer, teacher: Recognizer, start: str, enl
     Args:
         start: "teacher": the teacher's, the patch kernel resampled; "random_patch": the teacher's, the patch embedding
             left as it is (the published way, PARSeq only); "random": all left as they are.
-        enlarge: for "teacher" with patches, see ``resample_patch_kernel``.
 
     Raises: ValueError if the two differ in anything but that.
     """
@@ -234,11 +206,9 @@ def start_from_teacher(student: Recognizer, teacher: Recognizer, start: str, enl
     elif start == "random_patch":
         state[PATCH_KERNEL], state[PATCH_BIAS] = own[PATCH_KERNEL], own[PATCH_BIAS]
     elif PATCH_KERNEL in state:
-        assert enlarge is not None
-        low_patch = (own[PATCH_KERNEL].shape[2], own[PATCH_KERNEL].shape[3])
-        kernel = state[PATCH_KERNEL]
-        state[PATCH_KERNEL] = resample_patch_kernel(kernel, low_patch, enlarge.to(kernel.device))
-    report = compare(student, state)
+        height, width = own[PATCH_KERNEL].shape[2:]
+        state[PATCH_KERNEL] = resample_patch_kernel(state[PATCH_KERNEL], (height, width))
+    report = match_state(student, state)
     if not report.is_complete:
         raise ValueError(
             f"the student cannot start from its teacher, which is another recognizer ({len(report.mis_shaped)} weights "
@@ -248,7 +218,7 @@ def start_from_teacher(student: Recognizer, teacher: Recognizer, start: str, enl
     student.load_state_dict(state)
 
 
-def describe(name: str, module: Recognizer) -> dict[str, str]:
+def recognizer_metadata(name: str, module: Recognizer) -> dict[str, str]:
     """The metadata that an exported recognizer carries."""
     size = json.dumps(module.image_size)
     return {"recognizer": name, "charset": module.charset.name, "image_size": size, "format": "kdltr-1"}

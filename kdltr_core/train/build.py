@@ -5,21 +5,15 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from kdltr_core.config import RecognizerName, RunConfig
-from kdltr_core.data.dataset import TrainingPairs
-from kdltr_core.data.images import as_float
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
-from kdltr_core.recognizers.parseq import Parseq
-from kdltr_core.recognizers.weights import enlargement, fit_enlargement, load_part, load_weights, start_from_teacher
+from kdltr_core.recognizers.weights import load_part, load_weights, start_from_teacher
 from kdltr_core.remote import fetch
 from kdltr_core.train.distiller import check_pair, needs_teacher
 
 BUNDLED_TEACHERS = {"parseq_tiny": "parseq_tiny_hr.safetensors"}
-_PAIRS_TO_FIT = 1000
 
 
 def teacher_name(config: RunConfig) -> RecognizerName:
@@ -85,44 +79,28 @@ def _with_iterations(recognizer: Recognizer, config: RunConfig) -> Recognizer:
     return recognizer
 
 
-def build_pair(
-    config: RunConfig, pairs: TrainingPairs | None, device: torch.device
-) -> tuple[Recognizer, Recognizer | None]:
+def build_trained(config: RunConfig, device: torch.device) -> Recognizer:
+    """What is trained, to be loaded: a student, or a recognizer of high_res where the config's resolution is that."""
+    build = build_teacher if config.recognizer.trained == "teacher" else build_student
+    return _with_iterations(build(config.recognizer.name), config).to(device)
+
+
+def build_pair(config: RunConfig, device: torch.device) -> tuple[Recognizer, Recognizer | None]:
     """What is trained with its first weights, and the teacher where the objective needs one.
-
-    The first is a student, or a recognizer of high_res where the config's resolution is that.
-
-    Args:
-        pairs: real pairs, for the least-squares patch resampling; None: the first alone, to be loaded.
 
     Raises: ValueError if a checkpoint file does not fit, or the two do not.
     """
     settings, cache_folder = config.recognizer, config.data.cache_folder
-    build = build_teacher if settings.trained == "teacher" else build_student
-    student = _with_iterations(build(settings.name), config).to(device)
-    if pairs is None:
-        return student, None
+    student = build_trained(config, device)
     teacher = load_teacher(config, device) if needs_teacher(config.objective) else None
     if teacher is not None:
-        check_pair(student, teacher, config.objective)
+        check_pair(student, teacher)
     if settings.student_weights:
         load_weights(student, fetch(settings.student_weights, cache_folder))
     elif settings.student_start != "random":
         file = start_file(config)
         model = _load(config, settings.name, file, device) if file else teacher or load_teacher(config, device)
-        start_from_teacher(student, model, settings.student_start, _enlarge_map(student, model, config, pairs))
+        start_from_teacher(student, model, settings.student_start)
     if settings.language_weights:
         load_part(student, "language", fetch(settings.language_weights, cache_folder))
     return student, teacher
-
-
-def _enlarge_map(student: Recognizer, teacher: Recognizer, config: RunConfig, pairs: TrainingPairs) -> Tensor | None:
-    if not (isinstance(student, Parseq) and isinstance(teacher, Parseq)):
-        return None
-    if config.recognizer.patch_resampling != "least_squares":
-        return enlargement(student.patch_size, teacher.patch_size, config.recognizer.patch_resampling)
-    rows = np.linspace(0, len(pairs) - 1, min(len(pairs), _PAIRS_TO_FIT)).astype(np.int64)
-    high_res, low_res = pairs.gather(rows, rows)
-    return fit_enlargement(
-        as_float(high_res) * 2 - 1, as_float(low_res) * 2 - 1, student.patch_size, teacher.patch_size
-    )

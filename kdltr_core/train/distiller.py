@@ -6,27 +6,12 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import orthogonal
 
 from kdltr_core.config import ObjectiveConfig
 from kdltr_core.data.images import as_float
 from kdltr_core.losses.objective import SEMANTIC_TERMS, VISUAL_TERMS, LossTerms, compute_terms, term_weights
 from kdltr_core.losses.semantic_contrast import Projector
 from kdltr_core.recognizers import Recognizer, RecognizerOutput
-
-
-class Rotation(nn.Module):
-    """A trained map of features (N, C, L) whose matrix stays orthogonal, at first the identity (Miles et al. 2024)."""
-
-    def __init__(self, num_channels: int, num_wanted: int) -> None:
-        super().__init__()
-        self.linear = orthogonal(nn.Linear(num_channels, num_wanted, bias=False))
-        self.linear.weight = torch.eye(num_wanted, num_channels)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, L) → (N, wanted, L), in float32: a matrix rounded to bfloat16 is orthogonal no more."""
-        with torch.autocast(features.device.type, enabled=False):
-            return self.linear(features.float().transpose(1, 2)).transpose(1, 2)
 
 
 class Distiller(nn.Module):
@@ -40,8 +25,8 @@ class Distiller(nn.Module):
 
     Attributes:
         projector: of semantic contrast; None without that term.
-        visual_projection, semantic_projection: linear maps to the teacher's widths, where those differ, or the
-            rotation that the config asks for; else None.
+        visual_projection, semantic_projection: linear maps to the teacher's widths, where those differ; they are
+            trained beside the student and then left behind. Else None.
     """
 
     def __init__(self, student: Recognizer, config: ObjectiveConfig, teacher: Recognizer | None = None) -> None:
@@ -50,18 +35,15 @@ class Distiller(nn.Module):
         self.config = config
         model = teacher or student
         terms = term_weights(config).keys()
-        contrasts = "semantic_contrast" in terms
-        self.projector = Projector(model.semantic_width, config.projector_width) if contrasts else None
-        self.visual_projection: nn.Module | None = None
-        if terms & VISUAL_TERMS:
-            channels, wanted = student.visual_shape[0], model.visual_shape[0]
-            if config.visual_projection == "orthogonal":
-                self.visual_projection = Rotation(channels, wanted)
-            elif channels != wanted:
-                self.visual_projection = nn.Conv1d(channels, wanted, 1)
-        width, wanted = student.semantic_width, model.semantic_width
-        compares = terms & SEMANTIC_TERMS and width != wanted
-        self.semantic_projection = nn.Linear(width, wanted) if compares else None
+        channels, widths = (
+            (student.visual_shape[0], model.visual_shape[0]),
+            (student.semantic_width, model.semantic_width),
+        )
+        self.projector = Projector(model.semantic_width) if "semantic_contrast" in terms else None
+        differs = terms & VISUAL_TERMS and channels[0] != channels[1]
+        self.visual_projection = nn.Conv1d(*channels, 1) if differs else None
+        differs = terms & SEMANTIC_TERMS and widths[0] != widths[1]
+        self.semantic_projection = nn.Linear(*widths) if differs else None
 
     def forward(
         self,
@@ -94,10 +76,10 @@ class Distiller(nn.Module):
 @torch.no_grad()
 def teach(teacher: Recognizer, high_res: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
     """The teacher's forward pass on high_res (N, 3, 32, 128) uint8, which no gradient enters."""
-    return teacher.decode_lesson(teacher.encode_lesson(as_float(high_res)), targets, permutations)
+    return teacher.decode(teacher.encode(as_float(high_res)), targets, permutations)
 
 
-def check_pair(student: Recognizer, teacher: Recognizer, config: ObjectiveConfig) -> None:
+def check_pair(student: Recognizer, teacher: Recognizer) -> None:
     """Raises: ValueError if the two cannot be compared step by step and position by position."""
     for what, mine, theirs in (
         ("alphabet", student.charset.name, teacher.charset.name),
@@ -109,12 +91,6 @@ def check_pair(student: Recognizer, teacher: Recognizer, config: ObjectiveConfig
                 f"student and teacher differ in their {what}: {mine} and {theirs}; choose recognizer.teacher_name "
                 "of the student's family: abinet_vision, abinet and matrn teach one another, as do parseq, parseq_tiny"
             )
-    widths = [(r.visual_shape[0], r.semantic_width) for r in (student, teacher)]
-    if widths[0] != widths[1] and config.width_projection == "none":
-        raise ValueError(
-            f"student and teacher differ in the widths of their features, {widths[0]} and {widths[1]}, and "
-            "objective.width_projection is none; give linear, or a teacher of the student's widths"
-        )
 
 
 def needs_teacher(config: ObjectiveConfig) -> bool:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from kdltr_core.agreement import Agreement
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch
 from kdltr_core.data.dataset import Datasets
@@ -23,15 +23,14 @@ from kdltr_core.files import NotWritten
 from kdltr_core.inference.batched import read_with_recognizer
 from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.metrics import word_accuracy
-from kdltr_core.recognizers import Recognizer
-from kdltr_core.train.build import build_pair
 from kdltr_core.train.checkpoint import CheckpointStore
 from kdltr_core.train.optim import rate_factor
 from kdltr_core.train.step import TrainingStep
 
 Record = Callable[[int, Mapping[str, float]], None]
 
-SECONDS_BETWEEN_QUESTIONS = 5.0
+# Steps in a row that were not finite, after which the run stops.
+MAX_NON_FINITE = 10
 
 
 class TrainingDiverged(RuntimeError):
@@ -55,23 +54,6 @@ def total_steps(config: RunConfig, num_pairs: int) -> int:
     return math.ceil(config.num_epochs * num_pairs / config.optim.batch_size)
 
 
-def read_words(
-    module: Recognizer,
-    pack: Any,
-    column: str,
-    *,
-    batch_size: int,
-    world: DistributedContext | None = None,
-    precision: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
-) -> list[str]:
-    """As ``readers.read_with_recognizer``, the text alone."""
-    words = read_with_recognizer(
-        module, pack, column, batch_size=batch_size, world=world, precision=precision, progress=progress
-    )
-    return [word.text for word in words]
-
-
 def fit(
     config: RunConfig,
     words: Datasets,
@@ -85,10 +67,10 @@ def fit(
     on_written: Callable[[Path], None] | None = None,
     save_now: Callable[[], bool] | None = None,
 ) -> FitResult:
-    """Train a student, or a teacher, going on from the newest checkpoint in the run's folder if there is one.
+    """Train a student, or a teacher, resuming from the newest checkpoint in the run's folder if there is one.
 
-    The batch is cut into ``config.workers`` shares, whose randomness is their own. Where there are fewer workers, each
-    computes several shares and adds up their gradients: the same run, only slower.
+    Every batch is cut into ``config.workers`` micro-batches, whose randomness is their own. Where there are fewer
+    workers, each computes several micro-batches and adds up their gradients: the same run, only slower.
 
     Args:
         config: the run.
@@ -97,11 +79,11 @@ def fit(
         record: called on the first worker with a step and named values.
         world: this worker.
         run_id: of the tracking run, kept in the checkpoints.
-        on_start: called on every worker with the step that training begins at or goes on from.
+        on_start: called on every worker with the step that training begins at or resumes from.
         on_checkpoint: called on every worker after each validation, with the step and its values.
         on_written: called on the first worker with the folder of every checkpoint and student it wrote.
-        save_now: asked on every worker, at the same steps, every few seconds: whether this machine is about to go and
-            a checkpoint should be written at once.
+        save_now: asked on every worker whenever the loss is recorded: whether this machine is about to go and a
+            checkpoint should be written at once.
 
     Raises: TrainingDiverged; NotWritten if the student or the last checkpoint finds no room; ValueError for a
         teacher or start that does not fit.
@@ -132,20 +114,19 @@ class _Run:
         self.config, self.words, self.run_folder, self.world, self.run_id = config, words, run_folder, world, run_id
         self.record, self.on_checkpoint = record, on_checkpoint
         self.on_written, self.save_now = on_written, save_now
-        self.shares = range(world.rank, config.workers, world.size)
-        if not self.shares:
-            raise ValueError(f"there are {world.size} workers and --workers {config.workers} shares of the batch")
+        self.micro_batches = range(world.rank, config.workers, world.size)
+        if not self.micro_batches:
+            raise ValueError(f"there are {world.size} workers and --workers {config.workers} micro-batches of a batch")
         self.store = CheckpointStore(run_folder / "checkpoints", config.keep_last)
-        self.training = TrainingStep(config, words.train, world, self.shares)
-        self.resident = DeviceCache(words.train, world.device) if config.data.placement == "device" else None
+        self.training = TrainingStep(config, words.train, world, self.micro_batches)
+        self.device_cache = DeviceCache(words.train, world.device) if config.data.placement == "device" else None
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
         self.num_steps = total_steps(config, len(words.train))
         self.step = 0
         self.best_step, self.best_accuracy = 0, -1.0
         self.latest: dict[str, float] = {}
         self.meters = self.training.meters
-        asks = SECONDS_BETWEEN_QUESTIONS if save_now else 0.0
-        self.agreement = Agreement(world, {"ask": asks, "save": 60 * config.checkpoint_minutes})
+        self.saved_at = time.monotonic()
         self._resume()
         self.training.begin()
 
@@ -154,59 +135,62 @@ class _Run:
         if self.step == 0:
             self._validate()
         self.meters.restart_clock()
-        for shares in zip(*(self._batches(share) for share in self.shares), strict=True):
-            step = self.step
-            rings = self._train_step(step, [batch for _, batch in shares])
-            self.step = step + 1
+        for micro_batches in zip(*(self._batches(number) for number in self.micro_batches), strict=True):
+            batches = [batch for _, batch in micro_batches]
+            rate = rate_factor(config.optim, self.step, self.num_steps, self.sampler.steps_per_epoch)
+            self.training.run(self.step, batches, rate, self._valid_steps_a_micro_batch(batches))
+            self.step += 1
             last = self.step == self.num_steps
-            if self.step % config.log_every == 0 or last:
+            logs = self.step % config.log_every == 0 or last
+            if logs:
                 self._log()
             if self.step % config.validate_every == 0 or last:
                 self._validate()
-            elif self.step % config.checkpoint_every == 0 or "save" in rings or ("ask" in rings and self._must_save()):
+            elif self.step % config.checkpoint_every == 0 or (logs and self._must_save()):
                 self._save()
             if config.benchmark_every and self.step % config.benchmark_every == 0:
                 self._benchmark()
         return FitResult(self.step, self.best_step, self.best_accuracy, self.meters.num_skipped)
 
-    def _batches(self, share: int) -> Iterator[tuple[int, Batch]]:
+    def _batches(self, number: int) -> Iterator[tuple[int, Batch]]:
         config, student = self.config, self.training.distiller.student
         batches = training_batches(
             self.words.train,
             self.sampler,
             student.charset,
             seed=config.seed,
-            rank=share,
+            rank=number,
             world_size=config.workers,
             start_step=self.step,
             num_steps=self.num_steps,
             num_output_steps=student.fixed_num_steps,
             contrast_group=config.objective.contrast_group,
-            static_shapes=config.optim.compile == "on",
-            with_pixels=self.resident is None,
+            with_pixels=self.device_cache is None,
             num_threads=config.data.num_loader_threads,
         )
-        return on_device(batches, self.world.device, self.resident)
+        return on_device(batches, self.world.device, self.device_cache)
 
-    def _train_step(self, step: int, batches: Sequence[Batch]) -> frozenset[str]:
-        """Train on this worker's shares of a batch; returns the timers that rang."""
-        num_shares = self.config.workers
-        total, rings = self.agreement.exchange(torch.stack([batch.lengths.sum() for batch in batches]).sum())
-        rate = rate_factor(self.config.optim, step, self.num_steps, self.sampler.steps_per_epoch)
-        self.training.run(step, batches, rate, total / num_shares if num_shares > 1 else None)
-        return rings
+    def _valid_steps_a_micro_batch(self, batches: list[Batch]) -> torch.Tensor | None:
+        """What ``losses.recognition`` divides by: the mean over the micro-batches of all workers; None for one."""
+        if self.config.workers == 1:
+            return None
+        mine = torch.stack([batch.lengths.sum() for batch in batches]).sum().float()
+        return self.world.all_reduce(mine) / self.config.workers
 
     def _must_save(self) -> bool:
-        """Whether any worker's machine is about to go."""
-        assert self.save_now is not None
-        return any(self.world.gather(self.save_now()))
+        """Whether any worker's machine is about to go, or the minutes between checkpoints are over."""
+        minutes = self.config.checkpoint_minutes
+        if not (self.save_now or minutes):
+            return False
+        overdue = minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes
+        return self.world.any(overdue or (self.save_now is not None and self.save_now()))
 
     def _log(self) -> None:
         values, bad_in_row = self.meters.take()
         values["learning_rate"] = self.training.optimiser.param_groups[0]["lr"]
         values["epoch"] = self.step / self.sampler.steps_per_epoch
         self._record({f"train/{name}": value for name, value in values.items()})
-        if bad_in_row >= self.config.optim.max_nonfinite:
+        if bad_in_row >= MAX_NON_FINITE:
             broken = [name for name in values if name != "learning_rate" and not math.isfinite(values[name])]
             raise TrainingDiverged(
                 f"the loss or its gradient was not finite in {bad_in_row} steps in a row up to step {self.step} "
@@ -219,27 +203,16 @@ class _Run:
         if self.world.is_main:
             self.record(self.step, values)
 
-    def _reader(self) -> Recognizer:
-        """The student as it is read and exported: its average, where there is one."""
-        if not self.training.average:
-            return self.training.distiller.student
-        reader = build_pair(self.config, None, self.world.device)[0]
-        reader.load_state_dict(self.training.average.state)
-        return reader
-
     def _validate(self) -> None:
         """Read the validation split, keep the student if it is the best so far, and save."""
-        reader = self._reader()
-        pairs = self.words.validation
-        readings = self._read(reader, pairs)
-        accuracy = 100 * word_accuracy(readings, pairs.labels)
+        accuracy = self._word_accuracy(self.words.validation)
         values = {"validation/word_accuracy": accuracy}
         self._record(values)
         if accuracy > self.best_accuracy:
             self.best_step, self.best_accuracy = self.step, accuracy
             if self.world.is_main:
+                reader, folder = self.training.reader, self.run_folder / self.config.recognizer.trained
                 notes = {"step": str(self.step), "validation_word_accuracy": f"{accuracy:.3f}"}
-                folder = self.run_folder / self.config.recognizer.trained
                 export_recognizer(folder, reader, reader.state_dict(), self.config, **notes)
                 self.on_written(folder)
         self._save()
@@ -248,17 +221,23 @@ class _Run:
         self.meters.restart_clock()
 
     def _benchmark(self) -> None:
-        reader = self._reader()
+        column = self.config.recognizer.trained_column
         for name, pack in self.words.benchmarks.items():
-            accuracy = 100 * word_accuracy(self._read(reader, pack), pack.labels)
-            self._record({f"benchmark/{name}/{self.config.recognizer.trained_column}": accuracy})
+            self._record({f"benchmark/{name}/{column}": self._word_accuracy(pack)})
         self.meters.restart_clock()
 
-    def _read(self, reader: Recognizer, pairs: Any) -> list[str]:
-        size, column = self.config.evaluation_batch_size, self.config.recognizer.resolution
-        return read_words(
-            reader, pairs, column, batch_size=size, world=self.world, precision=self.config.optim.precision
+    def _word_accuracy(self, pairs: Any) -> float:
+        """Of the student as it stands, in per cent."""
+        config = self.config
+        predictions = read_with_recognizer(
+            self.training.reader,
+            pairs,
+            config.recognizer.resolution,
+            batch_size=config.evaluation_batch_size,
+            world=self.world,
+            precision=config.optim.precision,
         )
+        return 100 * word_accuracy([prediction.text for prediction in predictions], pairs.labels)
 
     def _save(self) -> None:
         if self.world.is_main:
@@ -275,7 +254,8 @@ class _Run:
             except NotWritten as error:
                 if self.step == self.num_steps:
                     raise
-                warnings.warn(f"{error}; training goes on and the next checkpoint is tried", stacklevel=2)
+                warnings.warn(f"{error}; training continues and the next checkpoint is tried", stacklevel=2)
+        self.saved_at = time.monotonic()
         self.world.barrier()
 
     def _resume(self) -> None:

@@ -1,9 +1,10 @@
-"""Pre-training of the language part of ABINet and MATRN: words that were misread, back to what they are."""
+"""Pre-training of the language part of ABINet and MATRN: misspelt words of a list, back to what they are."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import string
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +15,10 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from kdltr_core.charset import Charset36
+from kdltr_core.charset import Charset, Charset36
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.data.sampler import EpochSampler
+from kdltr_core.data.synth.vocabulary import words as bundled_words
 from kdltr_core.device import autocast
 from kdltr_core.files import NotWritten, remedy, whole_file
 from kdltr_core.losses.recognition import recognition
@@ -25,15 +27,17 @@ from kdltr_core.recognizers.decoding import decode_predictions
 from kdltr_core.recognizers.weights import save_student
 from kdltr_core.seeding import derive, seed_everything
 from kdltr_core.train.checkpoint import CheckpointStore
-from kdltr_core.train.spelling import misspell
-from kdltr_core.train.word_list import split_words
 
 LANGUAGE_FILE = "language.safetensors"
 MAX_LENGTH = 25
-_READINGS_A_WORD = 10
-_CONSTANT_SHARE = 7 / 8  # officially 70 of 80 epochs
+_PREDICTIONS_A_WORD = 10
+_CONSTANT_FRACTION = 7 / 8  # officially 70 of 80 epochs
 _KEPT_CHECKPOINTS = 2
-# What may differ where a training goes on.
+_FEWEST_WORDS = 20
+# Of no, one, two and three places of a word to be misspelt; and of what happens there, else it is left out.
+NUM_PLACES_FRACTIONS = (0.70, 0.15, 0.10, 0.05)
+REPLACED_FRACTION, PRECEDED_FRACTION = 0.70, 0.15
+# What may differ where a training resumes.
 _FREE = ("num_steps", "checkpoint_every", "precision")
 
 
@@ -44,7 +48,7 @@ class LanguageConfig:
     num_steps: int = 10_000
     batch_size: int = 4096
     learning_rate: float = 1e-4
-    held_out_share: float = 0.05
+    held_out_fraction: float = 0.05
     checkpoint_every: int = 500
     precision: str = "auto"
     seed: int = 0
@@ -53,13 +57,75 @@ class LanguageConfig:
         for name in ("num_steps", "batch_size", "checkpoint_every", "learning_rate"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected more than 0")
-        if not 0 < self.held_out_share < 0.5:
-            raise ValueError(f"held_out_share is {self.held_out_share}, expected more than 0 and less than 0.5")
+        if not 0 < self.held_out_fraction < 0.5:
+            raise ValueError(f"held_out_fraction is {self.held_out_fraction}, expected more than 0 and less than 0.5")
+
+
+def read_word_list(path: str | Path, charset: Charset, max_length: int = 25) -> tuple[str, ...]:
+    """The words of a text file, one a line, as the alphabet writes them, each once; too long ones are left out.
+
+    Raises: ValueError if the file cannot be read or has fewer than 20 words.
+    """
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as UTF-8 text ({error}); give a file with one word a line") from error
+    words = _usable(lines, charset, max_length)
+    if len(words) < _FEWEST_WORDS:
+        raise ValueError(f"{path} has {len(words)} usable words, expected at least {_FEWEST_WORDS}, one a line")
+    return words
+
+
+def bundled_word_list(charset: Charset, max_length: int = 25) -> tuple[str, ...]:
+    """The list that comes with the package, of which rendered words are made as well."""
+    return _usable(bundled_words(), charset, max_length)
+
+
+def split_words(words: Sequence[str], held_out_fraction: float) -> tuple[list[str], list[str]]:
+    """Words to train on, and words held out by their hash: the same in every order and company, one at the least."""
+    hashes = {w: int.from_bytes(hashlib.blake2b(w.encode(), digest_size=8).digest(), "little") for w in words}
+    limit = max(int(held_out_fraction * 2**64), min(hashes.values()))
+    return [w for w in words if hashes[w] > limit], [w for w in words if hashes[w] <= limit]
+
+
+def _usable(lines: Sequence[str], charset: Charset, max_length: int) -> tuple[str, ...]:
+    normalised = dict.fromkeys(charset.normalise(line) for line in lines)
+    return tuple(word for word in normalised if 0 < len(word) <= max_length)
+
+
+def misspell(word: str, rng: np.random.Generator, max_length: int = 25) -> str:
+    """A word as a careless reader gives it: most often itself, else characters replaced, put in or left out.
+
+    The probabilities are those of ABINet's public implementation (Fang et al. 2021, its spelling mutation): a place is
+    replaced by a random letter, preceded by one, or left out. Of words of two to four characters one place at most is
+    touched, of longer ones half of them. A single character, and what is half digits, follows no spelling and stays.
+
+    Args:
+        word: one character or more.
+        max_length: what is longer is cut off.
+
+    Returns: between 1 and ``max_length`` characters.
+    """
+    num_digits = sum(character in string.digits for character in word)
+    if len(word) < 2 or num_digits >= len(word) / 2:
+        return word[:max_length]
+    most = 1 if len(word) <= 4 else len(word) // 2
+    num_places = min(int(rng.choice(len(NUM_PLACES_FRACTIONS), p=NUM_PLACES_FRACTIONS)), most)
+    characters = list(word)
+    for place in rng.choice(len(word), num_places, replace=False):
+        chance, letter = rng.random(), string.ascii_lowercase[rng.integers(26)]
+        if chance < REPLACED_FRACTION:
+            characters[place] = letter
+        elif chance < REPLACED_FRACTION + PRECEDED_FRACTION:
+            characters[place] = letter + word[place]
+        else:
+            characters[place] = ""
+    return "".join(characters)[:max_length]
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What became of the readings of held-out words, wrong ones and right ones."""
+    """What became of the predictions of held-out words, wrong ones and right ones."""
 
     num_wrong: int
     num_corrected: int
@@ -69,7 +135,7 @@ class Correction:
     def describe(self) -> str:
         corrected, kept = 100 * self.num_corrected / self.num_wrong, 100 * self.num_kept / self.num_right
         return (
-            f"{corrected:.1f} % of {self.num_wrong} wrong readings of held-out words corrected, "
+            f"{corrected:.1f} % of {self.num_wrong} wrong predictions of held-out words corrected, "
             f"{kept:.1f} % of {self.num_right} right ones kept"
         )
 
@@ -101,7 +167,7 @@ def pretrain(
     Raises: ValueError where the folder is another training's, or the loss is not finite; NotWritten.
     """
     device = device or torch.device("cpu")
-    train, held_out = split_words(words, config.held_out_share)
+    train, held_out = split_words(words, config.held_out_fraction)
     seed_everything(config.seed, "language")
     model.to(device).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -117,7 +183,7 @@ def pretrain(
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 20.0)
-        rate = 1.0 if step < _CONSTANT_SHARE * config.num_steps else 0.1
+        rate = 1.0 if step < _CONSTANT_FRACTION * config.num_steps else 0.1
         for group in optimiser.param_groups:
             group["lr"] = rate * config.learning_rate
         optimiser.step()
@@ -139,7 +205,7 @@ def correct(model: LanguageModel, words: Sequence[str], config: LanguageConfig) 
     was_training = model.training
     model.eval()
     rng = np.random.default_rng(derive(config.seed, "held out"))
-    pairs = [(word, misspell(word, rng, MAX_LENGTH)) for word in words for _ in range(_READINGS_A_WORD)]
+    pairs = [(word, misspell(word, rng, MAX_LENGTH)) for word in words for _ in range(_PREDICTIONS_A_WORD)]
     corrected: list[str] = []
     for first in range(0, len(pairs), config.batch_size):
         readings = [reading for _, reading in pairs[first : first + config.batch_size]]

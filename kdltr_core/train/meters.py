@@ -12,11 +12,11 @@ from kdltr_core.distributed import DistributedContext
 
 
 class Meters:
-    """Sums over steps and shares of the batch, whoever computes them."""
+    """Sums over steps and micro-batches, whoever computes them."""
 
-    def __init__(self, world: DistributedContext, num_shares: int) -> None:
+    def __init__(self, world: DistributedContext, num_micro_batches: int) -> None:
         self.world = world
-        self.num_shares = num_shares
+        self.num_micro_batches = num_micro_batches
         self.num_skipped = 0
         self.bad_in_row = torch.zeros((), device=world.device)
         self.sums: dict[str, Tensor] = {}
@@ -29,9 +29,9 @@ class Meters:
         self.since = time.perf_counter()
         self.images = 0
 
-    def add_share(self, terms: Mapping[str, Tensor]) -> None:
-        """The terms of one share of the batch; every worker has at least one a step, maybe not all as many."""
-        self._sum({name: value / self.num_shares for name, value in terms.items()})
+    def add_micro_batch(self, terms: Mapping[str, Tensor]) -> None:
+        """The terms of one micro-batch; every worker has at least one a step, maybe not all as many."""
+        self._sum({name: value / self.num_micro_batches for name, value in terms.items()})
 
     def end_step(self, norm: Tensor, num_images: int) -> None:
         """What all workers know alike: the gradient's norm, and the images of the whole batch."""

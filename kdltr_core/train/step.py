@@ -9,22 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdltr_core.batch_norm import RunningStatistics, synchronise_batch_norm
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch, encode_targets
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.device import autocast
-from kdltr_core.distributed import DistributedContext
+from kdltr_core.distributed import DistributedContext, RunningStatistics
 from kdltr_core.losses.objective import LossTerms
-from kdltr_core.recognizers import RecognizerOutput
+from kdltr_core.recognizers import Recognizer, RecognizerOutput
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.seeding import generator, seed_everything
 from kdltr_core.train.build import build_pair
-from kdltr_core.train.compile import compile_module, compile_whole
 from kdltr_core.train.distiller import Distiller, teach
-from kdltr_core.train.idle import unused_parameters
 from kdltr_core.train.meters import Meters
-from kdltr_core.train.optim import MovingAverage, build_optimiser, set_rates
+from kdltr_core.train.optim import build_optimiser, moving_average, set_rates
 from kdltr_core.train.teacher_cache import TeacherCache, open_teacher_cache
 
 
@@ -34,108 +31,115 @@ class TrainingStep:
     Nothing in a step waits for the device.
 
     Args:
-        shares: those of every batch that this worker computes.
+        micro_batches: those of every batch that this worker computes.
+
+    Raises: ValueError for a teacher or start that does not fit, or synchronised batch norm on CPUs.
     """
 
     def __init__(
-        self, config: RunConfig, pairs: TrainingPairs, world: DistributedContext, shares: Sequence[int]
+        self, config: RunConfig, pairs: TrainingPairs, world: DistributedContext, micro_batches: Sequence[int]
     ) -> None:
-        self.config, self.world, self.shares = config, world, shares
+        self.config, self.world, self.micro_batches = config, world, micro_batches
         seed_everything(config.seed, "start")
-        student, self.teacher = build_pair(config, pairs, world.device)
+        student, self.teacher = build_pair(config, world.device)
         self.distiller = Distiller(student, config.objective, self.teacher).to(world.device).train()
-        if config.optim.batch_norm == "synchronised" and world.size > 1:
-            synchronise_batch_norm(self.distiller, world.device)
-        self.lessons = self._open_lessons(pairs) if config.data.teacher_cache == "on" and self.teacher else None
+        if config.optim.batch_norm == "synchronised":
+            world.synchronise_batch_norm(self.distiller)
+        self.teacher_cache = self._open_cache(pairs) if config.data.teacher_cache == "on" and self.teacher else None
         self.statistics = RunningStatistics(self.distiller)
-        self.statistics_of_first_share = RunningStatistics(self.distiller)
+        self.statistics_of_first = RunningStatistics(self.distiller)
         self.model: nn.Module = self.distiller
-        self.teach = teach
-        self._leave_out_idle_weights(pairs)
+        self._freeze_unused_parameters(pairs)
         self.optimiser = build_optimiser(self.distiller, config.optim)
-        self.average = MovingAverage(student, config.optim.ema_decay) if config.optim.ema_decay else None
+        self.average = moving_average(student, config.optim.ema_decay) if config.optim.ema_decay else None
         self.meters = Meters(world, config.workers)
 
+    @property
+    def reader(self) -> Recognizer:
+        """The student as it is read and exported: its average, where there is one."""
+        reader: Recognizer = self.average.module if self.average else self.distiller.student  # type: ignore[assignment]
+        return reader
+
     def begin(self) -> None:
-        """Compile and wrap the model, once its weights are those that training begins with."""
-        if self.config.optim.compile == "on":
-            compile_module(self.distiller)
-            self.teach = compile_whole(teach)
+        """Wrap the model, once its weights are those that training begins with."""
         in_bfloat16 = self.config.optim.gradient_exchange == "bfloat16"
         self.model = self.world.wrap(self.distiller, in_bfloat16=in_bfloat16)
 
     def run(self, step: int, batches: Sequence[Batch], rate: float, num_valid_steps: Tensor | None) -> None:
-        """Train on this worker's shares of a batch.
+        """Train on this worker's micro-batches.
 
         Args:
             step: from 0.
-            batches: of the shares, on the device.
+            batches: of the micro-batches, on the device.
             rate: what the learning rates are multiplied by.
             num_valid_steps: see ``losses.recognition``.
         """
-        config, num_shares = self.config, self.config.workers
+        config, num_micro_batches = self.config, self.config.workers
         num_characters, num_orders = batches[0].targets.shape[1] - 2, config.objective.num_permutations
         orders = sample_permutations(num_characters, num_orders, generator(config.seed, "permutations", step))
         orders = orders.to(self.world.device, non_blocking=True)
         set_rates(self.optimiser, rate)
         self.optimiser.zero_grad(set_to_none=True)
         self.statistics.remember()
-        for share, batch in zip(self.shares, batches, strict=True):
+        for number, batch in zip(self.micro_batches, batches, strict=True):
             # Before anything is drawn: a resumed run draws what an uninterrupted one would have drawn.
-            seed_everything(config.seed, "step", step, share)
-            if share != self.shares[0]:
-                self.statistics_of_first_share.remember()
-            with self.world.no_sync(self.model, share != self.shares[-1]):
+            seed_everything(config.seed, "step", step, number)
+            # As in the published runs every micro-batch is normalised by itself, and the first one's running
+            # statistics are everybody's.
+            is_first = number == self.micro_batches[0]
+            if not is_first:
+                self.statistics_of_first.remember()
+            with self.world.no_sync(self.model, number != self.micro_batches[-1]):
                 loss = self._loss(batch, orders, num_valid_steps)
-                # Averaged over workers, of which there may be fewer than shares.
-                (loss.total * (self.world.size / num_shares)).backward()
-            if share != self.shares[0]:
-                self.statistics_of_first_share.restore_where(True)
-            self.meters.add_share({**loss.terms, "loss": loss.total})
+                # Averaged over workers, of which there may be fewer than micro-batches.
+                (loss.total * (self.world.size / num_micro_batches)).backward()
+            if not is_first:
+                self.statistics_of_first.restore_where(True)
+            self.meters.add_micro_batch({**loss.terms, "loss": loss.total})
         norm = nn.utils.clip_grad_norm_(self.distiller.parameters(), config.optim.clip_norm)
         # The fused optimiser leaves weights and state alone where this is 1; nobody waits for the device to know.
-        spoilt = ~torch.isfinite(norm)
-        self.optimiser.found_inf = spoilt.float()  # type: ignore[attr-defined]
-        self.statistics.restore_where(spoilt)
+        non_finite = ~torch.isfinite(norm)
+        self.optimiser.found_inf = non_finite.float()  # type: ignore[attr-defined]
+        self.statistics.restore_where(non_finite)
         self.optimiser.step()
         if self.average:
-            self.average.update(self.distiller.student)
-        self.meters.end_step(norm, num_shares * len(batches[0].labels))
+            self.average.update_parameters(self.distiller.student)
+        self.meters.end_step(norm, num_micro_batches * len(batches[0].labels))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
         return {
             "distiller": self.distiller.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "average": self.average.state if self.average else None,
+            "average": self.average.module.state_dict() if self.average else None,
             "num_skipped": self.meters.num_skipped,
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.distiller.load_state_dict(state["distiller"])
         self.optimiser.load_state_dict(state["optimiser"])
-        if self.average and state["average"]:
-            self.average.load(state["average"])
+        if self.average:
+            self.average.module.load_state_dict(state["average"])
         self.meters.num_skipped = state["num_skipped"]
 
     def _loss(self, batch: Batch, orders: Tensor, num_valid_steps: Tensor | None) -> LossTerms:
         with autocast(self.world.device, self.config.optim.precision):
-            lesson = self._lesson(batch, orders) if self.teacher else None
+            taught = self._teacher_output(batch, orders) if self.teacher else None
             images = batch.high_res if self.config.recognizer.trained == "teacher" else batch.low_res
             terms: LossTerms = self.model(
-                images, batch.targets, batch.lengths, orders, lesson, num_valid_steps, batch.rows
+                images, batch.targets, batch.lengths, orders, taught, num_valid_steps, batch.rows
             )
         return terms
 
     @torch.no_grad()
-    def _lesson(self, batch: Batch, orders: Tensor) -> RecognizerOutput:
+    def _teacher_output(self, batch: Batch, orders: Tensor) -> RecognizerOutput:
         assert self.teacher is not None
-        if self.lessons is None:
-            return self.teach(self.teacher, batch.high_res, batch.targets, orders)
-        kept = self.lessons.gather(batch.indices, self.world.device)
-        return self.teacher.decode_lesson(kept, batch.targets, orders)
+        if self.teacher_cache is None:
+            return teach(self.teacher, batch.high_res, batch.targets, orders)
+        encoded = self.teacher_cache.gather(batch.indices, self.world.device)
+        return self.teacher.decode(encoded, batch.targets, orders)
 
-    def _open_lessons(self, pairs: TrainingPairs) -> TeacherCache:
+    def _open_cache(self, pairs: TrainingPairs) -> TeacherCache:
         assert self.teacher is not None
         return open_teacher_cache(
             self.teacher,
@@ -146,7 +150,7 @@ class TrainingStep:
             batch_size=self.config.evaluation_batch_size,
         )
 
-    def _leave_out_idle_weights(self, pairs: TrainingPairs) -> None:
+    def _freeze_unused_parameters(self, pairs: TrainingPairs) -> None:
         """Weights that have no part in the loss ask for no gradient; a forward pass of two words shows which."""
         student = self.distiller.student
         rows = np.arange(min(2, len(pairs)))
@@ -159,3 +163,26 @@ class TrainingStep:
         self.statistics.restore_where(True)
         for name in unused_parameters(self.distiller, loss.total):
             self.distiller.get_parameter(name).requires_grad_(False)
+
+
+def unused_parameters(module: nn.Module, loss: Tensor) -> list[str]:
+    """Names of the trainable parameters of a module that a loss cannot reach, from a walk over its graph.
+
+    ABINet's language classifier, for instance, has no part in the distilled logits. Data-parallel training waits for
+    the gradient of every parameter that asks for one, so these must not ask.
+
+    Args:
+        loss: scalar, computed with the module.
+    """
+    reached: set[int] = set()
+    seen = set()
+    waiting = [loss.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            reached.add(id(node.variable))
+        waiting += [before for before, _ in node.next_functions]
+    return [name for name, p in module.named_parameters() if p.requires_grad and id(p) not in reached]

@@ -114,7 +114,7 @@ def _folder(teacher: Recognizer, pairs: TrainingPairs, cache_folder: str | Path,
 def _encode(teacher: Recognizer, high_res: Tensor, device: torch.device, precision: str) -> dict[str, np.ndarray]:
     """As it is stored, bfloat16 by its bits."""
     with autocast(device, precision):
-        lesson = teacher.encode_lesson(as_float(high_res.to(device)))
+        lesson = teacher.encode(as_float(high_res.to(device)))
     return {
         name: (values.float() if name in _WHOLE else values.to(torch.bfloat16).view(torch.int16)).cpu().numpy()
         for name, values in lesson.items()

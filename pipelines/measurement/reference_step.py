@@ -18,6 +18,7 @@ from kdltr_core.data.images import as_float, decode_image, resize
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.losses.objective import LossTerms, term_weights
 from kdltr_core.losses.sequence_targets import END_ID, SequenceTargets
+from kdltr_core.losses.soft_logits import LOG_PROB_FLOOR
 from kdltr_core.losses.visual_focus import focus_mask, visual_focus
 from kdltr_core.recognizers import Recognizer, RecognizerOutput
 from kdltr_core.train.distiller import Distiller
@@ -43,15 +44,15 @@ def reference_terms(
     taught: list[RecognizerOutput] = []
     learnt: list[RecognizerOutput] = []
     with torch.no_grad():
-        encoded = teacher.encode_lesson(as_float(high_res))
+        encoded = teacher.encode(as_float(high_res))
     if student.uses_permutations:
-        seen = student.encode_lesson(as_float(low_res))
+        seen = student.encode(as_float(low_res))
         for order in permutations:
             with torch.no_grad():
-                taught.append(teacher.decode_lesson(encoded, targets, order[None]))
-            learnt.append(student.decode_lesson(seen, targets, order[None]))
+                taught.append(teacher.decode(encoded, targets, order[None]))
+            learnt.append(student.decode(seen, targets, order[None]))
     else:
-        taught.append(teacher.decode_lesson(encoded, targets, permutations))
+        taught.append(teacher.decode(encoded, targets, permutations))
         learnt.append(student.forward_training(as_float(low_res), targets, permutations))
     mask = None if taught[0].attention is None else focus_mask(taught[0].attention, lengths)
     pairs = list(zip(learnt, taught, strict=True))
@@ -86,9 +87,9 @@ def _contrast(distiller: Distiller, student: RecognizerOutput, teacher: Recogniz
 
 
 def _soft_logits(config: ObjectiveConfig, student: Tensor, teacher: Tensor, max_expansions: int | None) -> Tensor:
-    log_p = (student / config.soft_temperature).log_softmax(-1).clamp(min=config.log_prob_floor)
+    log_p = (student / config.soft_temperature).log_softmax(-1).clamp(min=LOG_PROB_FLOOR)
     q = (teacher / config.soft_temperature).softmax(-1)
-    sequence = search_sequence_targets(q.cpu(), config.num_paths, config.branching, max_expansions)
+    sequence = search_sequence_targets(q.cpu(), config.num_paths, max_expansions=max_expansions)
     losses = []
     for word in range(len(q)):
         steps, soft = int(sequence.length[word]), q[word]

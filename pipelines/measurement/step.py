@@ -18,7 +18,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch, encode_targets, valid_rows
-from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.images import as_float
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import Pack, build_pack
@@ -48,7 +47,7 @@ class Bench:
         torch.manual_seed(0)
         self.is_trained = self.name in BUNDLED_TEACHERS and not config.recognizer.teacher_name
         if self.is_trained:
-            student, teacher = build_pair(config, TrainingPairs([pack], np.arange(len(pack)), "none", "speed"), device)
+            student, teacher = build_pair(config, device)
             assert teacher is not None
         else:
             student, teacher = build_student(self.name), build_teacher(self.name).eval().requires_grad_(False)

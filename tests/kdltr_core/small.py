@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
+from kdltr_core.inference.batched import read_with_recognizer
 from kdltr_core.recognizers import Recognizer, registry
 from kdltr_core.recognizers.abinet import Abinet, AbinetSize, AbinetVision
 from kdltr_core.recognizers.matrn import Matrn
@@ -61,3 +63,8 @@ def save_teacher(name: str, folder: Path, seed: int = 0) -> str:
     path = folder / f"{name}-{seed}.pt"
     torch.save(TEACHERS[name]().state_dict(), path)
     return str(path)
+
+
+def read_words(module: Recognizer, pairs: Any, image: str, **options: Any) -> list[str]:
+    """As ``read_with_recognizer``, the text alone."""
+    return [word.text for word in read_with_recognizer(module, pairs, image, **options)]

@@ -17,7 +17,7 @@ from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.recognizers import build_student, build_teacher
-from kdltr_core.recognizers.weights import enlargement, load_weights, save_student, start_from_teacher
+from kdltr_core.recognizers.weights import load_weights, save_student, start_from_teacher
 from kdltr_core.train.build import teacher_file
 from pipelines.evaluate import main
 from pipelines.run.command_line import answer_mistakes
@@ -32,7 +32,7 @@ def places(tmp_path_factory):
     config = RunConfig(name="first-try")
     teacher, student = build_teacher("parseq_tiny"), build_student("parseq_tiny")
     load_weights(teacher, teacher_file(config))
-    start_from_teacher(student, teacher, "teacher", enlargement(student.patch_size, teacher.patch_size, "bilinear"))
+    start_from_teacher(student, teacher, "teacher")
     export_recognizer(folder / "first-try" / "student", student, student.state_dict(), config)
     render_pairs(folder / "words" / "rendered", NUM_WORDS, seed=1)
     return folder

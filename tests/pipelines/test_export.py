@@ -31,7 +31,7 @@ from kdltr_core.inference.graph import ExportedReading
 from kdltr_core.inference.reader import Reader, load_student
 from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.recognizers import build_student
-from kdltr_core.recognizers.weights import enlargement, start_from_teacher
+from kdltr_core.recognizers.weights import start_from_teacher
 from kdltr_core.train.build import load_teacher
 from pipelines.export import main
 from pipelines.exporting.onnx_export import write_onnx
@@ -49,7 +49,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose student has its teacher's weights, and rendered words."""
     folder, config = tmp_path_factory.mktemp("export"), RunConfig(name="first-try")
     teacher, student = load_teacher(config, torch.device("cpu")), build_student("parseq_tiny")
-    start_from_teacher(student, teacher, "teacher", enlargement((2, 4), (4, 8), "bilinear"))
+    start_from_teacher(student, teacher, "teacher")
     export_recognizer(folder / "first-try" / "student", student, student.state_dict(), config)
     render_pairs(folder / "words", 40, seed=1)
     return folder

@@ -9,9 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import load_datasets
 from kdltr_core.train.build import build_pair
 from pipelines.pretrain_language import main
 from pipelines.run.command_line import answer_mistakes
@@ -43,7 +41,7 @@ def test_what_it_makes_is_what_an_abinet_starts_with(
             **{f"data.{name}": value for name, value in data.items()},
         }
     )
-    student, _ = build_pair(config, load_datasets(config.data, Charset36).train, torch.device("cpu"))
+    student, _ = build_pair(config, torch.device("cpu"))
     started = student.state_dict()
     assert all(torch.equal(value, started[f"language.{key}"]) for key, value in load_file(file).items())
 
@@ -53,7 +51,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(
 ) -> None:
     for arguments, sentence in (
         (("--words", tmp_path / "nowhere.txt"), "give a file with one word a line"),
-        (("--held-out-share", 0.7), "held_out_share is 0.7"),
+        (("--held-out-fraction", 0.7), "held_out_fraction is 0.7"),
         (("--num-steps", 0), "num_steps is 0"),
     ):
         assert run(*arguments, "--output-folder", tmp_path / "out", monkeypatch=monkeypatch) == 2

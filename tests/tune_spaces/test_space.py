@@ -99,9 +99,9 @@ def test_a_file_of_one_s_own_is_a_space_with_points_to_try_first(tmp_path: Path)
         ("SPACES = {}", "holds no space"),
         ("SPACE = tune.uniform(0)", "cannot be run: TypeError"),
         (
-            "SPACE = {'optim.beta1': tune.uniform(0, 0.9), 'optim.beta2': tune.uniform(0, 0.9)}\n"
+            "SPACE = {'optim.beta1': tune.uniform(0, 0.9), 'optim.ema_decay': tune.uniform(0, 0.9)}\n"
             "POINTS = [{'optim.beta1': 0.5}]",
-            "a point of the space .* has optim.beta1; expected a value for each of optim.beta1, optim.beta2",
+            "a point of the space .* has optim.beta1; expected a value for each of optim.beta1, optim.ema_decay",
         ),
         ("SPACE = {'optim.beta1': tune.uniform(0, 0.9)}\nPOINTS = [{'optim.beta1': 2}]", "optim.beta1 is 2"),
         ("SPACE = {'optim.beta1': tune.uniform(0, 0.9)}\nPOINTS = {'optim.beta1': 0.5}", "is no list of points"),

@@ -78,7 +78,7 @@ def test_copies_of_an_image_stay_on_one_side(tmp_path: Path) -> None:
         assert all(side.labels.count(label) == 4 for label in set(side.labels))
 
 
-def test_the_held_out_share_is_met_and_grows_without_exchange() -> None:
+def test_the_held_out_fraction_is_met_and_grows_without_exchange() -> None:
     hashes = np.random.default_rng(0).integers(0, 2**64, 20_000, dtype=np.uint64)
     small, large = held_out_rows(hashes, 0.05), held_out_rows(hashes, 0.1)
     assert small.mean() == pytest.approx(0.05, abs=4 * np.sqrt(0.05 * 0.95 / 20_000))

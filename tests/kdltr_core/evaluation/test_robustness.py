@@ -15,7 +15,7 @@ from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.corruptions import CorruptedPairs
 from kdltr_core.evaluation.robustness import measure_robustness
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
-from kdltr_core.recognizers.output import RecognizerOutput
+from kdltr_core.recognizers import RecognizerOutput
 from pipelines.report.figures import write_robustness
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from kdltr_core.charset import Charset36, Charset94
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.losses import Projector
-from kdltr_core.recognizers.output import RecognizerOutput
+from kdltr_core.recognizers.recognizer import RecognizerOutput
 from tests.golden_weights import GOLDEN, SEED, golden_arrays, golden_tensor
 
 FOLDER = GOLDEN / "losses"

@@ -13,15 +13,18 @@ from kdltr_core.charset import Charset94
 from kdltr_core.config import ObjectiveConfig
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.losses import compute_terms
-from kdltr_core.losses.attention import attention_divergence, attention_maps, attention_similarity
-from kdltr_core.losses.baselines import decoupled_logits, standardise, step_logits
-from kdltr_core.losses.character_vectors import affinity, character_hint
-from kdltr_core.losses.feature_distance import feature_distance
+from kdltr_core.losses.baselines import (
+    affinity,
+    attention_divergence,
+    attention_maps,
+    attention_similarity,
+    character_hint,
+    feature_distance,
+    path_likelihood,
+    step_logits,
+)
 from kdltr_core.losses.objective import BASELINES
-from kdltr_core.losses.path_likelihood import path_likelihood
-from kdltr_core.losses.sequence_targets import sequence_targets
-from kdltr_core.losses.soft_logits import soft_logits
-from kdltr_core.recognizers.output import RecognizerOutput
+from kdltr_core.recognizers import RecognizerOutput
 
 LENGTHS = torch.tensor([2, 4])
 
@@ -95,32 +98,6 @@ def test_step_logits_is_hintons_loss_over_valid_steps():
     torch.testing.assert_close(step_logits(student, teacher, LENGTHS, tau), torch.stack(words).mean())
 
 
-def test_the_decoupled_parts_with_the_coupled_weights_are_the_coupled_loss():
-    """KL = KL(target or not) + (1 − q_target) · KL(among the others); with one step the weight is a number."""
-    student, teacher = normal(0, 1, 1, 1, 95), normal(1, 1, 1, 1, 95)
-    targets, one = torch.tensor([[95, 7]]), torch.tensor([1])
-    share = 1 - float((teacher / 2.0).softmax(-1)[0, 0, 0, 7])
-    decoupled = decoupled_logits(student, teacher, targets, one, 2.0, 1.0, share)
-    torch.testing.assert_close(decoupled, step_logits(student, teacher, one, 2.0))
-
-
-def test_the_part_of_the_others_does_not_see_the_labels_class():
-    student, teacher = normal(0, 1, 1, 1, 95), normal(1, 1, 1, 1, 95)
-    targets, one = torch.tensor([[95, 7]]), torch.tensor([1])
-    before = decoupled_logits(student, teacher, targets, one, 2.0, 0.0, 1.0)
-    student[..., 7], teacher[..., 7] = 30.0, -3.0
-    torch.testing.assert_close(decoupled_logits(student, teacher, targets, one, 2.0, 0.0, 1.0), before)
-
-
-def test_standardised_logits_have_mean_0_and_deviation_1_whatever_their_scale():
-    logits = normal(0, 3, 95)
-    for scale, offset in ((1.0, 0.0), (7.0, -3.0)):
-        z = standardise(scale * logits + offset)
-        torch.testing.assert_close(z.mean(-1), torch.zeros(3), atol=1e-5, rtol=0)
-        torch.testing.assert_close(z.std(-1, correction=0), torch.ones(3))
-    assert standardise(torch.full((2, 5), 3.0)).abs().max() < 1e-3
-
-
 @pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("with_attention", [False, True])
 def test_a_baseline_is_cross_entropy_and_its_own_terms_and_teaches_only_the_student(name: str, with_attention: bool):
@@ -168,21 +145,6 @@ def test_path_likelihood_weighs_paths_by_the_teachers_belief_in_them():
     log_p = normal(1, 1, 1, 2, 4).log_softmax(-1)
     first, second = log_p[0, 0, 0, 2] + log_p[0, 0, 1, 0], log_p[0, 0, 0, 3] + log_p[0, 0, 1, 0]
     torch.testing.assert_close(path_likelihood(log_p, teacher), -0.8 * first - 0.2 * second)
-
-
-def test_standardised_soft_logits_keep_the_paths_of_the_teachers_own_logits():
-    """As written out: paths and their lengths from the teacher as it is, both distributions from standard scores."""
-    student, teacher, tau = normal(0, 2, 3, 4, 20), 6 * normal(1, 2, 3, 4, 20), 2.0
-    words = []
-    for mine, theirs in zip(student.flatten(0, 1), teacher.flatten(0, 1), strict=True):
-        z = [(v - v.mean(-1, keepdim=True)) / v.std(-1, keepdim=True, correction=0) for v in (mine, theirs)]
-        sequence = sequence_targets((theirs / tau).softmax(-1)[None])
-        q = 0.2 * sequence.distribution[0] + 0.8 * (z[1] / tau).softmax(-1)
-        n = int(sequence.length)
-        words.append(F.kl_div((z[0] / tau).log_softmax(-1)[:n], q[:n], reduction="sum") / n)
-    actual = soft_logits(student, teacher, tau, threshold=0.0, standardises=True)
-    torch.testing.assert_close(actual, torch.stack(words).mean())
-    assert not torch.allclose(actual, soft_logits(student, teacher, tau, threshold=0.0))
 
 
 def test_a_skd_weighs_its_term_as_its_public_code_does():

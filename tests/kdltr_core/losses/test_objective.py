@@ -14,7 +14,7 @@ from kdltr_core.charset import Charset94
 from kdltr_core.config import ObjectiveConfig
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.losses import LossTerms, Projector, compute_terms
-from kdltr_core.recognizers.output import RecognizerOutput
+from kdltr_core.recognizers.recognizer import RecognizerOutput
 from tests.kdltr_core.small import STUDENTS
 
 WORDS = ["x", "word", "a" * 25]
@@ -109,7 +109,6 @@ def cross_entropy_by_hand(logits: Tensor, targets: Tensor, lengths: Tensor) -> f
     return sum(sums) / len(sums)
 
 
-@pytest.mark.parametrize("weight", [1.0, 0.3])
 @pytest.mark.parametrize(
     ("family", "heads"),
     [
@@ -118,17 +117,15 @@ def cross_entropy_by_hand(logits: Tensor, targets: Tensor, lengths: Tensor) -> f
         ("matrn", {"vision": 1, "language": 3, "visual": 3, "semantic": 3, "fused": 3}),
     ],
 )
-def test_supervised_teaches_every_head_and_the_one_that_reads_has_weight_1(
-    family: str, heads: dict[str, int], weight: float
-):
-    """Of a head that corrects itself, every iteration; the others' weight is ``auxiliary_heads``."""
+def test_supervised_teaches_every_head_alike(family: str, heads: dict[str, int]):
+    """Of a head that corrects itself, every iteration."""
     torch.manual_seed(0)
     student = STUDENTS[family]().eval()
     targets, lengths = encode_targets(WORDS, student.charset, student.fixed_num_steps)
     with torch.no_grad():
         output = student.forward_training(torch.rand(3, 3, 16, 64), targets, torch.arange(27)[None])
         output = replace(output, heads={name: 5 * logits for name, logits in output.heads.items()})
-        config = ObjectiveConfig(name="supervised", auxiliary_heads=weight)
+        config = ObjectiveConfig(name="supervised")
         loss = compute_terms(config, output, None, None, targets, lengths)
     assert {name: len(logits) for name, logits in output.heads.items()} == heads
     *auxiliary, reading = heads
@@ -138,17 +135,7 @@ def test_supervised_teaches_every_head_and_the_one_that_reads_has_weight_1(
     expected["cross_entropy"] = cross_entropy_by_hand(output.heads[reading], targets, lengths)
     assert {name: term.item() for name, term in loss.terms.items()} == pytest.approx(expected, rel=1e-5)
     assert len(set(expected.values())) == len(heads)
-    total = expected.pop("cross_entropy") + weight * sum(expected.values())
-    assert loss.total.item() == pytest.approx(total, rel=1e-5)
-
-
-def test_heads_of_weight_0_are_not_taught():
-    heads = {name: torch.randn(1, 3, 26, 95) for name in ("vision", "language", "fused")}
-    config = ObjectiveConfig(name="supervised", auxiliary_heads=0.0)
-    loss = loss_of(config, replace(random_output(0, 1), heads=heads), None)
-    targets, lengths = encode_targets(WORDS, Charset94)
-    assert list(loss.terms) == ["cross_entropy"]
-    assert loss.total.item() == pytest.approx(cross_entropy_by_hand(heads["fused"], targets, lengths), rel=1e-5)
+    assert loss.total.item() == pytest.approx(sum(expected.values()), rel=1e-5)
 
 
 def test_distillation_looks_at_no_head_but_the_one_that_reads():

@@ -76,12 +76,12 @@ def test_the_length_of_a_reading_is_up_to_its_first_end(best: list[int], length:
 
 
 def corrected_by_hand(model: Abinet, images: Tensor, times: int) -> Tensor:
-    sight = model.vision.see(images)
-    logits = sight.logits
+    vision = model.vision.forward_vision(images)
+    logits = vision.logits
     for _ in range(times):
         expected = model.language(logits.softmax(-1), predicted_lengths(logits))[0]
-        gate = torch.sigmoid(model.alignment.w_att(torch.cat([expected, sight.feature], dim=-1)))
-        logits = model.alignment.cls(gate * sight.feature + (1 - gate) * expected)
+        gate = torch.sigmoid(model.alignment.w_att(torch.cat([expected, vision.feature], dim=-1)))
+        logits = model.alignment.cls(gate * vision.feature + (1 - gate) * expected)
     return logits
 
 
@@ -162,7 +162,7 @@ def test_weights_lie_channels_last_after_loading_and_so_do_the_maps(family: str)
                 x.is_contiguous(memory_format=torch.channels_last) for x in (*given, made)
             )
         )
-    vision.see(torch.rand(2, 3, 16, 64))
+    vision.forward_vision(torch.rand(2, 3, 16, 64))
     assert len(laid) > 30
     assert all(laid)
 

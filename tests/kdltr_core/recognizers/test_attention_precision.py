@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from kdltr_core.recognizers.layers import attend
+from kdltr_core.recognizers.layers import unmasked_attention
 
 
 def test_what_all_keys_have_in_common_costs_no_digits():
@@ -18,7 +18,7 @@ def test_what_all_keys_have_in_common_costs_no_digits():
     gradients = {}
     for kind in (torch.float32, torch.bfloat16):
         inputs = [side.to(kind).requires_grad_() for side in (queries, keys, values)]
-        (attend(*inputs) * direction.to(kind)).sum().backward()
+        (unmasked_attention(*inputs) * direction.to(kind)).sum().backward()
         gradients[kind] = [side.grad for side in inputs]
     for exact, rounded in zip(gradients[torch.float32], gradients[torch.bfloat16], strict=True):
         assert exact is not None

@@ -182,12 +182,12 @@ def test_nothing_is_hidden_in_evaluation() -> None:
 def test_matrn_corrects_its_reading_three_times() -> None:
     torch.manual_seed(0)
     model, images = Matrn((16, 64), SMALL).eval(), torch.rand(3, 3, 16, 64)
-    sight = model.vision.see(images)
-    logits, fused = sight.logits, []
+    vision = model.vision.forward_vision(images)
+    logits, fused = vision.logits, []
     for _ in range(3):
         feature, expected = model.language(logits.softmax(-1), predicted_lengths(logits))
         lengths = predicted_lengths(expected)
-        logits = model.semantic_visual(feature, sight.tokens, sight.attention, lengths)["fused"]
+        logits = model.semantic_visual(feature, vision.tokens, vision.attention, lengths)["fused"]
         fused.append(logits)
     training = model.forward_training(images, torch.empty(0), torch.empty(0))
     shapes = {name: tuple(head.shape) for name, head in training.heads.items()}

@@ -1,4 +1,4 @@
-"""Training ABINet, its vision part and MATRN: whole steps, exact resume, spoilt steps, one worker or two."""
+"""Training ABINet, its vision part and MATRN: whole steps, exact resume, non-finite steps, one worker or two."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeCopyMode, FakeTensorMode
 
-from kdltr_core.batch_norm import synchronise_batch_norm
 from kdltr_core.charset import Charset36
 from kdltr_core.config import ObjectiveConfig, RunConfig
 from kdltr_core.data.batch import encode_targets
@@ -28,10 +27,10 @@ from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.matrn import SemanticVisual
 from kdltr_core.train.checkpoint import read_checkpoint
 from kdltr_core.train.distiller import Distiller, needs_teacher, teach
-from kdltr_core.train.engine import FitResult, fit, read_words
-from kdltr_core.train.idle import unused_parameters
+from kdltr_core.train.engine import FitResult, fit
+from kdltr_core.train.step import unused_parameters
 from tests.kdltr_core.data.sets import single_records, write_records
-from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS, TEACHERS, build_small, save_teacher
+from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS, TEACHERS, build_small, read_words, save_teacher
 
 LABELS = ["Hello", "a", "kd-LTR7", "EXIT", "don't", "Main", "St", "£9.50", "1/2", "OPEN", "shut", "left", "on", "off"]
 WITH_LANGUAGE = ("abinet", "matrn")
@@ -61,7 +60,6 @@ def config_of(roots: Path, family: str, **values: object) -> RunConfig:
             "data.benchmark_roots": (str(roots / "benchmark"),),
             "data.cache_folder": str(roots / "cache"),
             "data.validation_fraction": 0.2,
-            "objective.projector_width": 8,
             "optim.batch_size": 4,
             "optim.precision": "float32",
             "num_steps": 3,
@@ -141,7 +139,7 @@ def test_the_whole_step_runs_where_no_value_is_known(family: str, objective: str
     """Forward of teacher and student, all terms, backward: with fake tensors, reading a value would raise."""
     targets, lengths = encode_targets(["Hello", "a", "don't"], Charset36, 26)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    config = ObjectiveConfig.model_validate({"name": objective, "projector_width": 8})
+    config = ObjectiveConfig.model_validate({"name": objective})
     with FakeCopyMode(mode):
         distiller = copy.deepcopy(Distiller(STUDENTS[family](), config).train())
         teacher = copy.deepcopy(TEACHERS[family]().eval())
@@ -247,15 +245,13 @@ def step_on(
 ) -> tuple[Distiller, nn.Module, LossTerms]:
     """Forward of one step on some rows of a batch of six words, as the engine makes it."""
     torch.manual_seed(0)
-    config = ObjectiveConfig(contrast_group=3, projector_width=8)
+    config = ObjectiveConfig(contrast_group=3)
     distiller, teacher = Distiller(STUDENTS[family](), config).train(), TEACHERS[family]().eval()
     for module in distiller.modules():
         if norms == "evaluation" and isinstance(module, nn.BatchNorm2d):
             module.eval()
         if not masks and isinstance(module, SemanticVisual):
             module.training = False  # what it hides is drawn by each worker for itself
-    if norms == "synchronised" and world.size > 1:
-        synchronise_batch_norm(distiller, torch.device("cpu"))
     generator = torch.Generator().manual_seed(7)
     high_res = torch.randint(0, 256, (6, 3, 32, 128), dtype=torch.uint8, generator=generator)
     low_res = torch.randint(0, 256, (6, 3, 16, 64), dtype=torch.uint8, generator=generator)
@@ -349,14 +345,11 @@ def work(rank: int, rendezvous: str, roots: Path, folder: Path) -> None:
         warnings.simplefilter("always")
         build_small(monkeypatch)
         for family in WITH_LANGUAGE:
-            for norms in ("evaluation", "synchronised"):
-                found[f"{norms} {family}"] = gradients(family, world, rows, norms)
+            found[f"gradients {family}"] = gradients(family, world, rows, "evaluation")
             found[f"trained {family}"] = train_for_three_steps(family, world)
-            for norms in ("per_worker", "synchronised"):
-                config = config_of(roots, family, workers=2, optim__batch_norm=norms)
-                records = Records()
-                result = run(config, folder / f"{norms}-{family}", world, records)
-                found[f"{norms} {family} ran"] = {"result": vars(result), "records": records.values}
+            config, records = config_of(roots, family, workers=2), Records()
+            result = run(config, folder / family, world, records)
+            found[f"{family} ran"] = {"result": vars(result), "records": records.values}
         found["readings"] = readings_with_statistics_of_their_own(world, words_of(config))
     found["warnings"] = [str(warning.message) for warning in given]
     found["failure"] = failure_without_leaving_out(world)
@@ -377,15 +370,14 @@ def two_workers(folder_of_two: Path) -> Iterator[list[dict[str, dict[str, Tensor
     return [torch.load(folder_of_two / f"found-{rank}.pt") for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("norms", ["evaluation", "synchronised"])
 @pytest.mark.parametrize("family", WITH_LANGUAGE)
 def test_gradients_of_two_workers_are_those_of_one_on_the_joined_batch(
-    family: str, norms: str, two_workers: list[dict[str, dict[str, Tensor]]]
+    family: str, two_workers: list[dict[str, dict[str, Tensor]]]
 ) -> None:
-    """With fixed statistics, and with synchronised ones; then the running statistics are the joined batch's too."""
-    alone = gradients(family, DistributedContext(), slice(0, 6), norms)
+    """With fixed statistics: in training each worker's are its own."""
+    alone = gradients(family, DistributedContext(), slice(0, 6), "evaluation")
     for found in two_workers:
-        together = found[f"{norms} {family}"]
+        together = found[f"gradients {family}"]
         assert together.keys() == alone.keys()
         for name, value in alone.items():
             scale = float(value.abs().max())
@@ -421,20 +413,19 @@ def test_torch_finds_nothing_to_warn_of(two_workers: list[dict[str, dict[str, Te
     assert [found["warnings"] for found in two_workers] == [[], []]
 
 
-@pytest.mark.parametrize("norms", ["per_worker", "synchronised"])
 @pytest.mark.parametrize("family", WITH_LANGUAGE)
 def test_two_workers_fit_and_agree(
-    family: str, norms: str, two_workers: list[dict[str, dict[str, Tensor]]], folder_of_two: Path,
+    family: str, two_workers: list[dict[str, dict[str, Tensor]]], folder_of_two: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    first, second = (found[f"{norms} {family} ran"] for found in two_workers)
+    first, second = (found[f"{family} ran"] for found in two_workers)
     assert first["result"] == second["result"]
     assert first["result"]["step"] == 3
     assert first["result"]["num_skipped"] == 0
     assert list(first["records"]) == [0, 1, 2, 3]
     assert second["records"] == {}
     build_small(monkeypatch)
-    assert load_recognizer(folder_of_two / f"{norms}-{family}").charset is Charset36
+    assert load_recognizer(folder_of_two / family).charset is Charset36
 
 
 @pytest.mark.parametrize("family", WITH_LANGUAGE)
@@ -445,7 +436,7 @@ def test_one_worker_with_both_shares_has_the_running_statistics_of_two_workers(
     run(config_of(roots, family, workers=2, num_steps=1, validate_every=1), tmp_path)
     alone, together = (
         statistics(weights_at(tmp_path, 1)),
-        statistics(weights_at(folder_of_two / f"per_worker-{family}", 1)),
+        statistics(weights_at(folder_of_two / family, 1)),
     )
     for name, value in alone.items():
         torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")

@@ -24,7 +24,7 @@ def test_the_whole_step_runs_where_no_value_is_known() -> None:
     permutations = sample_permutations(targets.shape[1] - 2, 6, torch.Generator().manual_seed(0))
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with FakeCopyMode(mode):
-        distiller = copy.deepcopy(Distiller(Parseq((16, 64), (2, 4), SIZE), ObjectiveConfig(projector_width=8)).train())
+        distiller = copy.deepcopy(Distiller(Parseq((16, 64), (2, 4), SIZE), ObjectiveConfig()).train())
         teacher = copy.deepcopy(Parseq((32, 128), (4, 8), SIZE).eval())
     with mode:
         batch = [mode.from_tensor(t) for t in (targets, lengths, permutations)]

@@ -19,8 +19,8 @@ from kdltr_core.train.language import (
     build_language_model,
     correct,
     pretrain,
+    split_words,
 )
-from kdltr_core.train.word_list import split_words
 
 WORDS = ("station", "parking", "library", "market", "bakery", "hospital", "pharmacy", "avenue", "entrance", "office")
 SMALL = AbinetSize(
@@ -47,7 +47,7 @@ def config_of(**values: object) -> LanguageConfig:
 def test_words_that_were_learnt_are_corrected_better_than_by_leaving_readings_as_they_are(tmp_path: Path) -> None:
     config = config_of(num_steps=150, batch_size=32, learning_rate=5e-3, checkpoint_every=150)
     model = small_model()
-    train, held_out = split_words(WORDS, config.held_out_share)
+    train, held_out = split_words(WORDS, config.held_out_fraction)
     before = correct(model, train, config)
     of_held_out = pretrain(model, WORDS, config, tmp_path)
     after = correct(model, train, config)
@@ -107,7 +107,7 @@ def test_a_loss_that_is_not_finite_is_refused_with_the_way_out(tmp_path: Path) -
         pretrain(small_model(), WORDS, config_of(learning_rate=1e30), tmp_path)
 
 
-@pytest.mark.parametrize("values", [{"num_steps": 0}, {"held_out_share": 0.5}, {"learning_rate": -1.0}])
+@pytest.mark.parametrize("values", [{"num_steps": 0}, {"held_out_fraction": 0.5}, {"learning_rate": -1.0}])
 def test_settings_out_of_range_are_refused(values: dict[str, object]) -> None:
     ((name, value),) = values.items()
     with pytest.raises(ValueError, match=f"{name} is {value}"):
@@ -116,5 +116,5 @@ def test_settings_out_of_range_are_refused(values: dict[str, object]) -> None:
 
 def test_a_correction_is_told_in_shares_of_wrong_and_right_readings() -> None:
     assert Correction(num_wrong=40, num_corrected=10, num_right=60, num_kept=57).describe() == (
-        "25.0 % of 40 wrong readings of held-out words corrected, 95.0 % of 60 right ones kept"
+        "25.0 % of 40 wrong predictions of held-out words corrected, 95.0 % of 60 right ones kept"
     )

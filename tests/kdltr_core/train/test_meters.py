@@ -24,7 +24,7 @@ EXPECTED = {"loss": (6.0 + 9.0) / 2, "gradient_norm": float("inf"), "skipped_ste
 def feed(meter: Meters, shares: range) -> None:
     for losses, norm in zip(LOSSES, NORMS, strict=True):
         for share in shares:
-            meter.add_share({"loss": torch.tensor(losses[share])})
+            meter.add_micro_batch({"loss": torch.tensor(losses[share])})
         meter.end_step(torch.tensor(norm), num_images=12)
 
 
@@ -53,10 +53,10 @@ def test_means_over_steps_and_shares_do_not_depend_on_who_computes_them(num_work
 def test_each_taking_begins_anew_but_skipped_steps_are_those_of_the_run() -> None:
     meter = Meters(DistributedContext(), 1)
     for norm in (float("nan"), 1.0, 2.0):
-        meter.add_share({"loss": torch.tensor(8.0)})
+        meter.add_micro_batch({"loss": torch.tensor(8.0)})
         meter.end_step(torch.tensor(norm), 1)
     assert meter.take()[0]["loss"] == 8.0
-    meter.add_share({"loss": torch.tensor(2.0)})
+    meter.add_micro_batch({"loss": torch.tensor(2.0)})
     meter.end_step(torch.tensor(3.0), 1)
     values, _ = meter.take()
     assert (values["loss"], values["gradient_norm"], values["skipped_steps"]) == (2.0, 3.0, 1)
@@ -69,7 +69,7 @@ def test_bad_steps_in_a_row_are_counted_across_takings(norms: list[float], in_ro
     meter = Meters(DistributedContext(), 1)
     bad_in_row = -1
     for norm in norms:
-        meter.add_share({"loss": torch.tensor(1.0)})
+        meter.add_micro_batch({"loss": torch.tensor(1.0)})
         meter.end_step(torch.tensor(norm), 1)
         _, bad_in_row = meter.take()
     assert bad_in_row == in_row
@@ -81,7 +81,7 @@ def test_images_per_second_are_of_the_time_since_the_clock_was_restarted(monkeyp
     meter = Meters(DistributedContext(), 1)
 
     def step() -> None:
-        meter.add_share({"loss": torch.tensor(1.0)})
+        meter.add_micro_batch({"loss": torch.tensor(1.0)})
         meter.end_step(torch.tensor(1.0), 24)
 
     step()

@@ -57,7 +57,6 @@ def config_of(roots: Path, student: str, teacher: str, **values: object) -> RunC
             "data.benchmark_roots": (str(roots / "benchmark"),),
             "data.cache_folder": str(roots / "cache"),
             "data.validation_fraction": 0.2,
-            "objective.projector_width": 8,
             "optim.batch_size": 4,
             "optim.precision": "float32",
             "num_steps": 2,
@@ -74,7 +73,7 @@ def started_at(roots: Path, student: str) -> dict[str, str]:
 
 
 def pair_of(config: RunConfig) -> tuple[Recognizer, Recognizer | None]:
-    return build_pair(config, pairs(config), CPU)
+    return build_pair(config, CPU)
 
 
 def pairs(config: RunConfig) -> TrainingPairs:
@@ -88,7 +87,7 @@ def assert_same(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
 
 def distiller_of(student: str, teacher: str, **fields: object) -> tuple[Distiller, Recognizer]:
     torch.manual_seed(0)
-    config = ObjectiveConfig.model_validate({"projector_width": 8, **fields})
+    config = ObjectiveConfig.model_validate(fields)
     model = TEACHERS[teacher]().eval()
     return Distiller(STUDENTS[student](), config, model), model
 
@@ -152,7 +151,7 @@ def test_only_terms_that_are_computed_have_a_projection(fields: dict[str, object
     ("student", "teacher"), [("parseq", "parseq"), ("abinet", "matrn"), ("abinet_vision", "abinet")]
 )
 def test_equal_widths_are_compared_as_they_are(student: str, teacher: str) -> None:
-    distiller, _ = distiller_of(student, teacher, width_projection="none")
+    distiller, _ = distiller_of(student, teacher)
     assert (distiller.visual_projection, distiller.semantic_projection) == (None, None)
 
 
@@ -232,13 +231,6 @@ def test_a_teacher_with_another_alphabet_is_refused_by_the_names_of_both(
     assert {mine, theirs} == {"36", "94"}
     assert f"differ in their alphabet: {mine} and {theirs}" in said
     assert "recognizer.teacher_name" in said
-
-
-def test_widths_that_differ_are_refused_where_no_projection_is_wanted(roots: Path) -> None:
-    start = started_at(roots, "parseq_tiny")
-    said = refused(config_of(roots, "parseq_tiny", "parseq", objective__width_projection="none", **start))
-    assert "(32, 32) and (48, 48)" in said
-    assert "objective.width_projection is none; give linear" in said
 
 
 @pytest.mark.parametrize(

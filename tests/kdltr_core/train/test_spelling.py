@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rapidfuzz.distance import Levenshtein
 
-from kdltr_core.train.spelling import misspell
+from kdltr_core.train.language import misspell
 
 
 def readings(word: str, count: int) -> list[str]:

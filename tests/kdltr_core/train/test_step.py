@@ -1,9 +1,8 @@
-"""A training step: nothing in it waits for the device, and the whole of it is one graph."""
+"""A training step: nothing in it waits for the device."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -74,7 +73,6 @@ def make_step(name: str, folder: Path, **values: object) -> tuple[TrainingStep, 
             "recognizer.name": name,
             "recognizer.teacher_weights": save_teacher(name, folder),
             "optim.batch_size": 4,
-            "optim.ema_decay": 0.5,
             **{field.replace("__", "."): value for field, value in values.items()},
         }
     )
@@ -92,6 +90,7 @@ def make_batch(pairs: TrainingPairs, charset: Charset, num_steps: int | None) ->
 def test_no_operation_of_a_step_waits_for_the_device(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The moving average apart: torch's counts its updates on the CPU, and asks there."""
     build_small(monkeypatch, dropout=0.1)
     step, pairs = make_step(name, tmp_path)
     step.begin()
@@ -111,42 +110,3 @@ def test_a_wait_would_be_found(wait: Any) -> None:
     with Reads(found), Waits(found):
         wait(torch.ones(1))
     assert found
-
-
-@pytest.mark.parametrize(
-    ("name", "backend"),
-    [
-        ("parseq_tiny", "aot_eager"),
-        *(
-            pytest.param(name, "aot_eager", marks=pytest.mark.long)
-            for name in get_args(RecognizerName)
-            if name != "parseq_tiny"
-        ),
-        pytest.param("parseq_tiny", "inductor", marks=pytest.mark.long),
-    ],
-)
-def test_a_compiled_step_is_one_graph_and_gives_what_the_plain_one_gives(
-    name: str, backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without dropout, whose random numbers differ. It is compiled with fullgraph: a break is an error.
-
-    The graphs of all families are taken, and run operation by operation; kernels, which take minutes, are made of one.
-    """
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    build_small(monkeypatch)
-    losses = {}
-    for compiled in ("off", "on"):
-        torch.compiler.reset()
-        folder = tmp_path / compiled
-        folder.mkdir()
-        step, pairs = make_step(name, folder, optim__compile=compiled, optim__precision="float32")
-        step.begin()
-        if name == "matrn":
-            step.distiller.eval()  # what it hides is random
-        batch = make_batch(pairs, step.distiller.student.charset, step.distiller.student.fixed_num_steps)
-        losses[compiled] = []
-        for number in range(3):
-            step.run(number, [batch], 1.0, None)
-            losses[compiled].append(step.meters.take()[0]["loss"])
-    assert losses["on"] == pytest.approx(losses["off"], rel=1e-3)
-    assert losses["on"][2] < losses["on"][0]

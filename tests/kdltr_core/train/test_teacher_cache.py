@@ -73,7 +73,7 @@ def test_a_lesson_and_its_rest_make_the_training_forward(family: str) -> None:
     images = torch.rand(3, 3, 32, 128, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         whole = teacher.forward_training(images, targets, permutations)
-        parts = teacher.decode_lesson(teacher.encode_lesson(images), targets, permutations)
+        parts = teacher.decode(teacher.encode(images), targets, permutations)
     for name in ("logits", "visual", "semantic", "attention"):
         expected, found = getattr(whole, name), getattr(parts, name)
         assert (expected is None) == (found is None)
@@ -93,7 +93,7 @@ def test_what_is_kept_is_what_the_teacher_says(family: str, pairs: TrainingPairs
     lessons = lessons_of(teacher, pairs, tmp_path)
     indices = np.array([5, 0, 5, 3])
     with torch.inference_mode():
-        expected = teacher.encode_lesson(as_float(pairs.gather(indices)[0]))
+        expected = teacher.encode(as_float(pairs.gather(indices)[0]))
     found = lessons.gather(indices, torch.device("cpu"))
     assert found.keys() == expected.keys()
     for name, values in expected.items():
@@ -107,13 +107,13 @@ def test_lessons_are_computed_once_for_one_teacher_and_one_set(
 ) -> None:
     teacher = teacher_of("parseq")
     calls: list[int] = []
-    original = Parseq.encode_lesson
+    original = Parseq.encode
 
     def counted(self: Parseq, images: torch.Tensor) -> dict[str, torch.Tensor]:
         calls.append(len(images))
         return original(self, images)
 
-    monkeypatch.setattr(Parseq, "encode_lesson", counted)
+    monkeypatch.setattr(Parseq, "encode", counted)
     lessons_of(teacher, pairs, tmp_path)
     assert sum(calls) == len(pairs)
     lessons_of(teacher, pairs, tmp_path)

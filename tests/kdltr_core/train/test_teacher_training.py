@@ -16,11 +16,11 @@ from kdltr_core.inference.weights_files import export_recognizer, load_recognize
 from kdltr_core.metrics import word_accuracy
 from kdltr_core.recognizers import build_teacher
 from kdltr_core.recognizers.weights import read_metadata
-from kdltr_core.train.build import build_pair, load_teacher
-from kdltr_core.train.engine import read_words
+from kdltr_core.train.build import build_pair, build_trained, load_teacher
 from pipelines.report.examples import write_evaluation
 from pipelines.report.plots import draw_curves
 from tests.kdltr_core.data.sets import single_records, write_records
+from tests.kdltr_core.small import read_words
 from tests.kdltr_core.train.test_engine import LABELS, Records, config_of, run
 
 CPU = torch.device("cpu")
@@ -90,11 +90,10 @@ def test_a_student_is_distilled_from_it(student_run: Path, teacher_run: tuple[Pa
 def test_it_starts_at_random_or_from_a_checkpoint_of_its_very_size(
     teacher_run: tuple[Path, Records], student_run: Path, roots: Path
 ) -> None:
-    words = load_datasets(teacher_config(roots).data, Charset94)
     file = teacher_run[0] / "teacher" / "teacher.safetensors"
-    fresh = build_pair(teacher_config(roots), words.train, CPU)[0]
+    fresh = build_pair(teacher_config(roots), CPU)[0]
     assert fresh.image_size == (32, 128)
-    again, no_teacher = build_pair(teacher_config(roots, recognizer__student_weights=str(file)), words.train, CPU)
+    again, no_teacher = build_pair(teacher_config(roots, recognizer__student_weights=str(file)), CPU)
     assert no_teacher is None
     trained = load_recognizer(file).state_dict()
     assert all(torch.equal(value, trained[key]) for key, value in again.state_dict().items())
@@ -103,7 +102,7 @@ def test_it_starts_at_random_or_from_a_checkpoint_of_its_very_size(
         roots, recognizer__student_weights=str(student_run / "student/student.safetensors")
     )
     with pytest.raises(ValueError, match=r"does not fit Parseq for \(32, 128\) images"):
-        build_pair(of_another_size, words.train, CPU)
+        build_pair(of_another_size, CPU)
 
 
 def columns_of(*checkpoints: Path, **options: object) -> list[str]:
@@ -167,13 +166,9 @@ def test_what_cannot_make_a_teacher_is_refused(changes: dict[str, object], sente
 def test_iterations_of_the_config_are_kept_by_what_is_built_and_by_its_file(tmp_path: Path) -> None:
     config = RunConfig().override({"recognizer.name": "abinet", "recognizer.num_iterations": 3})
     with torch.device("meta"):
-        assert (
-            build_pair(RunConfig().override({"recognizer.name": "abinet"}), None, torch.device("meta"))[
-                0
-            ].num_iterations
-            == 1
-        )
-    abinet = build_pair(config, None, CPU)[0]
+        plain = RunConfig().override({"recognizer.name": "abinet"})
+        assert build_trained(plain, torch.device("meta")).num_iterations == 1
+    abinet = build_trained(config, CPU)
     export_recognizer(tmp_path, abinet, abinet.state_dict(), config)
     assert abinet.num_iterations == load_recognizer(tmp_path).num_iterations == 3
 

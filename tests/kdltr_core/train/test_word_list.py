@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdltr_core.charset import Charset36
-from kdltr_core.train.word_list import bundled_word_list, read_word_list, split_words
+from kdltr_core.train.language import bundled_word_list, read_word_list, split_words
 
 TWENTY = [f"word{i}" for i in range(20)]
 

@@ -37,7 +37,6 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("demo --num-steps None", "num_steps", None),
         ("demo --num_steps 12", "num_steps", 12),
         ("--optim.learning-rate 3e-5", "optim.learning_rate", 3e-5),
-        ("--objective.log-prob-floor -8", "objective.log_prob_floor", -8.0),
         ("--data.train-roots /a /b/c --workers 2", "data.train_roots", ["/a", "/b/c"]),
         ("--data.train-roots /a --data.train-roots /b", "data.train_roots", ["/b"]),
         ("--data.train-roots s3://bucket/set /b", "data.train_roots", ["s3://bucket/set", "/b"]),

@@ -38,14 +38,14 @@ def test_the_teacher_is_asked_in_the_runs_without_kept_outputs_and_in_no_other(
     kept = config.override({"data.teacher_cache": "on", "num_steps": 0})
     fit(kept, words, run_folder=tmp_path / "makes the lessons", record=lambda step, values: None)
     asked = 0
-    original = Parseq.encode_lesson
+    original = Parseq.encode
 
     def counted(self: Parseq, images: torch.Tensor) -> dict[str, torch.Tensor]:
         nonlocal asked
         asked += images.shape[-1] == 128
         return original(self, images)
 
-    monkeypatch.setattr(Parseq, "encode_lesson", counted)
+    monkeypatch.setattr(Parseq, "encode", counted)
     times = measure_step_times(config, words, tmp_path / "scratch", DistributedContext())
     assert asked == NUM_RUNS * (NUM_STEPS + 1)  # one pass before the first step finds idle weights
     assert (times.batch_size, times.is_processor_time) == (8, True)

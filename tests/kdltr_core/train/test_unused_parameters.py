@@ -13,7 +13,7 @@ from kdltr_core.losses import LossTerms
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.distiller import Distiller, needs_teacher, teach
-from kdltr_core.train.idle import unused_parameters
+from kdltr_core.train.step import unused_parameters
 from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS, TEACHERS
 
 TERMS = ("visual_focus", "semantic_contrast", "soft_logits", "cross_entropy")
@@ -21,7 +21,6 @@ OBJECTIVES: dict[str, dict[str, object]] = {
     "distillation": {},
     **{f"{term} alone": {other: 0.0 for other in TERMS if other != term} for term in TERMS},
     "supervised": {"name": "supervised"},
-    "supervised, last head": {"name": "supervised", "auxiliary_heads": 0.0},
 }
 PAIRS = [(family, family) for family in STUDENTS] + [("parseq_tiny", "parseq"), ("abinet_vision", "abinet")]
 
@@ -48,37 +47,37 @@ def step(student: Recognizer, teacher: Recognizer, config: ObjectiveConfig) -> t
     return distiller, distiller(low_res, targets, lengths, permutations, lesson)
 
 
-def look_of(student: Recognizer) -> nn.Module:
+def attention_of(student: Recognizer) -> nn.Module:
     return student.get_submodule("vision.attention")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize(("family", "teacher"), PAIRS)
-def test_the_idle_weights_are_exactly_those_that_stay_without_gradient(
+def test_the_unused_parameters_are_exactly_those_that_stay_without_gradient(
     family: str, teacher: str, objective: str
 ) -> None:
     torch.manual_seed(0)
-    config = ObjectiveConfig.model_validate({"projector_width": 8, **OBJECTIVES[objective]})
+    config = ObjectiveConfig.model_validate(OBJECTIVES[objective])
     distiller, loss = step(STUDENTS[family](), TEACHERS[teacher](), config)
-    idle = unused_parameters(distiller, loss.total)
-    assert all(parameter.grad is None for parameter in distiller.parameters())  # it was only a look
+    unused = unused_parameters(distiller, loss.total)
+    assert all(parameter.grad is None for parameter in distiller.parameters())  # it was only a walk over the graph
     loss.total.backward()
-    assert idle == [name for name, parameter in distiller.named_parameters() if parameter.grad is None]
+    assert unused == [name for name, parameter in distiller.named_parameters() if parameter.grad is None]
     if objective in ("distillation", "soft_logits alone", "cross_entropy alone"):
         expected = set(OF_DISTILLATION[family])
         if family == "matrn" and objective != "distillation":
-            # MATRN's enhancement detaches where the vision part looked, and its semantic vectors have no term here.
-            expected |= {f"vision.attention.{name}" for name, _ in look_of(distiller.student).named_parameters()}
-        assert set(idle) == {f"student.{name}" for name in expected}
+            # MATRN's enhancement detaches where the vision part attends, and its semantic vectors have no term here.
+            expected |= {f"vision.attention.{name}" for name, _ in attention_of(distiller.student).named_parameters()}
+        assert set(unused) == {f"student.{name}" for name in expected}
     elif objective == "supervised" and family in CNN_FAMILIES:
-        assert idle == []
+        assert unused == []
 
 
 def test_visual_focus_alone_trains_the_first_three_stages() -> None:
     config = ObjectiveConfig.model_validate(OBJECTIVES["visual_focus alone"])
     distiller, loss = step(STUDENTS["matrn"](), TEACHERS["matrn"](), config)
-    idle = set(unused_parameters(distiller, loss.total))
-    reached = {name for name, _ in distiller.named_parameters() if name not in idle}
+    unused = set(unused_parameters(distiller, loss.total))
+    reached = {name for name, _ in distiller.named_parameters() if name not in unused}
     stem = "student.vision.backbone.resnet."
     assert {name.removeprefix(stem).split(".")[0] for name in reached} == {"conv1", "bn1", "layer1", "layer2", "layer3"}
     assert all(name.startswith(stem) for name in reached)
@@ -120,7 +119,7 @@ def test_every_way_to_be_part_of_a_loss_or_not(x_needs_gradient: bool) -> None:
     ]
 
 
-def test_of_a_loss_without_any_weight_all_are_idle() -> None:
+def test_of_a_loss_without_any_weight_all_are_unused() -> None:
     module = nn.Linear(2, 2)
     assert unused_parameters(module, torch.ones(())) == ["weight", "bias"]
 

@@ -1,0 +1,110 @@
+"""What batch norm and gradients ask of several workers, and running statistics that a non-finite step leaves alone."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+
+from kdltr_core.distributed import DistributedContext, RunningStatistics
+from tests.kdltr_core.small import STUDENTS
+
+TOGETHER = torch.tensor([[1.0, 2.0, -3.0, 1e-6], [0.3, 257.0, 1e4, 0.1]])
+
+
+def exchange(rank: int, rendezvous: str, folder: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+    world, gradients = DistributedContext.current(), []
+    for in_bfloat16 in (False, True):
+        module = nn.Linear(4, 1, bias=False)
+        wrapped = world.wrap(module, in_bfloat16=in_bfloat16)
+        wrapped(TOGETHER[rank : rank + 1]).sum().backward()
+        assert module.weight.grad is not None
+        gradients.append(module.weight.grad)
+    flags = [world.any(flag) for flag in (False, rank == 0, rank == 1, True)]
+    with pytest.raises(ValueError, match="synchronised needs workers with GPUs, these have none; give per_worker"):
+        world.synchronise_batch_norm(nn.BatchNorm2d(3))
+    torch.save((gradients, flags), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+    # Gloo's threads stay, and one that still has the hook's callback to let go of aborts an interpreter that is ending.
+    os._exit(0)
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[list[Tensor], list[bool]]]:
+    folder = tmp_path_factory.mktemp("two")
+    mp.spawn(exchange, (str(folder / "rendezvous"), folder), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+def test_in_bfloat16_the_mean_is_off_by_no_more_than_its_roundings(
+    two_workers: list[tuple[list[Tensor], list[bool]]],
+) -> None:
+    (plain, rounded), (_, of_the_other) = two_workers[0][0], two_workers[1][0]
+    torch.testing.assert_close(plain, TOGETHER.mean(dim=0, keepdim=True))
+    # Two halves and their sum are each rounded to eight bits.
+    torch.testing.assert_close(rounded, plain, rtol=3 * 2**-9, atol=0)
+    assert not torch.equal(rounded, plain)
+    assert torch.equal(rounded, of_the_other)
+
+
+def test_a_flag_of_any_worker_is_seen_by_all(two_workers: list[tuple[list[Tensor], list[bool]]]) -> None:
+    assert [flags for _, flags in two_workers] == [[False, True, True, True]] * 2
+    assert [DistributedContext().any(flag) for flag in (False, True)] == [False, True]
+
+
+def student_with_statistics() -> tuple[nn.Module, dict[str, Tensor]]:
+    torch.manual_seed(0)
+    student = STUDENTS["matrn"]().train()
+    student(torch.rand(2, 3, 16, 64))
+    return student, {name: buffer.clone() for name, buffer in student.named_buffers()}
+
+
+def differing(module: nn.Module, before: dict[str, Tensor]) -> set[str]:
+    return {name for name, buffer in module.named_buffers() if not torch.equal(buffer, before[name])}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e38])
+@pytest.mark.parametrize("as_given", [bool, torch.tensor], ids=["bool", "tensor"])
+def test_a_non_finite_step_leaves_the_running_statistics_bitwise_alone(
+    bad: float, as_given: Callable[[bool], bool | Tensor]
+) -> None:
+    student, before = student_with_statistics()
+    statistics = RunningStatistics(student)
+    norms = {name for name in before if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    statistics.remember()
+    student(torch.full((2, 3, 16, 64), bad))
+    assert differing(student, before) == norms
+    statistics.restore_where(as_given(True))
+    assert differing(student, before) == set()
+
+    statistics.remember()
+    student(torch.rand(2, 3, 16, 64))
+    statistics.restore_where(as_given(False))
+    assert differing(student, before) == norms
+    assert all(buffer.isfinite().all() for buffer in student.buffers())
+
+
+def test_restoring_reads_no_value() -> None:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with FakeCopyMode(mode):
+        student = copy.deepcopy(STUDENTS["abinet_vision"]().train())
+    with mode:
+        statistics = RunningStatistics(student)
+        statistics.remember()
+        student(torch.rand(2, 3, 16, 64))
+        statistics.restore_where(~torch.isfinite(torch.rand(())))
+
+
+def test_a_family_without_batch_norm_has_nothing_to_remember() -> None:
+    statistics = RunningStatistics(STUDENTS["parseq_tiny"]())
+    statistics.remember()
+    statistics.restore_where(torch.tensor(True))
