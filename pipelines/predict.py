@@ -70,17 +70,17 @@ def predict(options: PredictOptions) -> int:
 def read_here(options: PredictOptions, reader: BaseReader, sources: Sources) -> list[Skipped]:
     """What had to be skipped; the words go to the output."""
     from pipelines.prediction.output import open_output
-    from pipelines.prediction.reading import cutter_for, read_images
+    from pipelines.prediction.predictions import cropper_for, predict_images
     from pipelines.run.progress import progress_bar
 
     skipped: list[Skipped] = []
     num_done, progress = 0, progress_bar("reading images")
-    cutter = cutter_for(reader, options.cutting, options.num_threads)
+    crop = cropper_for(reader, options.cutting, options.num_threads)
     kind = options.resolved(sys.stdout.isatty())
     names = [source.name for source in sources.images] if kind == "table" else []
     with open_output(kind, options.output, options.detect, names) as write:
-        for chunk in read_images(reader, cutter, sources.images, options.num_threads):
-            write(chunk.rows)
+        for chunk in predict_images(reader, crop, sources.images, options.num_threads):
+            write(chunk.words)
             skipped += chunk.skipped
             num_done += chunk.num_images
             progress(num_done, len(sources.images))

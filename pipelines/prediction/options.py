@@ -25,15 +25,15 @@ class PredictOptions:
     The exit code is 0 if all could be read, and 1 if some were skipped, which are listed at the end.
     """
 
-    student: Annotated[str, tyro.conf.Positional]
+    student: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDENT")]
     """a run folder, a student's folder or file, an ONNX file that export.py wrote, or a URI of one"""
-    images: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE …]")] = ()
     """image files; folders, whose images are read with those in the folders under them, by name; - : file names, one a
     line, on standard input"""
     lmdb: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """an LMDB of word images, or a folder of LMDBs; may be given several times. Of pairs the student reads low_res"""
     format: Format = "auto"
-    """auto: as the suffix of --output says, else a table on a terminal and JSON lines elsewhere"""
+    """auto: as --output ends (.jsonl, .parquet, .txt), else a table on a terminal and JSON lines elsewhere"""
     output: str = ""
     """a file, which is there when it is whole; with --ray a folder. Empty: standard output"""
     detect: bool = False
@@ -41,7 +41,8 @@ class PredictOptions:
     detect_cut: Literal["words", "lines"] = "words"
     """the detector finds lines; words: cut where RapidOCR's recognizer sees a gap; lines: left whole"""
     ray: bool = False
-    """read with all CPUs (or GPUs) of a Ray cluster, into a folder of Parquet files; goes on after an interruption"""
+    """read with all CPUs (or GPUs) of a Ray cluster, into a folder of Parquet files that all its machines see; the same
+    command again reads what has no row there yet. A skipped image is a row with its error"""
     block_size: int = 512
     """with --ray: images of one Parquet file"""
     batch_size: int = 64
@@ -79,7 +80,7 @@ class PredictOptions:
         if self.format != "auto":
             return self.format
         if self.output:
-            return _SUFFIXES.get(Path(self.output).suffix.lower(), "jsonl")
+            return _SUFFIXES[Path(self.output).suffix.lower()]
         return "table" if on_terminal else "jsonl"
 
     @property
@@ -107,3 +108,7 @@ class PredictOptions:
             raise ValueError(f"{self.output} is not an ordinary file; leave --output out to write on standard output")
         if not path.absolute().parent.is_dir():
             raise ValueError(f"there is no folder {path.parent} for --output; make it, or give another")
+        if self.format == "auto" and path.suffix.lower() not in _SUFFIXES:
+            raise ValueError(
+                f"--output is {self.output}, expected a name that ends in {', '.join(_SUFFIXES)}; or give --format too"
+            )

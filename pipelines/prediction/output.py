@@ -1,11 +1,11 @@
-"""Words that were read, as a table, JSON lines or Parquet; a file is there when it is whole."""
+"""Predicted words as a table, JSON lines or Parquet; a file is there when it is whole."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,13 +15,21 @@ from tqdm import tqdm
 
 from kdltr_core.files import whole_file
 from pipelines.prediction.options import Format
-from pipelines.prediction.reading import Row
+from pipelines.prediction.predictions import PredictedWord
 
-Write = Callable[[Sequence[Row]], None]
+Write = Callable[[Sequence[PredictedWord]], None]
 
 WORD_WIDTH = 25
 MAX_NAME_WIDTH = 60
-ROWS_IN_A_GROUP = 50_000
+WORDS_IN_A_ROW_GROUP = 50_000
+
+_COLUMNS = {
+    "image": pa.string(),
+    "text": pa.string(),
+    "confidence": pa.float32(),
+    "character_confidences": pa.list_(pa.float32()),
+}
+_BOX = {"box": pa.list_(pa.list_(pa.float32()))}
 
 
 @contextmanager
@@ -32,65 +40,47 @@ def open_output(kind: Format, path: str, with_boxes: bool, names: Sequence[str])
         kind: not auto.
         path: a file; empty: standard output.
         names: of all images, by which a table is laid out.
+
+    Raises: OSError if it cannot be written; what was there before is untouched.
     """
-    if not path:
-        with _writer(kind, sys.stdout.buffer, with_boxes, names) as write:
-            yield write
-        return
-    with (
-        whole_file(Path(path).expanduser()) as writing,
-        writing.open("wb") as file,
-        _writer(kind, file, with_boxes, names) as write,
-    ):
-        yield write
+    with ExitStack() as stack:
+        file: BinaryIO = sys.stdout.buffer
+        if path:
+            file = stack.enter_context(stack.enter_context(whole_file(Path(path).expanduser())).open("wb"))
+        if kind == "parquet":
+            yield stack.enter_context(_parquet(file, with_boxes))
+        elif kind == "jsonl":
+            yield lambda words: _write_lines(file, [json.dumps(as_dict(word), ensure_ascii=False) for word in words])
+        else:
+            width = min(MAX_NAME_WIDTH, max((len(name) for name in names), default=0))
+            box = ", box" * with_boxes
+            _write_lines(file, [f"{'image':{width}}  {'text':{WORD_WIDTH}}  {'sure, %':>7}  of each character{box}"])
+            yield lambda words: _write_lines(file, [_line(word, width) for word in words])
 
 
-def as_table(rows: Sequence[Row], with_boxes: bool, metadata: Mapping[str, str] | None = None) -> pa.Table:
+def as_table(words: Sequence[PredictedWord], with_boxes: bool) -> pa.Table:
     """Arrow columns image, text, confidence, character_confidences and, with boxes, box (four corners x, y)."""
-    fields = [
-        pa.field("image", pa.string()),
-        pa.field("text", pa.string()),
-        pa.field("confidence", pa.float32()),
-        pa.field("character_confidences", pa.list_(pa.float32())),
-    ]
-    if with_boxes:
-        fields.append(pa.field("box", pa.list_(pa.list_(pa.float32()))))
-    return pa.Table.from_pylist([record(row) for row in rows], pa.schema(fields, metadata))
+    return pa.Table.from_pylist([as_dict(word) for word in words], pa.schema(_COLUMNS | (_BOX if with_boxes else {})))
 
 
-def record(row: Row) -> dict[str, Any]:
+def as_dict(word: PredictedWord) -> dict[str, Any]:
     """A word by the names of the columns; without a box if there is none."""
     return {
-        "image": row.image,
-        "text": row.word.text,
-        "confidence": round(row.word.confidence, 6),
-        "character_confidences": [round(share, 6) for share in row.word.character_confidences],
-    } | ({"box": [[round(x, 1), round(y, 1)] for x, y in row.box]} if row.box else {})
-
-
-@contextmanager
-def _writer(kind: Format, file: BinaryIO, with_boxes: bool, names: Sequence[str]) -> Iterator[Write]:
-    if kind == "parquet":
-        with _parquet(file, with_boxes) as write:
-            yield write
-        return
-    if kind == "jsonl":
-        yield lambda rows: _write_lines(file, [json.dumps(record(row), ensure_ascii=False) for row in rows])
-        return
-    width = min(MAX_NAME_WIDTH, max((len(name) for name in names), default=0))
-    header = f"{'image':{width}}  {'text':{WORD_WIDTH}}  {'sure, %':>7}  of each character{', box' * with_boxes}"
-    _write_lines(file, [header])
-    yield lambda rows: _write_lines(file, [_line(row, width) for row in rows])
+        "image": word.image,
+        "text": word.prediction.text,
+        "confidence": round(word.prediction.confidence, 6),
+        "character_confidences": [round(one, 6) for one in word.prediction.character_confidences],
+    } | ({"box": [[round(x, 1), round(y, 1)] for x, y in word.box]} if word.box else {})
 
 
 @contextmanager
 def _parquet(file: BinaryIO, with_boxes: bool) -> Iterator[Write]:
-    waiting: list[Row] = []
+    waiting: list[PredictedWord] = []
     with pq.ParquetWriter(file, as_table([], with_boxes).schema) as parquet:
 
-        def write(rows: Sequence[Row]) -> None:
-            waiting.extend(rows)
-            if len(waiting) >= ROWS_IN_A_GROUP:
+        def write(words: Sequence[PredictedWord]) -> None:
+            waiting.extend(words)
+            if len(waiting) >= WORDS_IN_A_ROW_GROUP:
                 parquet.write_table(as_table(waiting, with_boxes))
                 waiting.clear()
 
@@ -107,9 +97,9 @@ def _write_lines(file: BinaryIO, lines: Sequence[str]) -> None:
         file.flush()
 
 
-def _line(row: Row, name_width: int) -> str:
-    name = row.image if len(row.image) <= name_width else f"…{row.image[1 - name_width :]}"
-    word = row.word
-    each = " ".join(f"{c} {100 * share:.0f}" for c, share in zip(word.text, word.character_confidences, strict=True))
-    box = "  " + " ".join(f"{x:.0f},{y:.0f}" for x, y in row.box) if row.box else ""
-    return f"{name:{name_width}}  {word.text:{WORD_WIDTH}}  {100 * word.confidence:7.1f}  {each}{box}"
+def _line(word: PredictedWord, name_width: int) -> str:
+    name = word.image if len(word.image) <= name_width else f"…{word.image[1 - name_width :]}"
+    read = word.prediction
+    each = " ".join(f"{c} {100 * one:.0f}" for c, one in zip(read.text, read.character_confidences, strict=True))
+    box = "  " + " ".join(f"{x:.0f},{y:.0f}" for x, y in word.box) if word.box else ""
+    return f"{name:{name_width}}  {read.text:{WORD_WIDTH}}  {100 * read.confidence:7.1f}  {each}{box}"

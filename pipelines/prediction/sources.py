@@ -21,14 +21,10 @@ Side = Literal["image", "high_res", "low_res"]
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image in a file, by the path that was given."""
+    """An image in a file, by the path that was given, and by its absolute one."""
 
     given: str
     path: str
-
-    @classmethod
-    def at(cls, given: str) -> ImageFile:
-        return cls(given, os.path.abspath(given))
 
     @property
     def name(self) -> str:
@@ -37,17 +33,9 @@ class ImageFile:
     def load(self) -> str:
         return self.path
 
-    def state(self) -> str:
-        """What changes when the file does."""
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return f"{self.name} is not there"
-        return f"{self.name} {found.st_size} {found.st_mtime_ns}"
-
 
 @dataclass(frozen=True)
-class Record:
+class LmdbImage:
     """An image in an LMDB, by the path that was given."""
 
     given: str
@@ -64,13 +52,8 @@ class Record:
         """Raises: RecordError if it is missing."""
         return getattr(self.store, self.side)(self.index)
 
-    def state(self) -> str:
-        """What changes when the LMDB does."""
-        found = os.stat(self.store.root / "data.mdb")
-        return f"{self.name} {found.st_size} {found.st_mtime_ns}"
 
-
-Source = ImageFile | Record
+Source = ImageFile | LmdbImage
 
 
 @dataclass(frozen=True)
@@ -124,7 +107,7 @@ def find_sources(
         for folder in lmdb_folders(root):
             store = LmdbStore.open(folder.absolute())
             side: Side = "image" if store.kind == "single" else "low_res" if reads_low_res else "high_res"
-            found.images += (Record(str(folder), store, i, side) for i in range(1, len(store) + 1))
+            found.images += (LmdbImage(str(folder), store, i, side) for i in range(1, len(store) + 1))
             found.roots.append(str(store.root))
     if not found.images and not found.skipped:
         left = f"; {found.num_left_alone} files there are not called like images" if found.num_left_alone else ""
@@ -141,7 +124,7 @@ def _names(lines: BinaryIO) -> Iterator[str]:
 
 def _add(name: str, found: Sources) -> None:
     if not os.path.isdir(name):
-        found.images.append(ImageFile.at(name))
+        found.images.append(ImageFile(name, os.path.abspath(name)))
         return
     found.roots.append(os.path.abspath(name))
     refused: list[OSError] = []
@@ -150,7 +133,8 @@ def _add(name: str, found: Sources) -> None:
         folders[:] = sorted(_visible(folders))
         for file in sorted(_visible(files)):
             if os.path.splitext(file)[1].lower() in SUFFIXES:
-                found.images.append(ImageFile.at(os.path.join(folder, file)))
+                path = os.path.join(folder, file)
+                found.images.append(ImageFile(path, os.path.abspath(path)))
             else:
                 found.num_left_alone += 1
     found.skipped += (Skipped(printable(str(error.filename)), str(error.strerror)) for error in refused)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,11 +20,12 @@ import pytest
 from kdltr_core import Prediction, load_student
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.synth.render import render_pairs
-from kdltr_core.files import whole_file
+from kdltr_core.files import locked
 from pipelines.predict import main
+from pipelines.prediction.cluster import JOB_FILE, LOCK_FILE
 from pipelines.prediction.options import Format
-from pipelines.prediction.output import open_output, record
-from pipelines.prediction.reading import Row
+from pipelines.prediction.output import as_dict, open_output
+from pipelines.prediction.predictions import PredictedWord
 from pipelines.run.command_line import answer_mistakes
 from tests.service import make_student, word_picture
 
@@ -75,7 +77,7 @@ def test_a_folder_is_read_by_name_and_what_cannot_be_read_is_listed_at_the_end(
     files = [folder / name for name in ("a.JPG", "b.png", "in/c.webp", "in/d.tiff")]
     words = load_student(student, "cpu")(files)
     assert [json.loads(line) for line in out.splitlines()] == [
-        record(Row(str(file), word)) for file, word in zip(files, words, strict=True)
+        as_dict(PredictedWord(str(file), word)) for file, word in zip(files, words, strict=True)
     ]
     assert [word.text for word in words] == ["Cafe", "HOTEL", "exit", "Taxi"]
     assert code == 1
@@ -88,8 +90,9 @@ def test_a_folder_is_read_by_name_and_what_cannot_be_read_is_listed_at_the_end(
 
 
 def test_a_word_has_its_confidence_and_that_of_each_character() -> None:
-    row = Row("a.png", Prediction("Hé", 0.12345678, (0.5, 0.25)), ((0, 0), (9.04, 0), (9, 5), (0, 5)))
-    assert record(row) == {
+    box = [[0, 0], [9.04, 0], [9, 5], [0, 5]]
+    word = PredictedWord("a.png", Prediction("Hé", 0.12345678, (0.5, 0.25)), box)
+    assert as_dict(word) == {
         "image": "a.png",
         "text": "Hé",
         "confidence": 0.123457,
@@ -169,6 +172,7 @@ def test_an_image_of_too_many_pixels_is_passed_over(folder: Path, predict: Predi
         (("a.png", "--batch-size", "0"), "--batch-size is 0, expected 1 or more"),
         (("a.png", "--output", "{folder}"), "{folder} is a folder; give --output a file in it"),
         (("a.png", "--output", "{folder}/nowhere/words.jsonl"), "there is no folder {folder}/nowhere for --output"),
+        (("a.png", "--output", "words.csv"), "expected a name that ends in .parquet, .jsonl, .ndjson, .txt"),
         (("a.png", "--output", "/dev/null"), "/dev/null is not an ordinary file"),
         (("a.png", "--device", "cuda:99"), "there is no device 'cuda:99'"),
         (("--lmdb", "{folder}"), "{folder} is not an LMDB"),
@@ -194,25 +198,17 @@ def test_what_is_no_student_is_one_sentence(folder: Path, predict: Predict, monk
 
 def test_half_a_file_is_never_there(tmp_path: Path) -> None:
     """Whatever ends the writing, the file is as it was before, and nothing lies beside it."""
-    rows = [Row("a.png", Prediction("a", 1.0, (1.0,)))]
+    words = [PredictedWord("a.png", Prediction("a", 1.0, (1.0,)))]
     kinds: tuple[Format, ...] = ("jsonl", "parquet", "table")
     for kind in kinds:
         for before in (None, b"as it was"):
             path = tmp_path / "words"
             path.write_bytes(before) if before else path.unlink(missing_ok=True)
             with suppress(KeyboardInterrupt), open_output(kind, str(path), False, ["a.png"]) as write:
-                write(rows)
+                write(words)
                 raise KeyboardInterrupt
             assert (path.read_bytes() if path.exists() else None) == before
             assert [other.name for other in tmp_path.iterdir()] == (["words"] if before else [])
-
-
-def test_a_link_stays_a_link(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(tmp_path / "words")
-    with whole_file(tmp_path / "link") as writing:
-        writing.write_text("new")
-    assert (tmp_path / "link").is_symlink()
-    assert (tmp_path / "words").read_text() == "new"
 
 
 def test_a_full_disk_leaves_the_earlier_file_whole(folder: Path, predict: Predict, small_disk: Path) -> None:
@@ -262,8 +258,26 @@ def test_an_interrupted_run_says_so_and_writes_nothing(student: Path, folder: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_of_another_job_is_left_alone(folder: Path, predict: Predict, tmp_path: Path) -> None:
+    (tmp_path / JOB_FILE).write_text(json.dumps({"student": "of another", "detect": "off", "max_pixels": 64_000_000}))
+    code, _, err = predict(folder, "--ray", "--output", tmp_path)
+    assert code == 2
+    assert f"{tmp_path} holds words that were read with another student; give another --output" in err
+    (tmp_path / JOB_FILE).write_text("{")
+    code, _, err = predict(folder, "--ray", "--output", tmp_path)
+    assert code == 2
+    assert f"{tmp_path / JOB_FILE} is damaged" in err
+
+
+def test_two_at_a_time_are_refused(folder: Path, predict: Predict, tmp_path: Path) -> None:
+    with locked(tmp_path / LOCK_FILE):
+        code, _, err = predict(folder, "--ray", "--output", tmp_path)
+    assert code == 1
+    assert "another process holds" in err
+
+
 @pytest.mark.long
-def test_ray_reads_what_one_process_reads_and_goes_on_after_a_kill(
+def test_ray_reads_what_one_process_reads_and_resumes_after_a_kill(
     student: Path, folder: Path, predict: Predict, tmp_path: Path
 ) -> None:
     images = tmp_path / "images"
@@ -276,27 +290,30 @@ def test_ray_reads_what_one_process_reads_and_goes_on_after_a_kill(
     arguments = [str(images), "--ray", "--output", str(output), "--block-size", "2"]
     command = [sys.executable, "pipelines/predict.py", str(student), *arguments]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as run:
-        while len(list(output.glob("part-*"))) < 3 and run.poll() is None:
+        while len(list(output.glob("*.parquet"))) < 3 and run.poll() is None:
             time.sleep(0.02)
         run.kill()
-    early = {path: path.stat() for path in output.glob("part-*")}
+    early = {path: path.stat() for path in output.glob("*.parquet")}
     assert 3 <= len(early) < 301
-    assert json.loads((output / "_manifest.json").read_text())["state"] == "unfinished"
+    half = output / "half.parquet"
+    half.write_bytes(next(iter(early)).read_bytes()[:100])
 
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 1
-    assert f"{2 * len(early)} of 601 images are read already" in again.stderr
+    assert re.search(r"^\d+ of 601 images are read already$", again.stderr, re.MULTILINE)
     assert f"skipped {images}/broken.png: image file is truncated" in again.stderr
+    assert not half.exists()
     for path, before in early.items():
         assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    manifest = json.loads((output / "_manifest.json").read_text())
-    assert (manifest["state"], manifest["num_images"], manifest["num_words"]) == ("finished", 601, 600)
 
-    _, out, _ = predict(images)
-    here = [json.loads(line) for line in out.splitlines()]
-    there = pq.read_table(output).to_pylist()
-    assert [(row["image"], row["text"]) for row in there] == [(row["image"], row["text"]) for row in here]
-    assert [row["confidence"] for row in there] == pytest.approx([row["confidence"] for row in here], abs=1e-4)
+    here = [json.loads(line) for line in predict(images)[1].splitlines()]
+    rows = sorted(pq.read_table(output).to_pylist(), key=lambda row: row["image"])
+    (broken,) = [row for row in rows if row["error"]]
+    assert broken["image"] == f"{images}/broken.png"
+    there = [row for row in rows if not row["error"]]
+    assert [(row["image"], row["text"]) for row in there] == sorted((row["image"], row["text"]) for row in here)
+    sure = {row["image"]: row["confidence"] for row in here}
+    assert [row["confidence"] for row in there] == pytest.approx([sure[row["image"]] for row in there], abs=1e-4)
 
     third = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert "601 of 601 images are read already" in third.stderr
