@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdltr_core.data.images import resize
 from kdltr_core.data.open_image import open_image
-from kdltr_core.inference.graph import ExportedReading
+from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.inference.reader import BaseReader, Reader
 from kdltr_core.recognizers import Recognizer
 from pipelines.prediction.onnx_reader import OnnxReader
@@ -53,8 +53,8 @@ def open_contender(
 
 
 def _compiled(recognizer: Recognizer) -> Read:
-    """``ExportedReading``, whose loop is compiled as well; the recognizer's own is left to Python at every step."""
-    graph: Callable[[Tensor], tuple[Tensor, Tensor]] = torch.compile(ExportedReading(recognizer), dynamic=False)
+    """``PredictionGraph``, whose loop is compiled as well; the recognizer's own is left to Python at every step."""
+    graph: Callable[[Tensor], tuple[Tensor, Tensor]] = torch.compile(PredictionGraph(recognizer), dynamic=False)
 
     @torch.inference_mode()
     def read(crops: Sequence[np.ndarray]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Words of a set, batch by batch, before a reader: a recognizer, or any function from a batch to readings."""
+"""Predictions of a whole set, batch by batch: by a recognizer, or any function from a batch to predictions."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def read_set(
     world: DistributedContext | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Prediction]:
-    """Readings of every word of a set, in its order, on every worker; each word is read by exactly one.
+    """Predictions of every word of a set, in its order, on every worker; each word is read by exactly one.
 
     Args:
         batch_size: of each worker.
@@ -89,14 +89,14 @@ def read_set(
     """
     world = world or DistributedContext()
     mine: dict[int, Prediction] = {}
-    share = len(range(world.rank, len(pairs), world.size))
+    num_mine = len(range(world.rank, len(pairs), world.size))
     for indices, high_res, low_res in evaluation_batches(pairs, batch_size, world.rank, world.size):
         words = reader(WordBatch(set_name, pairs, indices, high_res, low_res))
         mine.update(zip(indices.tolist(), words, strict=True))
         if progress:
-            progress(len(mine), share)
-    readings = {index: word for part in world.gather(mine) for index, word in part.items()}
-    return [readings[index] for index in range(len(pairs))]
+            progress(len(mine), num_mine)
+    predictions = {index: word for part in world.gather(mine) for index, word in part.items()}
+    return [predictions[index] for index in range(len(pairs))]
 
 
 def read_with_recognizer(

@@ -1,8 +1,7 @@
-"""Reading words with a finished student: images in, words with confidences out."""
+"""A finished student as a reader: images in, words with confidences out."""
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,10 +64,6 @@ class BaseReader(ABC):
     def read_pixels(self, pixels: Any) -> list[Prediction]:
         """The words of pictures of ``image_size``: a tensor (N, 3, h, w) uint8. Raises: ValueError for others."""
 
-    @abstractmethod
-    def digest(self) -> str:
-        """Of weights and architecture: readers with the same one read the same words."""
-
 
 class Reader(BaseReader):
     """With a recognizer.
@@ -79,6 +74,11 @@ class Reader(BaseReader):
         batch_size, max_pixels: as ``BaseReader`` takes them.
 
     Raises: ValueError if the device is not there, or as ``BaseReader``.
+
+    Example:
+        >>> recognizer = build_student("parseq_tiny")
+        >>> load_weights(recognizer, "student.safetensors")
+        >>> Reader(recognizer, "cpu")(["plate.png"])[0].text
     """
 
     def __init__(
@@ -104,13 +104,6 @@ class Reader(BaseReader):
             words += decode_with_confidence(logits.cpu(), self.recognizer.charset)
         return words
 
-    def digest(self) -> str:
-        found = hashlib.blake2b(repr(self.recognizer).encode(), digest_size=8)
-        for name, value in sorted(self.recognizer.state_dict().items()):
-            found.update(name.encode())
-            found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return found.hexdigest()
-
 
 def load_student(
     path: str | Path,
@@ -128,6 +121,10 @@ def load_student(
         cache_folder: where a student that a URI names is kept.
 
     Raises: ValueError if there is no student or device; as ``fetch``.
+
+    Example:
+        >>> reader = load_student("runs/parseq_tiny_ltr")
+        >>> [(word.text, word.confidence) for word in reader(["plate.png", "sign.png"])]
     """
     recognizer = load_recognizer(fetch_recognizer(path, cache_folder))
     return Reader(recognizer, device, batch_size, max_pixels)

@@ -1,4 +1,4 @@
-"""The model that MLflow serves, as MLflow loads it from this file: bytes of images in, text and confidence out."""
+"""The model that MLflow serves, as MLflow loads it from this file: bytes of images in, text and confidences out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from pipelines.prediction.onnx_reader import OnnxReader
 
 
-class WordReader(PythonModel):
+class ServedStudent(PythonModel):
     """Reads the word in each image with an exported graph. Its environment needs this software."""
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -22,11 +22,12 @@ class WordReader(PythonModel):
     ) -> pd.DataFrame:
         """Args: model_input: the column "image", encoded files such as PNG or JPEG.
 
-        Returns: the columns "text" and "confidence", the probability of the whole reading.
+        Returns: the columns "text", "confidence" (of the whole word) and "character_confidences".
         Raises: UnreadableImage, which the server answers with 400.
         """
         words = self._reader([bytes(image) for image in model_input["image"]])
-        return pd.DataFrame({"text": [w.text for w in words], "confidence": [w.confidence for w in words]})
+        columns = ("text", "confidence", "character_confidences")
+        return pd.DataFrame([[w.text, w.confidence, list(w.character_confidences)] for w in words], columns=columns)
 
 
-set_model(WordReader())
+set_model(ServedStudent())

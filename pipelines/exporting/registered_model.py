@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import tempfile
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
 import mlflow.pyfunc
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.types.schema import ColSpec, DataType, Schema
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
 from kdltr_core.config import RunConfig
+from kdltr_core.files import read_json
 from pipelines.prediction.onnx_reader import OnnxReader
 from pipelines.run.command_line import RunStopped, absolute
 from pipelines.run.folder import TRACKING_FILE
 from pipelines.run.tracking import experiment_id
 
-_CODE = Path(__file__).with_name("mlflow_model.py")
 _SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.binary, "image")]),
-    outputs=Schema([ColSpec(DataType.string, "text"), ColSpec(DataType.double, "confidence")]),
+    outputs=Schema(
+        [
+            ColSpec(DataType.string, "text"),
+            ColSpec(DataType.double, "confidence"),
+            ColSpec(Array(DataType.double), "character_confidences"),
+        ]
+    ),
 )
 
 
@@ -52,14 +56,14 @@ def origin_of(student: Path, tracking_uri: str) -> Origin:
     uri, run_id = config.tracking_uri or RunConfig().tracking_uri, ""
     for folder in student.resolve().parents[:2]:
         if (folder / TRACKING_FILE).is_file():
-            state = json.loads((folder / TRACKING_FILE).read_text())
-            uri, run_id = state["uri"] or uri, state["run_id"]
+            state = read_json(folder / TRACKING_FILE, dict[str, object], "give --tracking-uri and move it away")
+            uri, run_id = str(state["uri"] or uri), str(state["run_id"])
             break
     return Origin(absolute(RunConfig(tracking_uri=tracking_uri or uri)).tracking_uri, config.experiment, run_id)
 
 
 def register(graph: Path, origin: Origin, name: str, found: Mapping[str, str]) -> str:
-    """A new version of a registered model, in the student's run; in a run of its own where the server has no such.
+    """A new version of a registered model, which reads the bytes of images. The student's run links to it.
 
     Args:
         graph: the ONNX file.
@@ -71,53 +75,40 @@ def register(graph: Path, origin: Origin, name: str, found: Mapping[str, str]) -
     """
     notes = OnnxReader(graph).notes
     name = name or f"kdltr-{notes['recognizer'].replace('_', '-')}"
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    for logger in ("alembic", "mlflow"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
     try:
-        client = MlflowClient(origin.uri)
-        run_id = _run(client, origin, name)
-        # By its content: a later version does not replace the files of an earlier one.
-        folder = f"reader-{hashlib.sha256(graph.read_bytes()).hexdigest()[:12]}"
-        with tempfile.TemporaryDirectory(prefix="kdltr-model-") as scratch:
-            _save(Path(scratch) / "model", graph, notes)
-            client.log_artifacts(run_id, str(Path(scratch) / "model"), folder)
-        _name_model(client, name)
-        tags = {"run_id": run_id, **{key: notes[key] for key in ("recognizer", "weights", "source_sha256")}, **found}
-        version = client.create_model_version(name, f"runs:/{run_id}/{folder}", run_id, tags=tags)
-    except (MlflowException, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise RunStopped(f"MLflow at {origin.uri} does not take the model: {reason}") from error
-    return f"models:/{name}/{version.version}"
-
-
-def _save(folder: Path, graph: Path, notes: Mapping[str, str]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        mlflow.pyfunc.save_model(
-            str(folder),
-            python_model=str(_CODE),
+        mlflow.set_tracking_uri(origin.uri)
+        client = MlflowClient()
+        run_id = _known_run(client, origin.run_id)
+        experiment = experiment_id(client, origin.experiment, origin.uri)
+        model = mlflow.initialize_logged_model("reader", source_run_id=run_id, experiment_id=experiment)
+        info = mlflow.pyfunc.log_model(
+            model_id=model.model_id,
+            python_model=str(Path(__file__).with_name("mlflow_model.py")),
             artifacts={"graph": str(graph)},
             signature=_SIGNATURE,
             pip_requirements=["kdltr", "onnxruntime"],
             metadata=dict(notes),
+            registered_model_name=name,
         )
+        if run_id:
+            client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        version = str(info.registered_model_version)
+        tags = {key: notes[key] for key in ("recognizer", "weights", "source_sha256")} | dict(found)
+        for key, value in tags.items():
+            client.set_model_version_tag(name, version, key, value)
+    except (MlflowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RunStopped(f"MLflow at {origin.uri} does not take the model: {reason}") from error
+    return f"models:/{name}/{version}"
 
 
-def _run(client: MlflowClient, origin: Origin, name: str) -> str:
-    """The run's id if the server knows it, else that of a new run."""
-    if origin.run_id:
-        try:
-            return client.get_run(origin.run_id).info.run_id
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                raise
-    run = client.create_run(experiment_id(client, origin.experiment, origin.uri), run_name=f"export of {name}")
-    client.set_terminated(run.info.run_id)
-    return run.info.run_id
-
-
-def _name_model(client: MlflowClient, name: str) -> None:
+def _known_run(client: MlflowClient, run_id: str) -> str | None:
+    """The run's id if the server knows it."""
     try:
-        client.create_registered_model(name)
+        return client.get_run(run_id).info.run_id if run_id else None
     except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             raise
+        return None

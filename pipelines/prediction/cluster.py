@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -22,7 +23,9 @@ from ray.exceptions import RayError
 
 from kdltr_core.files import locked, read_json, write_text
 from kdltr_core.inference.reader import BaseReader, Reader
-from pipelines.prediction.open_reader import open_reader
+from kdltr_core.inference.weights_files import fetch_recognizer, find_recognizer
+from kdltr_core.remote import fetch
+from pipelines.prediction.open_reader import is_onnx, open_reader
 from pipelines.prediction.options import PredictOptions
 from pipelines.prediction.output import as_table
 from pipelines.prediction.predictions import cropper_for, predict_images
@@ -82,7 +85,11 @@ def read_on_cluster(options: PredictOptions, reader: BaseReader, sources: Source
     Raises: ValueError for a folder of something else; HeldByAnother; RunStopped if the workers cannot go on.
     """
     folder = Path(options.output).expanduser().absolute()
-    job = {"student": reader.digest(), "detect": options.cutting, "max_pixels": options.max_pixels}
+    student, cache_folder = options.student, options.cache_folder
+    weights = fetch(student, cache_folder) if is_onnx(student) else fetch_recognizer(student, cache_folder)
+    file = weights if is_onnx(student) else find_recognizer(weights)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    job = {"student": digest, "detect": options.cutting, "max_pixels": options.max_pixels}
     _check_job(folder, job)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK_FILE, seconds=0):

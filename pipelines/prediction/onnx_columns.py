@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -14,7 +15,10 @@ from kdltr_core.evaluation.table import Column, ImageKind, Role
 from kdltr_core.inference.batched import BatchReader, WordBatch
 from kdltr_core.inference.reader import BaseReader
 from kdltr_core.recognizers.decoding import Prediction
-from pipelines.prediction.open_reader import open_onnx
+from pipelines.prediction.open_reader import open_reader
+
+if TYPE_CHECKING:
+    from pipelines.prediction.onnx_reader import OnnxReader
 
 
 def open_onnx_columns(
@@ -25,11 +29,12 @@ def open_onnx_columns(
     Args:
         places: paths or URIs.
         taken: names that other columns have.
-        batch_size, num_threads, cache_folder: as ``open_onnx`` takes them.
+        batch_size, num_threads, cache_folder: as ``open_reader`` takes them.
 
-    Raises: ValueError for a file given twice; as ``open_onnx``.
+    Raises: ValueError for a file given twice; as ``open_reader``.
     """
-    readers = [open_onnx(place, batch_size, num_threads=num_threads, cache_folder=cache_folder) for place in places]
+    opened = [open_reader(p, "", batch_size, num_threads=num_threads, cache_folder=cache_folder) for p in places]
+    readers = [cast("OnnxReader", reader) for reader in opened]
     files = [reader.path.resolve() for reader in readers]
     for file in files:
         if files.count(file) > 1:

@@ -1,8 +1,7 @@
-"""Reading words with an exported ONNX file: a student as ``export.py`` writes it."""
+"""An exported ONNX file as a reader: a student as ``export.py`` writes it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 import onnxruntime
 
 from kdltr_core.data.open_image import MAX_PIXELS
+from kdltr_core.inference.graph import GRAPH_FORMAT
 from kdltr_core.inference.reader import BaseReader
 from kdltr_core.recognizers.decoding import Prediction
-from pipelines.prediction.onnx_notes import FORMAT
 
 # The loop of PARSeq's graph ends with the longest word of a batch, and what a layer hands on no longer fits a core's
 # cache where a batch is large.
@@ -46,8 +45,8 @@ class OnnxReader(BaseReader):
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             self.notes: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-            if self.notes.get("format") != FORMAT:
-                raise ValueError(f"its metadata says format {self.notes.get('format')!r}, expected {FORMAT!r}")
+            if self.notes.get("format") != GRAPH_FORMAT:
+                raise ValueError(f"its metadata says format {self.notes.get('format')!r}, expected {GRAPH_FORMAT!r}")
             height, width = json.loads(self.notes["image_size"])
             self.characters = self.notes["characters"]
         except Exception as error:  # those of ONNX Runtime have no class in common but this
@@ -67,17 +66,16 @@ class OnnxReader(BaseReader):
         words: list[Prediction] = []
         for start in range(0, len(pixels), self.batch_size):
             classes, probabilities = self.run(pixels[start : start + self.batch_size])
-            words += [self._word(ids, shares) for ids, shares in zip(classes, probabilities, strict=True)]
+            words += [self._word(ids, each) for ids, each in zip(classes, probabilities, strict=True)]
         return words
-
-    def digest(self) -> str:
-        return hashlib.blake2b(self.path.read_bytes(), digest_size=8).hexdigest()
 
     def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The graph's own answer: classes (N, 26) int64 and probabilities (N, 26) float32."""
         classes, probabilities = self._session.run(["classes", "probabilities"], {"pixels": pixels})
         return np.asarray(classes), np.asarray(probabilities)
 
-    def _word(self, ids: np.ndarray, shares: np.ndarray) -> Prediction:
+    def _word(self, ids: np.ndarray, probabilities: np.ndarray) -> Prediction:
         text = "".join(self.characters[i - 1] for i in ids if i)
-        return Prediction(text, float(shares.astype(np.float64).prod()), tuple(shares[: len(text)].tolist()))
+        return Prediction(
+            text, float(probabilities.astype(np.float64).prod()), tuple(probabilities[: len(text)].tolist())
+        )

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 from kdltr_core.config import DataConfig
 from kdltr_core.data.open_image import MAX_PIXELS
-from kdltr_core.inference.reader import BaseReader, load_student
+from kdltr_core.inference.reader import Reader, load_student
 from kdltr_core.remote import fetch
 
 if TYPE_CHECKING:
     from pipelines.prediction.onnx_reader import OnnxReader
 
-_CACHE_FOLDER = DataConfig().cache_folder
+
+def is_onnx(student: str | Path) -> bool:
+    """Whether it is to be opened as an exported file, by its name."""
+    return str(student).endswith(".onnx")
 
 
 def open_reader(
@@ -24,8 +27,8 @@ def open_reader(
     *,
     num_threads: int = 0,
     max_pixels: int = MAX_PIXELS,
-    cache_folder: str | Path = _CACHE_FOLDER,
-) -> BaseReader:
+    cache_folder: str | Path = DataConfig().cache_folder,
+) -> Reader | OnnxReader:
     """A reader of images.
 
     Args:
@@ -35,32 +38,12 @@ def open_reader(
         num_threads: for one call of an ONNX file; 0: as many as there are cores.
         cache_folder: where what a URI names is kept.
 
-    Raises: ValueError as ``load_student``, or if an ONNX file cannot be read so.
+    Raises: ValueError as ``load_student``, or if an ONNX file is none, not there, or cannot be read so; as ``fetch``.
     """
     if not is_onnx(student):
         return load_student(student, device or None, batch_size, max_pixels=max_pixels, cache_folder=cache_folder)
     if device not in ("", "cpu"):
         raise ValueError(f"{student} is read on the CPU and not on {device}; give the run that it was exported from")
-    return open_onnx(student, batch_size, num_threads=num_threads, max_pixels=max_pixels, cache_folder=cache_folder)
-
-
-def is_onnx(student: str | Path) -> bool:
-    """Whether it is to be opened as an exported file, by its name."""
-    return str(student).endswith(".onnx")
-
-
-def open_onnx(
-    student: str | Path,
-    batch_size: int = 64,
-    *,
-    num_threads: int = 0,
-    max_pixels: int = MAX_PIXELS,
-    cache_folder: str | Path = _CACHE_FOLDER,
-) -> OnnxReader:
-    """Of a file that export.py wrote; arguments as ``open_reader`` takes them.
-
-    Raises: ValueError if it is no such file or not there, or ONNX Runtime is not; as ``fetch``.
-    """
     if find_spec("onnxruntime") is None:
         raise ValueError(f"reading with {student} needs onnxruntime: pip install 'kdltr[export]'")
     from pipelines.prediction.onnx_reader import FASTEST_BATCH, OnnxReader

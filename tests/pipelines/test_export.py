@@ -27,16 +27,14 @@ from PIL import Image
 from kdltr_core.config import RunConfig
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.synth.render import render_pairs
-from kdltr_core.inference.graph import ExportedReading
+from kdltr_core.inference.graph import GRAPH_FORMAT, PredictionGraph
 from kdltr_core.inference.reader import Reader, load_student
 from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.recognizers import build_student
 from kdltr_core.recognizers.weights import start_from_teacher
 from kdltr_core.train.build import load_teacher
 from pipelines.export import main
-from pipelines.exporting.onnx_export import write_onnx
-from pipelines.exporting.program import open_program
-from pipelines.prediction.onnx_notes import FORMAT
+from pipelines.exporting.onnx_export import open_program, write_onnx
 from pipelines.prediction.onnx_reader import OnnxReader
 from pipelines.run.command_line import answer_mistakes
 from tests.kdltr_core.lively import assert_reads_as, pictures, read_alone
@@ -135,8 +133,8 @@ def test_a_student_becomes_a_program_of_torch_export(places: Path, export: Expor
 def test_every_family_in_its_real_size_is_one_graph(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     student = build_student(name).eval()
-    notes = {"format": FORMAT, "image_size": "[16, 64]", "characters": student.charset.characters}
-    write_onnx(tmp_path / "student.onnx", ExportedReading(student), (16, 64), notes)
+    notes = {"format": GRAPH_FORMAT, "image_size": "[16, 64]", "characters": student.charset.characters}
+    write_onnx(tmp_path / "student.onnx", PredictionGraph(student), (16, 64), notes)
     words = read_alone(student, pictures(6))
     reader = OnnxReader(tmp_path / "student.onnx")
     assert_reads_as(words, *reader.run(pictures(6).numpy()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdltr_core.inference.graph import ExportedReading
+from kdltr_core.inference.graph import PredictionGraph
 from tests.kdltr_core.lively import assert_reads_as, lively_student, pictures, read_alone
 
 
@@ -14,7 +14,7 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> torch.nn.Module:
     """PARSeq's graph as torch.export writes and reads it, for any number of pictures."""
     file = tmp_path_factory.mktemp("exported") / "student.pt2"
     batch = ({0: torch.export.Dim("n", max=64)},)
-    graph = ExportedReading(lively_student("parseq_tiny"))
+    graph = PredictionGraph(lively_student("parseq_tiny"))
     torch.export.save(torch.export.export(graph, (pictures(2),), dynamic_shapes=batch), file)
     return torch.export.load(file).module()
 
@@ -41,6 +41,6 @@ def test_what_is_read_at_once_ends_with_its_first_end(name: str) -> None:
     words = read_alone(student, pictures(24))
     assert len({len(word.text) for word in words}) > 4
     with torch.inference_mode():
-        classes, probabilities = ExportedReading(student)(pictures(24))
+        classes, probabilities = PredictionGraph(student)(pictures(24))
     assert [student.charset.decode(ids) for ids in classes.tolist()] == [word.text for word in words]
     assert_reads_as(words, classes, probabilities)

@@ -16,13 +16,19 @@ from PIL import Image
 from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
 from kdltr_core.data.open_image import UnreadableImage
-from kdltr_core.inference.graph import ExportedReading
+from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.inference.reader import Reader
 from kdltr_core.inference.weights_files import export_recognizer
-from pipelines.exporting.onnx_export import write_onnx
+from pipelines.exporting.onnx_export import describe_export, write_onnx
 from pipelines.exporting.onnx_int8 import LARGEST_WEIGHT, write_int8
-from pipelines.exporting.same_reading import Cost, ReadsOtherwise, Words, check_reading, compare_readings, gather_words
-from pipelines.prediction.onnx_notes import describe_export
+from pipelines.exporting.steps import (
+    Int8Cost,
+    LabelledPixels,
+    PredictsOtherwise,
+    check_predictions,
+    compare_predictions,
+    gather_words,
+)
 from pipelines.prediction.onnx_reader import OnnxReader
 from tests.kdltr_core.lively import assert_reads_as, lively_student, pictures, read_alone
 
@@ -35,7 +41,7 @@ def quiet(done: int, total: int) -> None:
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, student = tmp_path_factory.mktemp("onnx"), lively_student("parseq_tiny")
     weights = export_recognizer(folder, student, student.state_dict(), RunConfig())
-    write_onnx(folder / "student.onnx", ExportedReading(student), (16, 64), describe_export(weights, student))
+    write_onnx(folder / "student.onnx", PredictionGraph(student), (16, 64), describe_export(weights, student))
     return folder / "student.onnx"
 
 
@@ -46,7 +52,7 @@ def test_onnx_runtime_reads_as_the_recognizer_does(graph: Path) -> None:
     for num in (1, 24):
         assert_reads_as(words[:num], *OnnxReader(graph).run(pixels[:num]))
     assert [word.text for word in OnnxReader(graph, batch_size=7).read_pixels(pixels)] == [w.text for w in words]
-    assert check_reading(OnnxReader(graph).run, student, pixels, "student.onnx", quiet) < 1e-3
+    assert check_predictions(OnnxReader(graph).run, student, pixels, "student.onnx", quiet) < 1e-3
 
 
 def test_a_file_says_all_that_is_needed_to_read_with_it(graph: Path, tmp_path: Path) -> None:
@@ -107,10 +113,10 @@ def test_a_graph_that_reads_otherwise_is_refused_and_the_words_are_named(graph: 
         classes, probabilities = OnnxReader(graph).run(pixels)
         return classes, probabilities - np.float32(0.002)
 
-    with pytest.raises(ReadsOtherwise, match=r"student\.onnx was not kept: it reads \d+ of 24 words \('.* for '"):
-        check_reading(dim, student, pixels, "student.onnx", quiet)
-    with pytest.raises(ReadsOtherwise, match=r"reads no word otherwise.*differ by up to 0\.00\d+ where"):
-        check_reading(unsure, student, pixels, "student.onnx", quiet)
+    with pytest.raises(PredictsOtherwise, match=r"student\.onnx was not kept: it reads \d+ of 24 words \('.* for '"):
+        check_predictions(dim, student, pixels, "student.onnx", quiet)
+    with pytest.raises(PredictsOtherwise, match=r"reads no word otherwise.*differ by up to 0\.00\d+ where"):
+        check_predictions(unsure, student, pixels, "student.onnx", quiet)
 
 
 def test_int8_reads_each_word_the_same_whatever_is_beside_it(graph: Path, tmp_path: Path) -> None:
@@ -138,9 +144,9 @@ def test_the_cost_counts_words_right_in_one_and_wrong_in_the_other() -> None:
         ids = np.array([Charset36.encode(text) + [0] * 24 for text in texts[name]])
         return lambda pixels: (ids, np.ones(ids.shape, np.float32))
 
-    words = Words(np.zeros((4, 3, 16, 64), np.uint8), ["AB", "cd!", "ef", "--"])
-    cost = compare_readings(reader("first"), reader("second"), words, Charset36, "36", quiet)
-    assert cost == Cost(num_words=4, first_correct=3, second_correct=1, num_different=3, p=0.5)
+    words = LabelledPixels(np.zeros((4, 3, 16, 64), np.uint8), ["AB", "cd!", "ef", "--"])
+    cost = compare_predictions(reader("first"), reader("second"), words, Charset36, "36", quiet)
+    assert cost == Int8Cost(num_words=4, first_correct=3, second_correct=1, num_different=3, p=0.5)
     assert cost.lost == 50.0
 
 

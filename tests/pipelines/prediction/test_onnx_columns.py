@@ -16,15 +16,14 @@ import torch
 
 from kdltr_core.config import RunConfig
 from kdltr_core.data.synth.render import render_pairs
-from kdltr_core.inference.graph import ExportedReading
+from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.inference.weights_files import export_recognizer, find_recognizer, load_recognizer
 from kdltr_core.recognizers import build_student
 from kdltr_core.train.build import load_teacher
 from pipelines.evaluate import main
-from pipelines.exporting.onnx_export import write_onnx
+from pipelines.exporting.onnx_export import describe_export, write_onnx
 from pipelines.exporting.onnx_int8 import write_int8
 from pipelines.prediction import open_reader as opening
-from pipelines.prediction.onnx_notes import describe_export
 from pipelines.run.command_line import answer_mistakes
 from tests.kdltr_core.lively import pictures
 from tests.object_store import Bucket
@@ -49,7 +48,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_graph(run: Path, file: Path) -> Path:
     weights, recognizer = find_recognizer(run), load_recognizer(run)
-    write_onnx(file, ExportedReading(recognizer), recognizer.image_size, describe_export(weights, recognizer))
+    write_onnx(file, PredictionGraph(recognizer), recognizer.image_size, describe_export(weights, recognizer))
     return file
 
 
