@@ -29,7 +29,7 @@ from pipelines.prediction.open_reader import is_onnx, open_reader
 from pipelines.prediction.options import PredictOptions
 from pipelines.prediction.output import as_table
 from pipelines.prediction.predictions import cropper_for, predict_images
-from pipelines.prediction.sources import Skipped, Sources
+from pipelines.prediction.sources import Skipped, Source, Sources
 from pipelines.ray_train.cluster import connect
 from pipelines.run.command_line import RunStopped
 from pipelines.run.progress import say
@@ -108,7 +108,7 @@ def read_on_cluster(options: PredictOptions, reader: BaseReader, sources: Source
     return skipped
 
 
-def _read(images: Sequence[Any], options: PredictOptions, roots: Sequence[str], may_use_gpus: bool) -> None:
+def _read(images: Sequence[Source], options: PredictOptions, roots: Sequence[str], may_use_gpus: bool) -> None:
     """A part of ``options.block_size`` images is there as soon as it is read; what a lost worker had, another reads."""
     cluster = connect()
     context = DataContext.get_current()

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pipelines.prediction.onnx_reader import OnnxReader
 
 
+_CACHE_FOLDER = DataConfig().cache_folder
+
+
 def is_onnx(student: str | Path) -> bool:
     """Whether it is to be opened as an exported file, by its name."""
     return str(student).endswith(".onnx")
@@ -27,7 +30,7 @@ def open_reader(
     *,
     num_threads: int = 0,
     max_pixels: int = MAX_PIXELS,
-    cache_folder: str | Path = DataConfig().cache_folder,
+    cache_folder: str | Path = _CACHE_FOLDER,
 ) -> Reader | OnnxReader:
     """A reader of images.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, Literal
+from functools import partial
+from typing import BinaryIO
 
 from kdltr_core.data.dataset import lmdb_folders
 from kdltr_core.data.lmdb_store import IMAGE_PREFIXES, LmdbStore
@@ -16,44 +17,22 @@ SUFFIXES = frozenset(
     ".bmp .dib .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()  # noqa: SIM905
 )
 
-Side = Literal["image", "high_res", "low_res"]
-
 
 @dataclass(frozen=True)
-class ImageFile:
-    """An image in a file, by the path that was given, and by its absolute one."""
+class Source:
+    """An image.
 
-    given: str
-    path: str
+    Attributes:
+        name: by the path that was given.
+        content: the absolute path of its file, or what gives its bytes, from an LMDB for instance.
+    """
 
-    @property
-    def name(self) -> str:
-        return printable(self.given)
+    name: str
+    content: str | Callable[[], bytes]
 
-    def load(self) -> str:
-        return self.path
-
-
-@dataclass(frozen=True)
-class LmdbImage:
-    """An image in an LMDB, by the path that was given."""
-
-    given: str
-    store: LmdbStore
-    index: int
-    side: Side
-
-    @property
-    def name(self) -> str:
-        prefix = IMAGE_PREFIXES[self.store.kind][1 if self.side == "low_res" else 0]
-        return f"{printable(self.given)}/{prefix}-{self.index:09d}"
-
-    def load(self) -> bytes:
-        """Raises: RecordError if it is missing."""
-        return getattr(self.store, self.side)(self.index)
-
-
-Source = ImageFile | LmdbImage
+    def load(self) -> str | bytes:
+        """Raises: RecordError if a record is missing."""
+        return self.content if isinstance(self.content, str) else self.content()
 
 
 @dataclass(frozen=True)
@@ -106,8 +85,10 @@ def find_sources(
     for root in lmdb_roots:
         for folder in lmdb_folders(root):
             store = LmdbStore.open(folder.absolute())
-            side: Side = "image" if store.kind == "single" else "low_res" if reads_low_res else "high_res"
-            found.images += (LmdbImage(str(folder), store, i, side) for i in range(1, len(store) + 1))
+            side = "image" if store.kind == "single" else "low_res" if reads_low_res else "high_res"
+            name = f"{printable(str(folder))}/{IMAGE_PREFIXES[store.kind][side == 'low_res']}"
+            read = getattr(store, side)
+            found.images += (Source(f"{name}-{i:09d}", partial(read, i)) for i in range(1, len(store) + 1))
             found.roots.append(str(store.root))
     if not found.images and not found.skipped:
         left = f"; {found.num_left_alone} files there are not called like images" if found.num_left_alone else ""
@@ -124,7 +105,7 @@ def _names(lines: BinaryIO) -> Iterator[str]:
 
 def _add(name: str, found: Sources) -> None:
     if not os.path.isdir(name):
-        found.images.append(ImageFile(name, os.path.abspath(name)))
+        found.images.append(Source(printable(name), os.path.abspath(name)))
         return
     found.roots.append(os.path.abspath(name))
     refused: list[OSError] = []
@@ -134,7 +115,7 @@ def _add(name: str, found: Sources) -> None:
         for file in sorted(_visible(files)):
             if os.path.splitext(file)[1].lower() in SUFFIXES:
                 path = os.path.join(folder, file)
-                found.images.append(ImageFile(path, os.path.abspath(path)))
+                found.images.append(Source(printable(path), os.path.abspath(path)))
             else:
                 found.num_left_alone += 1
     found.skipped += (Skipped(printable(str(error.filename)), str(error.strerror)) for error in refused)
