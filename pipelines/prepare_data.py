@@ -16,17 +16,17 @@ from kdltr_core.data.dataset import lmdb_folders
 from kdltr_core.data.pack import build_pack
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.data.verify import textzoom_train, to_markdown, verify
-from pipelines.run.command_line import DID_NOT_FINISH, answer_mistakes
+from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import progress_bar
 
 DEFAULTS = DataConfig()
 
 
 @dataclass(frozen=True)
-class Verify:
+class VerifyOptions:
     """Decode every record of LMDBs and compare their counts with the literature's; exit code 1 if one is not whole."""
 
-    roots: tyro.conf.Positional[tuple[Path, ...]]
+    roots: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ROOT [ROOT …]")]
     """LMDB folders, or folders of LMDB folders."""
 
     def __call__(self) -> int:
@@ -38,10 +38,10 @@ class Verify:
 
 
 @dataclass(frozen=True)
-class Convert:
+class ConvertOptions:
     """Make an LMDB of a folder of images and a tab-separated label file; nothing is overwritten."""
 
-    folder: tyro.conf.Positional[Path]
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder that the paths in the label file count from."""
     labels: Path | None = None
     """Lines 'path<TAB>label', or 'high-res path<TAB>low-res path<TAB>label'; by default labels.tsv in the folder."""
@@ -57,10 +57,10 @@ class Convert:
 
 
 @dataclass(frozen=True)
-class Pack:
+class PackOptions:
     """Decode and resize LMDBs once, into the cache that training and evaluation read."""
 
-    roots: tyro.conf.Positional[tuple[Path, ...]]
+    roots: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ROOT [ROOT …]")]
     """LMDB folders, or folders of LMDB folders."""
     degradation: DegradationName = "none"
     """Of low_res of single sets: none for train, published for benchmarks."""
@@ -86,10 +86,10 @@ class Pack:
 
 
 @dataclass(frozen=True)
-class Render:
+class RenderOptions:
     """Draw words with the fonts of this machine into a paired LMDB."""
 
-    root: tyro.conf.Positional[Path]
+    root: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
     """The LMDB to make."""
     num_pairs: Annotated[int, tyro.conf.arg(aliases=["-n"])] = DEFAULTS.num_rendered_train
     """How many."""
@@ -102,13 +102,16 @@ class Render:
         return 0
 
 
+Command = (
+    Annotated[VerifyOptions, tyro.conf.subcommand("verify")]
+    | Annotated[ConvertOptions, tyro.conf.subcommand("convert")]
+    | Annotated[PackOptions, tyro.conf.subcommand("pack")]
+    | Annotated[RenderOptions, tyro.conf.subcommand("render")]
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    command = tyro.cli(Verify | Convert | Pack | Render, args=arguments, description=__doc__)
-    try:
-        return command()
-    except OSError as error:  # a full disk, a folder that may not be written: the message says which
-        print(f"error: {error}", file=sys.stderr)
-        return DID_NOT_FINISH
+    return tyro.cli(Command, args=arguments, description=__doc__)()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ _ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "mlflow": ".onnx"}
 class ExportOptions:
     """Write a student as one graph from pixels to text, checked word by word against PyTorch before it is kept."""
 
-    student: Annotated[str, tyro.conf.Positional]
+    student: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDENT")]
     """run folder, student or teacher folder in it, .safetensors file, or a URI of one"""
     format: Literal["onnx", "torch", "mlflow"] = "onnx"
     """onnx: for ONNX Runtime; torch: torch.export's .pt2; mlflow: a model in MLflow's registry that reads bytes"""
