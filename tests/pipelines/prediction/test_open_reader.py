@@ -17,7 +17,6 @@ from pipelines.prediction import open_reader as opening
 from pipelines.prediction.onnx_reader import OnnxReader
 from pipelines.prediction.open_reader import open_reader
 from pipelines.serve import ServeOptions
-from pipelines.service.reader import read_batch
 from tests.object_store import Bucket
 from tests.service import make_student, word_picture
 
@@ -45,8 +44,6 @@ def test_the_file_reads_what_the_run_reads(student: Path, graph: Path) -> None:
     for one, other in zip(exported(pictures), words(pictures), strict=True):
         assert one.text == other.text
         assert one.confidence == pytest.approx(other.confidence, abs=1e-3)
-    batch = [words.pixels(picture) for picture in pictures]
-    assert [word.text for word in read_batch(exported, batch)] == list(WORDS)
 
 
 def test_predict_reads_with_a_file_and_with_one_in_a_bucket(
