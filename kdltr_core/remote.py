@@ -60,6 +60,11 @@ def under(uri: str, *names: str) -> str:
     return parts._replace(path="/".join((parts.path.rstrip("/"), *(quote(name) for name in names)))).geturl()
 
 
+def public(uri: str) -> str:
+    """The URI as it is kept, shown and logged: without user and query, where secrets stand. A path stays as it is."""
+    return re.sub(r"(?<=://)([^/?]*|[^:/?]*:[^@]*)@", "", uri).partition("?")[0] if is_uri(uri) else uri
+
+
 @dataclass(frozen=True)
 class RemoteFile:
     """What a listing says of an object: bytes, and when it was written (nanoseconds since 1970, the store's clock)."""

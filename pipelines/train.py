@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pipelines.run.command_line import RunStopped, answer_mistakes, parse_run
-from pipelines.run.folder import TRACKING_FILE
 
 if TYPE_CHECKING:
     from kdltr_core.config import RunConfig
@@ -21,29 +20,27 @@ def main() -> int:
     config = parse_run(sys.argv[1:], "train.py", ABOUT)
 
     # Not at the top: torch, ray and mlflow take seconds, which --help and a mistyped option need not wait for.
+    from pipelines.run.checks import check_files
+    from pipelines.run.folder import TRACKING_FILE, RunFolder
     from pipelines.run.progress import say
-    from pipelines.run.stored_run import open_run
+    from pipelines.run.tracking import Tracker
 
-    folder = open_run(config)
+    folder = RunFolder(config)
+    tracker = Tracker(folder.path, config.tracking_uri, config.experiment, say, folder.place)
     if folder.is_finished:
         table = folder.named("evaluation/table.md")
         say(f"The run {config.name} is finished. Its table is in {table}; another --name begins another run.")
-    from pipelines.run.checks import check_files
-    from pipelines.run.tracking import Tracker
-
-    tracker = Tracker(folder.path, config.tracking_uri, config.experiment, say)
-    if folder.is_finished:
         if tracker.owes and tracker.end("FINISHED", folder.artifacts):
             folder.keep(TRACKING_FILE)
             say(f"MLflow now has all of it: {tracker.where}")
         return 0
     check_files(config)
     with folder.claim():
-        say(f"{'Going on with' if folder.has_begun else 'Beginning'} the run in {folder.place}")
+        say(f"{'Going on with' if folder.has_begun else 'Beginning'} the run in {folder.named()}")
         train(config, folder, tracker)
     print(f"\n{folder.table.read_text(encoding='utf-8')}")
     print(
-        f"Run folder: {folder.place} (the {config.recognizer.trained} alone: {config.recognizer.trained}/; "
+        f"Run folder: {folder.named()} (the {config.recognizer.trained} alone: {config.recognizer.trained}/; "
         "words with their readings: evaluation/examples.png)"
     )
     if tracker.where:
@@ -62,11 +59,13 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from pipelines.ray_train.cluster import connect, train_on
     from pipelines.ray_train.worker import train_worker
     from pipelines.run.checks import check_words, describe, summary
+    from pipelines.run.folder import TRACKING_FILE
     from pipelines.run.progress import Follower, progress_bar, say
 
     cluster = connect().prepare(config, folder.place, progress_bar("waiting for machines"))
     words = load_datasets(config.data, charset_of(config), progress=progress_bar("preparing words"))
     check_words(config, words)
+    folder.claim_data(words.fingerprints)
     for sentence in summary(words):
         say(sentence)
     settings: dict[str, Any] = {
@@ -76,9 +75,12 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
         "datasets": words.description,
     }
     folder.keep(TRACKING_FILE)
+    tell_machines = cluster.watch(config.workers)
 
     def follow() -> None:
-        folder.look()
+        for sentence in (folder.poll(), tell_machines()):
+            if sentence:
+                say(sentence)
         tracker.send()
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -61,7 +61,7 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """The steps there are checkpoints of, ascending."""
-        return sorted(int(p.name.removeprefix("step-")) for p in self.folder.glob("step-*") if p.is_dir())
+        return sorted(int(p.name.removeprefix("step-")) for p in self.folder.glob(f"step-{'[0-9]' * 8}") if p.is_dir())
 
     def newest(self) -> dict[str, Any] | None:
         """The newest whole checkpoint, on the CPU; None without one. A damaged one is passed over with a warning."""

@@ -247,6 +247,7 @@ class _Run:
                 "best": {"step": self.best_step, "accuracy": self.best_accuracy},
                 "metrics": self.latest,
                 "config": self.config.model_dump(mode="json"),
+                "data": self.words.fingerprints,
                 "run_id": self.run_id,
             }
             try:

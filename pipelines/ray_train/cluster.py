@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import shlex
+import socket
+import tempfile
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
-from ray.train import FailureConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+import yaml
+from ray.autoscaler.sdk import request_resources
+from ray.exceptions import OutOfMemoryError, RayError
+from ray.train import FailureConfig, ScalingConfig, TrainingFailedError, UserCallback, WorkerGroupError
 from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from kdltr_core.config import RunConfig
-from pipelines.ray_train import nodes
+from kdltr_core.files import write_text
+from kdltr_core.remote import check_there, is_uri
 from pipelines.run.command_line import RunStopped
-from pipelines.run.folder import REFUSAL_FILE, RunFolder
+from pipelines.run.folder import LOST_FILE, REFUSAL_FILE, RunFolder
 from pipelines.run.progress import say
-from pipelines.watch import failure_sentence, watched
+from pipelines.run.storage import Storage
 
 # Only small things pass through Ray's object store: batches are read from memory-mapped packs by the workers.
 OBJECT_STORE_BYTES = 128 * 2**20
 ERRORS_FILE = "errors.txt"
-# Times that machines are counted and asked anew because one was lost meanwhile.
-NUM_COUNTS = 5
+SECONDS_TO_CONNECT = 10.0
+SECONDS_BETWEEN_COUNTS = 2.0
+SECONDS_TO_ANSWER = 120.0
 # Every widening costs the steps since the last checkpoint, and the start of a group.
 SECONDS_BETWEEN_WIDENINGS = 60.0
 
@@ -75,21 +88,42 @@ class Cluster:
         Raises: ValueError if there is too little room in the end, or a machine lacks something.
         """
         cluster = self
-        for _ in range(NUM_COUNTS):
-            if not cluster.is_own and cluster.room < config.workers and config.wait_minutes:
-                there = f"{cluster.room} of {config.workers} {cluster.kind}s are there"
-                say(f"{there}; waiting up to {config.wait_minutes:g} minutes for the others")
-                nodes.wait_for(cluster.kind, config.workers, config.wait_minutes, progress)
+        if not self.is_own and self.room < config.workers and config.wait_minutes:
+            there = f"{self.room} of {config.workers} {self.kind}s are there"
+            say(f"{there}; waiting up to {config.wait_minutes:g} minutes for the others")
+            bundle = {"CPU": 1} if self.kind == "CPU" else {"CPU": 1, "GPU": 1}
+            request_resources(bundles=[bundle] * config.workers)
+            until = time.monotonic() + 60 * config.wait_minutes
+            while cluster.room < config.workers and time.monotonic() < until:
+                progress(cluster.room, config.workers)
+                time.sleep(SECONDS_BETWEEN_COUNTS)
                 cluster = _measure(is_own=False)
-            cluster.check(config.min_workers or config.workers)
-            if cluster.num_nodes == 1 or nodes.check_nodes(config, str(run_folder)):
-                return cluster
-            cluster = _measure(is_own=False)
-        raise ValueError("machines of the cluster go while they are asked for the run's files; look at `ray status`")
+            progress(config.workers, config.workers)
+            request_resources(bundles=[])  # what the workers hold keeps the machines from here on
+        cluster.check(config.min_workers or config.workers)
+        if cluster.num_nodes > 1:
+            _check_nodes(config, str(run_folder))
+        return cluster
+
+    def watch(self, wanted: int) -> Callable[[], str]:
+        """A function that says when machines that are wanted go and come back, and else ''."""
+        earlier = min(self.room, wanted)
+
+        def poll() -> str:
+            nonlocal earlier
+            before = earlier
+            with suppress(RayError):  # the next time may succeed
+                earlier = min(int(ray.cluster_resources().get(self.kind, 0)), wanted)
+            return "" if earlier == before else f"{earlier} of {wanted} {self.kind}s are there"
+
+        return poll
 
 
 def connect() -> Cluster:
-    """The cluster of RAY_ADDRESS, else the one that ``ray start`` left on this machine, else one of our own."""
+    """The cluster of RAY_ADDRESS, else the one that ``ray start`` left on this machine, else one of our own.
+
+    Raises: ValueError if no cluster answers at RAY_ADDRESS; RunStopped if none can be started here.
+    """
     for name, value in {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -99,24 +133,42 @@ def connect() -> Cluster:
         os.environ.setdefault(name, value)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    is_own = os.environ.get("RAY_ADDRESS", "") in ("", "local")
+    address, origin = _address()
     if not ray.is_initialized():
-        try:
+        if address:
+            _join(address, origin, quiet)
+        else:
             _start(quiet)
-        except ValueError as error:
-            if "existing cluster" not in str(error):
-                raise
-            ray.init(address="auto", **quiet)
-            is_own = False
-        except ConnectionError as error:
-            raise ValueError(
-                f"no Ray cluster answers at RAY_ADDRESS {os.environ.get('RAY_ADDRESS')} ({error}); where it has a "
-                "token, RAY_AUTH_MODE=token has to be set and ~/.ray/auth_token be the cluster's"
-            ) from error
     token = Path.home() / ".ray" / "auth_token"
     if token.is_file() and token.stat().st_uid == os.getuid() and token.stat().st_mode & 0o077:
         token.chmod(0o600)  # Ray writes it legible to every user of the machine
-    return _measure(is_own)
+    return _measure(is_own=not address)
+
+
+def _address() -> tuple[str, str]:
+    """Of a cluster that is named, and where that was; '' if there is none."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    remembered = Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray", "ray_current_cluster")
+    if address in ("", "auto") and remembered.exists():
+        return remembered.read_text().strip(), str(remembered)
+    return ("" if address == "local" else address), "RAY_ADDRESS"
+
+
+def _join(address: str, origin: str, quiet: dict[str, Any]) -> None:
+    """Raises: ValueError if no cluster answers; Ray itself would look for it for a quarter of an hour."""
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # a try, of 40 s
+    try:
+        if address != "auto":
+            parts = urlsplit(address if "://" in address else f"//{address}")
+            socket.create_connection((parts.hostname or "", parts.port or 10001), SECONDS_TO_CONNECT).close()
+        ray.init(address=address, **quiet)
+    except (OSError, ValueError, RuntimeError) as error:
+        forget = "RAY_ADDRESS=local" if origin == "RAY_ADDRESS" else f"rm {shlex.quote(origin)}"
+        raise ValueError(
+            f"no Ray cluster answers at {address}, which {origin} names ({str(error).strip().splitlines()[-1]}). To do "
+            f"without it: {forget}. Where the cluster has a token, RAY_AUTH_MODE=token has to be set and "
+            "~/.ray/auth_token be the cluster's"
+        ) from error
 
 
 def _start(quiet: dict[str, Any]) -> None:
@@ -140,9 +192,91 @@ def _start(quiet: dict[str, Any]) -> None:
 
 
 def _measure(is_own: bool) -> Cluster:
+    there = ray.cluster_resources()
+    num_cpus, num_gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
     num_nodes = sum(node["Alive"] for node in ray.nodes())
-    num_gpus = nodes.num_usable("GPU")
-    return Cluster(nodes.num_usable("CPU"), num_gpus, num_nodes, num_gpus > 0 or nodes.may_start_gpus(), is_own)
+    return Cluster(num_cpus, num_gpus, num_nodes, num_gpus > 0 or may_start_gpus(), is_own)
+
+
+def may_start_gpus() -> bool:
+    """Whether the cluster that ``ray up`` began from this machine has a type of machine with GPUs."""
+    try:
+        cluster = yaml.safe_load((Path.home() / "ray_bootstrap_config.yaml").read_text())
+        types = cluster["available_node_types"].values()
+    except (OSError, RuntimeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return False
+    return any((kind.get("resources") or {}).get("GPU", 0) and kind.get("max_workers", 0) for kind in types)
+
+
+def _check_nodes(config: RunConfig, run_folder: str) -> None:
+    """Every machine is asked for the run folder, a path or a URI, and for data and weights; one that goes is passed.
+
+    Raises: ValueError with what is missing where, and the way out.
+    """
+    token = secrets.token_hex(8)
+    marker = Path(run_folder) / f".seen-by-all-{token}"
+    recognizer = config.recognizer
+    weights = (recognizer.teacher_weights, recognizer.start_weights, recognizer.student_weights)
+    places = [*config.data.train_roots, *config.data.benchmark_roots, *weights, recognizer.language_weights]
+    places = [place for place in places if place not in ("", "bundled")]
+    look = ray.remote(num_cpus=0, max_retries=0)(what_is_wrong_here)
+    try:
+        if not is_uri(run_folder):
+            marker.parent.mkdir(parents=True, exist_ok=True)
+            marker.write_text(token)
+        answers = {
+            node["NodeManagerAddress"]: look.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(run_folder, marker.name, token, places)
+            for node in ray.nodes()
+            if node["Alive"]
+        }
+        for address, answer in answers.items():
+            try:
+                wrong = ray.get(answer, timeout=SECONDS_TO_ANSWER)
+            except ray.exceptions.GetTimeoutError:
+                wrong = f"does not answer within {SECONDS_TO_ANSWER:.0f} s; look at `ray status`"
+            except ray.exceptions.RayTaskError as error:
+                cause = str(error.cause or error).strip().splitlines()[-1]
+                wrong = f"cannot look for the run's files ({cause}); it needs this project, in the same version"
+            except RayError:
+                continue
+            if wrong:
+                raise ValueError(f"the machine {address} {wrong}")
+    finally:
+        if not is_uri(run_folder):
+            marker.unlink(missing_ok=True)
+
+
+def what_is_wrong_here(run_folder: str, marker: str, token: str, places: Sequence[str]) -> str:
+    """What this machine lacks, as the end of a sentence that begins with its name; '' if nothing.
+
+    Args:
+        run_folder: a path or a URI.
+        marker: name of a file with the token that was written into the run folder, if that is a path.
+        places: paths and URIs of data and weights.
+    """
+    try:
+        if is_uri(run_folder):
+            Storage(run_folder, Path()).check_reachable()
+        for uri in filter(is_uri, places):
+            check_there(uri)
+    except (OSError, ValueError) as error:
+        return f"cannot use what is in the object store: {error}"
+    shared = is_uri(run_folder)
+    with suppress(OSError):
+        shared = shared or Path(run_folder, marker).read_text() == token
+    if not shared:
+        return (
+            f"does not see the run folder {run_folder}, which all machines must share: give an --output-folder on a "
+            "shared mount, or in an object store such as s3://bucket/runs"
+        )
+    if missing := [place for place in places if not is_uri(place) and not Path(place).exists()]:
+        return (
+            f"does not have {', '.join(missing)}: put it there under the same path, on a shared mount, or in an object "
+            "store and give its URI"
+        )
+    return ""
 
 
 def train_on(
@@ -159,23 +293,25 @@ def train_on(
     """
     failure: TrainingFailedError | None = None
     result: Any = None
+    # A fixed number of workers, or the range within which Ray follows what the cluster can give.
+    elastic = 0 < config.min_workers < config.workers
+    width: Any = (config.min_workers, config.workers) if elastic else config.workers
     try:
-        with watched(cluster.kind, config.min_workers or config.workers, config.workers, say) as callback:
-            result = TorchTrainer(
-                function,
-                train_loop_config=settings,
-                scaling_config=ScalingConfig(
-                    num_workers=_width(config),
-                    use_gpu=cluster.offers_gpus,
-                    elastic_resize_monitor_interval_s=SECONDS_BETWEEN_WIDENINGS,  # type: ignore[call-arg]
-                ),
-                run_config=RayRunConfig(
-                    name="ray",
-                    storage_path=run_folder.place,
-                    failure_config=FailureConfig(max_failures=config.max_failures),
-                    callbacks=[callback],  # type: ignore[list-item]
-                ),
-            ).fit()
+        result = TorchTrainer(
+            function,
+            train_loop_config=settings,
+            scaling_config=ScalingConfig(
+                num_workers=width,
+                use_gpu=cluster.offers_gpus,
+                elastic_resize_monitor_interval_s=SECONDS_BETWEEN_WIDENINGS,  # type: ignore[call-arg]
+            ),
+            run_config=RayRunConfig(
+                name="ray",
+                storage_path=run_folder.place,
+                failure_config=FailureConfig(max_failures=config.max_failures),
+                callbacks=[LostWorkers(run_folder.place)],  # type: ignore[list-item]
+            ),
+        ).fit()
     except TrainingFailedError as error:
         failure = error
     except SystemExit:  # how Ray leaves after Ctrl-C
@@ -185,22 +321,44 @@ def train_on(
     if refusal.exists():
         raise RunStopped(refusal.read_text(encoding="utf-8"))
     if failure is not None:
-        log = "".join(traceback.format_exception(failure))
-        (run_folder.path / ERRORS_FILE).write_text(log, encoding="utf-8")
+        (run_folder.path / ERRORS_FILE).write_text("".join(traceback.format_exception(failure)), encoding="utf-8")
         run_folder.keep(ERRORS_FILE)
-        raise RunStopped(f"{_cause(failure)}; the whole account is in {run_folder.named(ERRORS_FILE)}")
+        cause = str(failure).strip().splitlines()[-1]
+        if isinstance(failure, WorkerGroupError) and failure.worker_failures:
+            cause, _ = lost_worker(failure.worker_failures)
+        raise RunStopped(f"{cause}; the whole account is in {run_folder.named(ERRORS_FILE)}")
     if not result.return_value:
         raise KeyboardInterrupt
 
 
-def _width(config: RunConfig) -> Any:
-    """A fixed number of workers, or the range within which Ray follows what the cluster can give."""
-    elastic = 0 < config.min_workers < config.workers
-    return (config.min_workers, config.workers) if elastic else config.workers
+class LostWorkers(UserCallback):
+    """Leaves word of failed workers in the run's folder: Ray's controller, a process of its own, calls this.
+
+    A mistake in the input is not among them: the run ends with it.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        if any(isinstance(error, ValueError) for error in worker_exceptions.values()):
+            return
+        with tempfile.TemporaryDirectory() as copy, suppress(OSError, ValueError):
+            storage = Storage(self._place, Path(copy))
+            write_text(storage.path / LOST_FILE, "\n".join(lost_worker(worker_exceptions)))
+            storage.push(LOST_FILE)
 
 
-def _cause(error: TrainingFailedError) -> str:
-    """One line for a person: which worker, and what it said last."""
-    if not isinstance(error, WorkerGroupError) or not error.worker_failures:
-        return str(error).strip().splitlines()[-1]
-    return failure_sentence(error.worker_failures)
+def lost_worker(failures: Mapping[int, Exception]) -> tuple[str, str]:
+    """Which worker failed and what it said, in a sentence; and which process it was: started again it is another one.
+
+    One that died tells more than those that then missed it.
+    """
+    causes = {rank: getattr(failure, "health_check_failure", failure) for rank, failure in failures.items()}
+    died = [rank for rank, cause in causes.items() if isinstance(cause, RayError)]
+    rank = min(died or causes)
+    if died:
+        memory = " for want of memory" if isinstance(causes[rank], OutOfMemoryError) else ""
+        return f"worker {rank} was lost{memory}", str(getattr(causes[rank], "actor_id", ""))
+    lines = [line.strip() for line in str(causes[rank]).splitlines() if line.strip()]
+    return f"worker {rank} failed with {': '.join([type(causes[rank]).__name__, *lines[:1]])}", ""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ray.train
@@ -16,11 +19,15 @@ from kdltr_core.config import RunConfig, Trained
 from kdltr_core.data.dataset import DatasetsDescription, load_datasets
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.table import BenchmarkTable
-from kdltr_core.files import NotWritten
+from kdltr_core.files import NotWritten, write_text
+from kdltr_core.inference.weights_files import FILES
 from kdltr_core.recognizers.registry import charset_of
+from kdltr_core.recognizers.weights import read_metadata
+from kdltr_core.remote import is_uri
 from kdltr_core.train.engine import TrainingDiverged, fit
+from pipelines.run.folder import REFUSAL_FILE
 from pipelines.run.metrics_log import MetricsLog
-from pipelines.run.run_place import RunPlace, run_place
+from pipelines.run.storage import METRICS_FILE, Storage
 
 SECONDS_BETWEEN_NOTES = 10.0
 
@@ -35,91 +42,105 @@ def train_worker(settings: dict[str, Any]) -> bool:
     Returns: whether this is the end of the run, rather than of a group that came after a refusal.
     """
     config = RunConfig.model_validate(settings["config"])
-    place = run_place(settings["run_folder"], config)
+    place = settings["run_folder"]
+    key = hashlib.blake2b(place.encode(), digest_size=8).hexdigest()
+    storage = Storage(place, Path(config.data.cache_folder).expanduser() / "runs" / key)
     # What is wrong with the input stays wrong when Ray rebuilds the group: the second group leaves at once.
-    if place.is_refused:
+    storage.pull(REFUSAL_FILE)
+    if (storage.path / REFUSAL_FILE).exists():
         return False
     try:
-        _train(config, place, settings["run_id"], settings["datasets"])
+        _train(config, storage, settings["run_id"], settings["datasets"])
     except (ValueError, TrainingDiverged, NotWritten) as error:
-        place.refuse(str(error))
+        write_text(storage.path / REFUSAL_FILE, str(error))
+        storage.push(REFUSAL_FILE)
         raise
     return True
 
 
-def _train(config: RunConfig, place: RunPlace, run_id: str, datasets: DatasetsDescription) -> None:
+def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsDescription) -> None:
     # Ray gives every worker one OpenMP thread; the cores of this machine are there to be shared out.
     here = ray.train.get_context().get_local_world_size()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // here))
     if torch.cuda.is_available():
         torch.cuda.set_device(ray.train.torch.get_device())
     world = DistributedContext.current()
-    metrics_log = place.open_metrics_log() if world.is_main else None
-    if metrics_log is not None:
+    trained, metrics_log = config.recognizer.trained, None
+    storage.path.mkdir(parents=True, exist_ok=True)
+    if world.is_main:
+        # What an earlier group left here and could not send is trained again.
+        storage.pull(METRICS_FILE, trained)
+        metrics_log = MetricsLog(storage.path / METRICS_FILE)
         _hand_on_warnings(metrics_log)
-    place.begin(world)
+    steps = world.gather(storage.pull_newest_checkpoint())
+    if len(set(steps)) > 1:  # one came meanwhile; a new group finds the same
+        raise RuntimeError(f"the newest whole checkpoint in {storage.place} is not one for all: {steps}")
+    note = metrics_log.note if metrics_log else lambda sentence: None
+    send_metrics = _now_and_then(lambda: _try_to_push(storage))
 
     def record(step: int, metrics: Mapping[str, float]) -> None:
         assert metrics_log is not None
         metrics_log.record(step, metrics)
-        place.recorded()
+        send_metrics()
 
     def tell_start(step: int) -> None:
-        if metrics_log is not None and (sentence := start_sentence(step, world.size, config.workers)):
-            metrics_log.note(sentence)
+        if sentence := start_sentence(step, world.size, config.workers):
+            note(sentence)
 
     notice = False
 
     def is_going() -> bool:
         nonlocal notice
         earlier, notice = notice, ray.train.get_preemption_info() is not None
-        if metrics_log is not None and notice and not earlier:
-            metrics_log.note(
-                "a machine of this run is about to be taken away; a checkpoint is written every few seconds"
-            )
+        if notice and not earlier:
+            note("a machine of this run is about to be taken away; a checkpoint is written every few seconds")
         return notice
+
+    def send(folder: Path) -> None:
+        storage.send(folder, int(read_metadata(storage.path / trained / FILES[trained])["step"]))
 
     words = load_datasets(config.data, charset_of(config), description=datasets)
     result = fit(
         config,
         words,
-        run_folder=place.path,
+        run_folder=storage.path,
         record=record,
         world=world,
         run_id=run_id,
         on_start=tell_start,
         on_checkpoint=lambda step, values: ray.train.report({"step": step, **values}),
-        on_written=place.written,
+        on_written=send,
         save_now=is_going,
     )
-    place.trained(world)
+    storage.send_rest()
+    world.barrier()
+    storage.pull(trained)
     # Not at the top: the first step need not wait for the library that draws.
     from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
     from pipelines.report.examples import write_evaluation
     from pipelines.report.plots import draw_curves
 
-    note = metrics_log.note if metrics_log else lambda _: None
-    readers = open_readers([place.path], world.device, note=note, cache_folder=config.data.cache_folder)
+    readers = open_readers([storage.path], world.device, note=note, cache_folder=config.data.cache_folder)
+    tell_progress = _now_and_then(lambda done, total: note(f"reading the benchmarks: {100 * done // total} %"))
     table = read_benchmarks(
-        readers,
-        words.benchmarks,
-        batch_size=config.evaluation_batch_size,
-        world=world,
-        progress=_now_and_then(metrics_log.note) if metrics_log else None,
+        readers, words.benchmarks, batch_size=config.evaluation_batch_size, world=world, progress=tell_progress
     )
     if metrics_log is not None:
-        metrics_log.record(result.step, table_metrics(table, config.recognizer.trained))
-        evaluation = place.path / "evaluation"
+        metrics_log.record(result.step, table_metrics(table, trained))
+        evaluation = storage.path / "evaluation"
         write_evaluation(evaluation, table, words.benchmarks)
-        draw_curves(evaluation / "curves.png", place.path / "metrics.jsonl", config.recognizer.trained_column)
-    place.finished(world)
+        draw_curves(evaluation / "curves.png", storage.path / METRICS_FILE, config.recognizer.trained_column)
+        storage.push("evaluation", METRICS_FILE)
+    world.barrier()
+    if is_uri(storage.place):
+        shutil.rmtree(storage.path, ignore_errors=True)
 
 
 def start_sentence(step: int, size: int, workers: int) -> str:
     """What a person is told when a group of workers begins; '' where nothing has to be said."""
     begins = f"going on from step {step}" if step else "beginning"
     if size < workers:
-        shares = f"up to {-(-workers // size)} shares of every batch"
+        shares = f"up to {-(-workers // size)} micro-batches of every batch"
         return f"{begins} on {size} of {workers} workers: each computes {shares}, the result is the same"
     if workers > 1:
         return f"{begins} on {workers} workers"
@@ -137,17 +158,24 @@ def table_metrics(table: BenchmarkTable, trained: Trained = "student") -> dict[s
     return metrics | {f"benchmark/weighted_mean/{names[c]}": 100 * table.weighted(c)[0] for c in table.columns}
 
 
-def _now_and_then(say: Callable[[str], None]) -> Callable[[int, int], None]:
-    """A progress that says how far the reading of the benchmarks is, every so many seconds and at the end."""
+def _now_and_then(action: Callable[..., None]) -> Callable[..., None]:
+    """The action, but not within seconds of the last time."""
     last = 0.0
 
-    def progress(done: int, total: int) -> None:
+    def act(*arguments: Any) -> None:
         nonlocal last
-        if done == total or time.monotonic() - last >= SECONDS_BETWEEN_NOTES:
+        if time.monotonic() - last >= SECONDS_BETWEEN_NOTES:
             last = time.monotonic()
-            say(f"reading the benchmarks: {100 * done // total} %")
+            action(*arguments)
 
-    return progress
+    return act
+
+
+def _try_to_push(storage: Storage) -> None:
+    try:
+        storage.push(METRICS_FILE)
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{error}; the metrics log is sent again in {SECONDS_BETWEEN_NOTES:.0f} s", stacklevel=2)
 
 
 def _hand_on_warnings(metrics_log: MetricsLog) -> None:
@@ -155,7 +183,7 @@ def _hand_on_warnings(metrics_log: MetricsLog) -> None:
     show = warnings.showwarning
 
     def note(message: Warning | str, category: type[Warning], filename: str, *place: Any, **more: Any) -> None:
-        if "kdltr_core" in filename or "run_place" in filename:
+        if "kdltr_core" in filename or "pipelines" in filename:
             metrics_log.note(f"warning: {message}")
         show(message, category, filename, *place, **more)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import os
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -80,7 +82,7 @@ def describe(config: RunConfig, words: Datasets) -> Description:
     tags |= {
         "mlflow.source.name": "pipelines/train.py",
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": _user(),
     }
     for option in ("teacher_weights", "student_weights", "language_weights"):
         if digest := _digest(config, option):
@@ -93,14 +95,18 @@ def describe(config: RunConfig, words: Datasets) -> Description:
 
 
 def git_commit() -> str:
-    """Of the code that runs, with "-dirty" where it was edited since; "unknown" outside a repository."""
-    folder = Path(kdltr_core.__path__[0])
-    answer = subprocess.run(
-        ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"],
-        capture_output=True,
-        text=True,
-    )
-    return answer.stdout.strip() or "unknown"
+    """Of the code that runs, with "-dirty" where it was edited since; "unknown" outside a repository or without git."""
+    describe = ["git", "-C", kdltr_core.__path__[0], "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    with suppress(OSError):  # no git here
+        return subprocess.run(describe, capture_output=True, text=True).stdout.strip() or "unknown"
+    return "unknown"
+
+
+def _user() -> str:
+    """Who runs this, as far as the system knows: in a container a number may have no name."""
+    with suppress(OSError, KeyError):
+        return getpass.getuser()
+    return str(os.getuid())
 
 
 def source_digest(folders: Iterable[Path]) -> str:

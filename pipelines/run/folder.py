@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import yaml
 
 from kdltr_core.config import RunConfig
-from kdltr_core.files import HeldByAnother, locked, write_text
+from kdltr_core.files import DamagedFile, read_json, write_text
+from kdltr_core.remote import is_uri, under
+from kdltr_core.train.checkpoint import CheckpointStore
+from pipelines.run.storage import CHECKPOINTS, METRICS_FILE, Storage
 
 # Where a worker says why it does not go on.
 REFUSAL_FILE = "refused.txt"
+# Where is said which worker was lost last.
+LOST_FILE = "lost.txt"
 FINISHED_FILE = "finished.json"
-# What is in a folder from its beginning, and what it is then the folder of.
-KINDS = {"checkpoints": "training run", "sweep.json": "sweep", "comparison.json": "comparison"}
 TRACKING_FILE = "tracking.json"
+# What the words of the run are recognised by.
+DATA_FILE = "data.json"
+# What is in a folder from its beginning, and what it is then the folder of.
+KINDS = {CHECKPOINTS: "training run", "sweep.json": "sweep", "comparison.json": "comparison"}
+SECONDS_BETWEEN_PULLS = 5.0
 
 # What a resumed run may change without becoming another run.
 FREE_FIELDS = frozenset(
@@ -31,48 +42,59 @@ FREE_FIELDS = frozenset(
 class RunFolder:
     """``output_folder/name``: config.yaml, checkpoints/, student/, evaluation/, metrics.jsonl.
 
+    Attributes:
+        storage: where the run is; in a bucket, with this process's own copy of what a driver needs of it.
+
     Raises: ValueError if the name is no folder name, or if the folder holds a run that another config began, or
         something else than a run.
     """
 
-    mark: ClassVar[str] = "checkpoints"
+    mark: ClassVar[str] = CHECKPOINTS
     free_fields: ClassVar[frozenset[str]] = FREE_FIELDS
 
     def __init__(self, config: RunConfig) -> None:
         if config.name in (".", "..") or not config.name.strip() or {"/", "\\", "\n"} & set(config.name):
             raise ValueError(f"the name {config.name!r} is not a folder name; give --name something like 'first-try'")
         self.config = config
-        self.path = self._open()
+        if is_uri(config.output_folder):
+            self._copy = tempfile.TemporaryDirectory(prefix="kdltr-run-")  # removed with this object
+            self.storage = Storage(under(config.output_folder, config.name), Path(self._copy.name))
+            self.storage.pull("config.yaml", DATA_FILE, FINISHED_FILE, TRACKING_FILE, METRICS_FILE, "evaluation")
+        else:
+            self.storage = Storage(str(Path(config.output_folder) / config.name), Path())
+        self._next_pull = 0.0
+        self._lost = ""
         for mark, kind in KINDS.items():
             if mark != self.mark and (self.path / mark).exists():
-                raise ValueError(f"{self.place} holds a {kind}; give the {KINDS[self.mark]} another --name")
-        self._refuse_another_config()
+                raise ValueError(f"{self.named()} holds a {kind}; give the {KINDS[self.mark]} another --name")
+        self._refuse(self._changes())
 
-    def _open(self) -> Path:
-        return Path(self.config.output_folder) / self.config.name
+    @property
+    def path(self) -> Path:
+        """Where the files are worked on."""
+        return self.storage.path
 
     @property
     def place(self) -> str:
-        """What the folder is called, for people and for workers: a path, or the URI of one in an object store."""
-        return str(self.path)
+        """A path, or the URI of a folder in an object store."""
+        return self.storage.place
 
-    def named(self, name: str) -> str:
-        """What a file of the folder is called."""
-        return str(self.path / name)
+    def named(self, name: str = "") -> str:
+        """What the folder, or a file in it, is called, for people."""
+        return self.storage.named(name)
 
     @property
     def has_begun(self) -> bool:
         """Whether there is a checkpoint to go on from."""
-        return any((self.path / "checkpoints").glob("step-*"))
+        return bool(self.storage.steps())
 
     @property
     def is_finished(self) -> bool:
         """Whether this very run, with as many steps, has been trained and read to its end."""
-        try:
-            length = json.loads((self.path / FINISHED_FILE).read_text())
-        except (OSError, json.JSONDecodeError):
-            return False
-        return length == self._length() and self.table.exists()
+        with suppress(OSError, DamagedFile):
+            done = read_json(self.path / FINISHED_FILE, dict[str, Any], "") == self._extent()
+            return done and self.table.exists()
+        return False
 
     @property
     def table(self) -> Path:
@@ -80,7 +102,7 @@ class RunFolder:
 
     @property
     def metrics_log(self) -> Path:
-        return self.path / "metrics.jsonl"
+        return self.path / METRICS_FILE
 
     @property
     def artifacts(self) -> list[Path]:
@@ -91,66 +113,99 @@ class RunFolder:
     def claim(self) -> Iterator[None]:
         """Holds the folder while a run writes in it, and writes the config there.
 
-        Raises: ValueError if another process holds it, or it cannot be written.
+        Raises: as ``Storage.claim``; ValueError if it cannot be written.
         """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with locked(self.path / ".lock", seconds=0):
+            with self.storage.claim():
                 if self._changes():
-                    for left_over in (self.metrics_log, self.path / TRACKING_FILE):
-                        left_over.unlink(missing_ok=True)
-                for outcome in (FINISHED_FILE, REFUSAL_FILE):
-                    (self.path / outcome).unlink(missing_ok=True)
+                    self.storage.remove(METRICS_FILE, TRACKING_FILE, DATA_FILE)
+                self.storage.remove(FINISHED_FILE, REFUSAL_FILE, LOST_FILE)
                 write_text(self.path / "config.yaml", self.config.to_yaml())
+                self.storage.push("config.yaml")
                 yield
-        except HeldByAnother:
-            raise ValueError(
-                f"another process is training in {self.place}; wait for it, or give another --name"
-            ) from None
         except PermissionError as error:
             raise ValueError(f"{self.path} cannot be written ({error}); give another --output-folder") from error
 
-    def look(self) -> None:
-        """Brings what the workers have recorded under ``path``, now and then; fails in silence."""
+    def claim_data(self, fingerprints: dict[str, str]) -> None:
+        """Notes what the words are recognised by. Raises: ValueError if the run was begun with other words."""
+        earlier: dict[str, str] = {}
+        if self.has_begun:
+            try:
+                earlier = read_json(self.path / DATA_FILE, dict[str, str], "")
+            except (OSError, DamagedFile):
+                earlier = self._newest_checkpoint().get("data", {})
+        now = {name: fingerprints.get(name, "not there") for name in earlier}
+        self._refuse([f"{n} of fingerprint {was}, now {now[n]}" for n, was in earlier.items() if now[n] != was])
+        write_text(self.path / DATA_FILE, json.dumps(fingerprints, indent=1))
+        self.keep(DATA_FILE)
+
+    def poll(self) -> str:
+        """Brings what the workers have recorded under ``path``, now and then.
+
+        Returns: which worker was lost since the last time, or ''.
+        """
+        with suppress(OSError, ValueError):  # the next time may succeed
+            if time.monotonic() >= self._next_pull:
+                self._next_pull = time.monotonic() + SECONDS_BETWEEN_PULLS
+                self.storage.pull(METRICS_FILE, LOST_FILE)
+            if (lost := (self.path / LOST_FILE).read_text(encoding="utf-8")) != self._lost:
+                self._lost = lost
+                return lost.partition("\n")[0]
+        return ""
 
     def collect(self) -> None:
         """Brings all that the workers left for the driver under ``path``."""
+        self.storage.pull(METRICS_FILE, REFUSAL_FILE, "evaluation")
 
     def keep(self, name: str) -> None:
         """Puts a file that the driver wrote under ``path`` where the run is."""
+        try:
+            self.storage.push(name)
+        except (OSError, ValueError) as error:
+            warnings.warn(f"{error}; {name} is not kept", stacklevel=2)
 
     def mark_finished(self) -> None:
-        write_text(self.path / FINISHED_FILE, json.dumps(self._length()))
+        write_text(self.path / FINISHED_FILE, json.dumps(self._extent()))
+        self.storage.push(FINISHED_FILE)
 
-    def _length(self) -> dict[str, float | int | None]:
+    def _extent(self) -> dict[str, Any]:
+        """What is to be done until the run is finished."""
         return {"num_steps": self.config.num_steps, "num_epochs": self.config.num_epochs}
 
-    def _refuse_another_config(self) -> None:
-        changes = self._changes()
+    def _refuse(self, changes: list[str]) -> None:
         if changes and self.has_begun:
             raise ValueError(
-                f"the run in {self.place} was begun with {'; '.join(changes)}. Give another --name for a new run, "
+                f"the run in {self.named()} was begun with {'; '.join(changes)}. Give another --name for a new run, "
                 "or the same values to go on with this one"
             )
 
     def _changes(self) -> list[str]:
         """What makes this another run than the one the folder was made for; nothing in a new folder."""
-        earlier = self._earlier() or {}
+        earlier = self._earlier()
         return [
             f"{name} {earlier[name]!r}, now {value!r}"
             for name, value in self.config.flatten().items()
             if name not in self.free_fields and name in earlier and earlier[name] != value
         ]
 
-    def _earlier(self) -> dict[str, object] | None:
-        """The fields in the folder's config.yaml, those of an older version among them; None without a legible file."""
+    def _earlier(self) -> dict[str, Any]:
+        """The fields that the run was begun with, those of an older version among them; none in a new folder."""
         try:
             tree = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError):
-            return None
+            tree = None
         if not isinstance(tree, dict):
-            return None
-        flat: dict[str, object] = {}
+            tree = self._newest_checkpoint().get("config", {})
+        flat: dict[str, Any] = {}
         for name, value in tree.items():
             flat.update({f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value})
         return flat
+
+    def _newest_checkpoint(self) -> dict[str, Any]:
+        """What the run goes on from says of it, where a file that says the same is gone."""
+        with tempfile.TemporaryDirectory() as folder:
+            storage = Storage(self.place, Path(folder))
+            storage.pull_newest_checkpoint()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # whoever goes on from it says it
+                return CheckpointStore(storage.path / CHECKPOINTS, 1).newest() or {}

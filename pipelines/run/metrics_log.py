@@ -1,4 +1,4 @@
-"""metrics.jsonl: every figure of a run, as it was measured. What curves and progress bars are drawn from."""
+"""The metrics log of a run, metrics.jsonl: every figure, as it was measured. What curves and bars are drawn from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 
 @dataclass(frozen=True)
 class Record:
@@ -19,6 +21,9 @@ class Record:
     time: int
     metrics: dict[str, float] = field(default_factory=dict)
     note: str = ""
+
+
+_RECORD = TypeAdapter(Record)
 
 
 class AnotherWriter(RuntimeError):
@@ -59,13 +64,14 @@ class MetricsLog:
         self._waiting += json.dumps(line).encode() + b"\n"
         try:
             with self._path.open("ab") as file:
-                if file.tell() != self._size:
+                if file.tell() not in (0, self._size):  # 0: it was deleted, and begins anew
                     raise AnotherWriter(f"another process writes {self._path}; this one leaves it alone")
                 file.write(self._waiting)
+                size = file.tell()
         except OSError:
             self._cut_to_whole_lines()
             return
-        self._size += len(self._waiting)
+        self._size = size
         self._waiting = b""
 
     def _cut_to_whole_lines(self) -> None:
@@ -74,14 +80,20 @@ class MetricsLog:
 
 
 def read_records(path: Path, offset: int = 0, limit: int | None = None) -> tuple[list[Record], int]:
-    """Whole lines from a byte offset on (at most ``limit``), and the offset after them."""
+    """Whole lines from a byte offset on (at most ``limit``), and the offset after them.
+
+    Lines that are no records are passed over. Where the file is shorter than the offset, it is another one and read
+    from its beginning.
+    """
     records: list[Record] = []
     with suppress(FileNotFoundError), path.open("rb") as file:
+        offset = offset if offset <= os.fstat(file.fileno()).st_size else 0
         file.seek(offset)
         for line in file:
             if not line.endswith(b"\n") or len(records) == limit:
                 break
-            records.append(Record(**json.loads(line)))
+            with suppress(ValidationError):
+                records.append(_RECORD.validate_json(line))
             offset += len(line)
     return records, offset
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from pipelines.run.metrics_log import Record, read_records
 
-SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_BETWEEN_POLLS = 1.0
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -45,17 +45,17 @@ class Follower:
     Args:
         metrics_log: metrics.jsonl of the run.
         total: steps of the whole run.
-        each: called after every look, for instance to send what is new to MLflow.
+        each: called after every poll, for instance to send what is new to MLflow.
     """
 
     def __init__(self, metrics_log: Path, total: int, each: Callable[[], None]) -> None:
-        self._journal, self._each = metrics_log, each
+        self._metrics_log, self._each = metrics_log, each
         earlier, self._offset = read_records(metrics_log)
         self._latest: dict[str, float] = {}
         self._bar = tqdm(total=total, desc="training", unit="step", disable=None, initial=_last_step(earlier))
         self._total, self._last_line = total, time.monotonic()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="follow-metrics_log", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="follow-metrics-log", daemon=True)
 
     def __enter__(self) -> Follower:
         self._thread.start()
@@ -66,16 +66,16 @@ class Follower:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self._look()
+        self._poll()
         self._bar.close()
 
     def _follow(self) -> None:
-        while not self._stop.wait(SECONDS_BETWEEN_LOOKS):
-            self._look()
+        while not self._stop.wait(SECONDS_BETWEEN_POLLS):
+            self._poll()
             self._each()
 
-    def _look(self) -> None:
-        records, self._offset = read_records(self._journal, self._offset)
+    def _poll(self) -> None:
+        records, self._offset = read_records(self._metrics_log, self._offset)
         for record in records:
             self._latest.update(record.metrics)
             if record.note:

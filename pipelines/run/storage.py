@@ -1,199 +1,263 @@
-"""A run folder in an object store: the work is done in a local folder, and what is finished there is copied whole."""
+"""Storage of a run: a folder that all machines share, or a bucket and a copy of it where work is done."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+import signal
+import socket
+import threading
 import time
 import uuid
 import warnings
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from fnmatch import fnmatchcase
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kdltr_core.files import locked, whole_file
-from kdltr_core.remote import NUM_CONNECTIONS, ObjectStore, RemoteFile, StoreUnreachable
-from kdltr_core.train.checkpoint import read_checkpoint
-from pipelines.run.lease import claim
+from kdltr_core.files import HeldByAnother, locked, whole_file, whole_folder
+from kdltr_core.remote import NothingThere, ObjectStore, RemoteFile, StoreUnreachable, is_uri, public, under
+from kdltr_core.train.checkpoint import CheckpointStore, read_checkpoint
+from pipelines.run.command_line import RunStopped
 
-JOURNAL = "metrics.jsonl"
-SECONDS_BETWEEN_JOURNALS = 10.0
+METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 # Written last and removed first: a checkpoint without it is one that is not whole.
 SEAL = "checkpoint.json"
+CLAIM = "claim.json"
+SECONDS_OF_A_CLAIM = 60.0
+SECONDS_BETWEEN_REFRESHES = 15.0
+# After so many, two who claimed at the same moment can see which of them was last.
+SECONDS_TO_SETTLE = 2.0
 _STEP = re.compile(rf"{CHECKPOINTS}/step-(\d{{8}})/(.+)")
 
 
-class Mirror:
-    """The run folder at ``uri``, and this process's copy of it at ``local``.
+class Storage:
+    """Where the files of a run are kept. In a folder they are where they are worked on, and nothing has to be moved.
 
-    What is in the store is the run; the copy may lag behind it, and processes with different tasks (the driver, the
-    workers of a node) have a copy each. Files whose names begin with a dot stay local. Every method raises as
-    ``ObjectStore`` does.
+    What is in a bucket is the run; copies may lag behind it. All methods raise as ``ObjectStore``.
 
-    Raises: ValueError for a URI that cannot be read.
+    Args:
+        place: a path, or the URI of a bucket's folder.
+        copy: the folder to work in if it is a URI.
+
+    Attributes:
+        place: as given.
+        path: the folder to work in.
     """
 
-    def __init__(self, uri: str, local: Path) -> None:
-        self.store = ObjectStore(uri)
-        self.local = local
+    def __init__(self, place: str, copy: Path) -> None:
+        self.place = place
+        self._store = ObjectStore(place) if is_uri(place) else None
+        self.path = copy if self._store else Path(place)
         self._pulled: dict[str, RemoteFile] = {}
-        self._next_journal = 0.0
+        self._unsent: list[Path] = []
+
+    def named(self, name: str) -> str:
+        """What the run, or a file of it, is called, for people."""
+        return under(public(self.place), *filter(None, name.split("/"))) if self._store else str(self.path / name)
 
     def check_reachable(self) -> None:
-        """Write, read and delete a small object. Raises: ValueError or StoreUnreachable, with what to do."""
-        name, content = f".reachable-{uuid.uuid4().hex}", os.urandom(16)
-        self.store.put(name, content)
-        if self.store.read(name) != content:
-            raise StoreUnreachable(f"{self.store.uri} does not give back what was written; name another output_folder")
-        self.store.delete(name)
+        """Write, read and delete a small object."""
+        if self._store:
+            name, content = f".reachable-{uuid.uuid4().hex}", os.urandom(16)
+            self._store.put(name, content)
+            if self._store.read(name) != content:
+                raise StoreUnreachable(f"{self.place} does not give back what was written; name another output_folder")
+            self._store.delete(name)
 
-    def claim(self) -> AbstractContextManager[None]:
-        """Holds the run for this process, as ``lease.claim``."""
-        return claim(self.store)
+    def push(self, *names: str) -> None:
+        """Copy files, and folders with all files in them, to the bucket; a checkpoint's seal after all else of it."""
+        if not self._store:
+            return
+        for name in names:
+            here = self.path / name
+            files = [path for path in here.rglob("*") if path.is_file()] if here.is_dir() else [here]
+            for path in sorted(files, key=lambda path: (path.name == SEAL, path)):
+                if path.exists() and not path.name.startswith("."):
+                    self._store.put(path.relative_to(self.path).as_posix(), path.read_bytes())
 
-    def push(self, path: str | Path) -> None:
-        """Copy a file, or all files of a folder, into the store; a checkpoint's seal after all else of it.
+    def pull(self, *names: str) -> None:
+        """Make files and folders of the copy what they are in the bucket: none where it has none."""
+        if not self._store:
+            return
+        there = self._store.files()
+        for name in names:
+            wanted = {inner: file for inner, file in there.items() if inner == name or inner.startswith(f"{name}/")}
+            for path in [self.path / name, *(self.path / name).rglob("*")]:
+                if path.is_file() and path.relative_to(self.path).as_posix() not in wanted:
+                    path.unlink()
+            for inner, file in wanted.items():
+                path = self.path / inner
+                if self._pulled.get(inner) != file or not path.exists():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with whole_file(path) as writing:
+                        self._store.download(inner, writing)
+                    self._pulled[inner] = file
 
-        Args:
-            path: under ``local``, or relative to it.
-        """
-        path = self.local / path
-        files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-        names = [file.relative_to(self.local).as_posix() for file in sorted(files)]
-        names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
-        self._put_all([name for name in names if not _is_seal(name)])
-        self._put_all([name for name in names if _is_seal(name)])
-
-    def push_checkpoints(self, best_step: int) -> None:
-        """Copy the checkpoints that the store has not, then remove there what is neither here nor the best.
-
-        Nothing is removed where there is no checkpoint here.
-        """
-        there, here = self._steps_there(), self._steps_here()
-        for step in here:
-            seal = f"{_folder(step)}/{SEAL}"
-            sealed = SEAL in there.get(step, [])
-            if not sealed or self.store.read(seal) != (self.local / seal).read_bytes():
-                self.push(_folder(step))
-        for step, names in there.items():
-            if here and step not in here and step != best_step:
-                for name in sorted(names, key=lambda name: name != SEAL):
-                    self.store.delete(f"{_folder(step)}/{name}")
+    def remove(self, *names: str) -> None:
+        """Remove files, from the bucket too; one that is not there is no error."""
+        for name in names:
+            (self.path / name).unlink(missing_ok=True)
+            if self._store:
+                self._store.delete(name)
 
     def steps(self) -> list[int]:
-        """The steps the store has a sealed checkpoint of, ascending."""
-        return sorted(step for step, names in self._steps_there().items() if SEAL in names)
+        """The steps there is a sealed checkpoint of, ascending."""
+        if self._store:
+            return sorted(step for step, names in self._checkpoints().items() if SEAL in names)
+        return CheckpointStore(self.path / CHECKPOINTS, 1).steps()
 
-    def push_journal(self, *, now: bool = False) -> None:
-        """Copy metrics.jsonl, every so many seconds; a failure is a warning and the next one tries again.
+    def send(self, folder: Path, best_step: int) -> None:
+        """Push the metrics log and a folder that was just written; what cannot be sent now is sent with the next one.
 
-        Args:
-            now: at once, and a failure is raised: before a checkpoint, so that the store's metrics log is never behind
-                its checkpoints, and at the end.
+        The metrics log first and checkpoints last: none is in the bucket without what it was written after. There, as
+        here, only the last ones and the best are kept.
         """
-        if not now and time.monotonic() < self._next_journal:
-            return
-        self._next_journal = time.monotonic() + SECONDS_BETWEEN_JOURNALS
+        self._unsent = [*(other for other in self._unsent if other != folder), folder]
         try:
-            self.push(JOURNAL)
-        except (StoreUnreachable, ValueError) as error:
-            if now:
-                raise
-            warnings.warn(f"{error}; the metrics log is sent again in {SECONDS_BETWEEN_JOURNALS:.0f} s", stacklevel=2)
+            self.send_rest()
+            if self._store and folder.parent.name == CHECKPOINTS:
+                here = CheckpointStore(folder.parent, 1).steps()
+                for step, names in self._checkpoints().items():
+                    if step not in (*here, best_step):
+                        for name in sorted(names, key=lambda name: name != SEAL):
+                            self._store.delete(f"{_folder(step)}/{name}")
+        except (OSError, ValueError) as error:
+            warnings.warn(f"{error}; training goes on and this is sent with the next checkpoint", stacklevel=2)
 
-    def pull(self, *patterns: str) -> list[str]:
-        """Bring files here that are new or were changed in the store since this object last did so.
-
-        Each is replaced whole, whatever was here.
-
-        Args:
-            patterns: of names relative to the run folder, such as "config.yaml" and "student/*".
-
-        Returns: the names of those that came.
-        """
-        files = self.store.files()
-        wanted = [name for name in files if any(fnmatchcase(name, pattern) for pattern in patterns)]
-        fresh = [n for n in wanted if self._pulled.get(n) != files[n] or not (self.local / n).exists()]
-        for name in fresh:
-            path = self.local / name
-            with whole_file(path) as writing:
-                self.store.download(name, writing)
-            self._pulled[name] = files[name]
-        return fresh
+    def send_rest(self) -> None:
+        """Push what ``send`` could not."""
+        self.push(METRICS_FILE)
+        while self._unsent:
+            self.push(self._unsent[0].relative_to(self.path).as_posix())
+            self._unsent.pop(0)
 
     def pull_newest_checkpoint(self) -> int | None:
-        """Make the newest whole checkpoint of the store the only one here, so that all nodes go on from the same.
+        """Make the newest whole checkpoint of the bucket the only one here, so that all machines go on from the same.
 
-        One that is not whole is passed over with a warning. Processes of one node that share ``local`` take turns, and
-        the first of them fetches.
+        One that is not whole is passed over with a warning. Processes that share a copy take turns.
 
-        Returns: its step; None if there is none in the store, and then there is none here either.
+        Returns: its step; None if there is none, and for a folder.
         """
-        self.local.mkdir(parents=True, exist_ok=True)
-        with locked(self.local / ".pulling.lock"):
+        if not self._store:
+            return None
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path / ".pulling.lock"):
             found = None
-            for step, names in sorted(self._steps_there().items(), reverse=True):
-                if self._pull_checkpoint(step, names):
+            for step, names in sorted(self._checkpoints().items(), reverse=True):
+                if SEAL in names and self._pull_checkpoint(self._store, step, names):
                     found = step
                     break
-                warnings.warn(
-                    f"the checkpoint {_folder(step)} in {self.store.uri} is not whole; the one before it is used",
-                    stacklevel=2,
-                )
-            for place in (self.local / CHECKPOINTS).glob("*"):
-                if found is None or place != self.local / _folder(found):
+                warnings.warn(f"{self.named(_folder(step))} is not whole; the one before it is used", stacklevel=2)
+            for place in (self.path / CHECKPOINTS).glob("*"):
+                if found is None or place != self.path / _folder(found):
                     shutil.rmtree(place, ignore_errors=True)
             return found
 
-    def remove(self, *names: str) -> None:
-        """Remove files in the store; those that are not there are no error."""
-        for name in names:
-            self.store.delete(name)
-
-    def _pull_checkpoint(self, step: int, names: list[str]) -> bool:
+    def _pull_checkpoint(self, store: ObjectStore, step: int, names: list[str]) -> bool:
         """Whether the checkpoint is whole, and then it is here."""
-        if SEAL not in names:
-            return False
-        place, writing = self.local / _folder(step), self.local / CHECKPOINTS / f".writing-{step:08d}"
-        seal = self.store.read(f"{_folder(step)}/{SEAL}")
-        if (place / SEAL).is_file() and (place / SEAL).read_bytes() == seal and _is_legible(place):
-            return True
-        shutil.rmtree(writing, ignore_errors=True)
-        for name in names:
-            self.store.download(f"{_folder(step)}/{name}", writing / name)
-        shutil.rmtree(place, ignore_errors=True)
-        os.replace(writing, place)
-        return _is_legible(place)
+        place, seal = self.path / _folder(step), store.read(f"{_folder(step)}/{SEAL}")
+        with suppress(OSError):
+            if (place / SEAL).read_bytes() == seal and _is_whole(place):
+                return True
+        with whole_folder(place) as writing:
+            for name in names:
+                store.download(f"{_folder(step)}/{name}", writing / name)
+        return _is_whole(place)
 
-    def _put_all(self, names: list[str]) -> None:
-        with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
-            list(pool.map(lambda name: self.store.put(name, (self.local / name).read_bytes()), names))
-
-    def _steps_there(self) -> dict[int, list[str]]:
-        """The files of every checkpoint in the store, whole or not, by their names in its folder."""
+    def _checkpoints(self) -> dict[int, list[str]]:
+        """The files of every checkpoint in the bucket, whole or not, by their names in its folder."""
         steps: dict[int, list[str]] = {}
-        for name in self.store.files():
+        for name in self._store.files() if self._store else ():
             if match := _STEP.fullmatch(name):
                 steps.setdefault(int(match[1]), []).append(match[2])
         return steps
 
-    def _steps_here(self) -> list[int]:
-        seals = (self.local / CHECKPOINTS).glob(f"step-*/{SEAL}")
-        return sorted(int(seal.parent.name.removeprefix("step-")) for seal in seals)
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Holds the run for one driver, by a lock or, in a bucket, by an object that is refreshed.
+
+        Raises: ValueError if another holds it; RunStopped if another took it because this one could not refresh it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        way_out = "wait for it, or give another --name"
+        if self._store:
+            with _claimed(self._store, way_out):
+                yield
+            return
+        try:
+            with locked(self.path / ".lock", seconds=0):
+                yield
+        except HeldByAnother:
+            raise ValueError(f"another process is training in {self.path}; {way_out}") from None
+
+
+@contextmanager
+def _claimed(store: ObjectStore, way_out: str) -> Iterator[None]:
+    mine = f"process {os.getpid()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})"
+    seconds_left = SECONDS_OF_A_CLAIM - _age(store, CLAIM)
+    if seconds_left > 0:
+        raise ValueError(
+            f"{_owner(store)} is training in {store.uri}; {way_out}. If it is dead, the same command goes on "
+            f"{seconds_left:.0f} s from now"
+        )
+    store.put(CLAIM, mine.encode())
+    time.sleep(SECONDS_TO_SETTLE)
+    if (owner := _owner(store)) != mine:
+        raise ValueError(f"{owner} is training in {store.uri}; {way_out}")
+    taken, stop, main = threading.Event(), threading.Event(), threading.main_thread().ident or 0
+
+    def keep_fresh() -> None:
+        while not stop.wait(SECONDS_BETWEEN_REFRESHES):
+            with suppress(OSError, ValueError):  # the next one may succeed
+                if _owner(store) not in ("", mine):
+                    taken.set()
+                    signal.pthread_kill(main, signal.SIGINT)
+                    return
+                store.put(CLAIM, mine.encode())
+
+    thread = threading.Thread(target=keep_fresh, name="refresh-claim", daemon=True)
+    thread.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if taken.is_set():
+            raise RunStopped(
+                f"the claim on {store.uri} was not refreshed for {SECONDS_OF_A_CLAIM:.0f} s and {_owner(store)} took "
+                f"the run over; {way_out}"
+            ) from None
+        raise
+    finally:
+        stop.set()
+        thread.join()
+        with suppress(OSError, ValueError):  # it expires
+            if _owner(store) == mine:
+                store.delete(CLAIM)
+
+
+def _owner(store: ObjectStore) -> str:
+    """The process whose claim is in the bucket; '' without one."""
+    try:
+        return store.read(CLAIM).decode(errors="replace")
+    except NothingThere:
+        return ""
+
+
+def _age(store: ObjectStore, name: str) -> float:
+    """Seconds since it was written, by the store's clock alone: those of two machines may differ."""
+    probe = f".clock-{uuid.uuid4().hex}"
+    store.put(probe, b"")
+    now, then = store.file(probe), store.file(name)
+    store.delete(probe)
+    return (now.written - then.written) / 1e9 if now and then else float("inf")
 
 
 def _folder(step: int) -> str:
     return f"{CHECKPOINTS}/step-{step:08d}"
 
 
-def _is_seal(name: str) -> bool:
-    return name.startswith(f"{CHECKPOINTS}/") and name.endswith(f"/{SEAL}")
-
-
-def _is_legible(place: Path) -> bool:
+def _is_whole(place: Path) -> bool:
     try:
         read_checkpoint(place)
     except ValueError:

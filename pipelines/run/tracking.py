@@ -1,4 +1,4 @@
-"""Tracker: the run as MLflow shows it, or no tracking at all. Training never waits for it and never fails by it.
+"""Tracking: the run as MLflow shows it, or no tracking at all. Training never waits for it and never fails by it.
 
 Rank 0 writes the metrics log in the run folder; the driver sends what is new in it. So the metrics log is also what was
 missed while the server was away, and a driver on the host of an SQLite file can serve workers on other hosts.
@@ -11,30 +11,44 @@ import json
 import logging
 import os
 import re
+import shlex
+import socket
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from kdltr_core.files import write_text
+from kdltr_core.files import DamagedFile, read_json, write_text
+from kdltr_core.remote import public
 from pipelines.run.metrics_log import read_records
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-T = TypeVar("T")
 
 RECORDS_A_BATCH = 50
 PARAMS_A_BATCH = 100
 SECONDS_BETWEEN_TRIES = 15.0
+# A server may take as long as it likes, one byte at a time: after so many seconds nobody waits for it any more. The end
+# of a run has artifacts to send.
+SECONDS_TO_ANSWER, SECONDS_TO_END = 30.0, 300.0
 # Else MLflow opens the pages that it has for agents.
 _OF_TRAININGS = {"mlflow.experimentKind": "custom_model_development"}
 _LONGEST_DIGEST = 36
 _LONGEST_PARAM = 6000
+_SETTINGS = {
+    # MLflow's own patience with a server that is away is minutes a call, and its first words fill a screen.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 
 @dataclass(frozen=True)
@@ -60,9 +74,14 @@ class Description:
 
 @dataclass
 class _State:
-    """What MLflow has of this run; kept in the run folder, so that nothing is sent twice and nothing is forgotten."""
+    """What MLflow has of this run; kept in the run folder, so that nothing is sent twice and nothing is forgotten.
+
+    ``place`` and ``host`` say whose it is: in a copy of the folder they are those of the first.
+    """
 
     uri: str = ""
+    place: str = ""
+    host: str = ""
     experiment_id: str = ""
     run_id: str = ""
     described: bool = False
@@ -80,25 +99,30 @@ class Tracker:
         uri: of a server or database; '' for none, and then every method does nothing.
         experiment: made where it does not exist, with an absolute artifact location for a local database.
         say: receives a sentence when the server goes away and when it is back.
+        place: where the run is, if that is not the folder.
     """
 
-    def __init__(self, run_folder: Path, uri: str, experiment: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, run_folder: Path, uri: str, experiment: str, say: Callable[[str], None], place: str = ""
+    ) -> None:
         self._folder = run_folder
-        self._uri = uri
+        self._uri, self._shown_uri = with_secrets(uri), public(uri)
         self._experiment = experiment
         self._say = say
         self._away = False
         self._next_try = 0.0
+        self._at_work: threading.Thread | None = None
         self._file = run_folder / "tracking.json"
-        self._state = _State(**json.loads(self._file.read_text())) if self._file.exists() else _State()
-        if self._state.uri != uri:
-            self._state = _State(uri=uri, description=self._state.description)
-        # MLflow's own patience with a server that is away is minutes a call, and its first words fill a screen.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for every trial that ends
+        self._state = self._read_state(place or str(run_folder.absolute()))
+        for name, value in _SETTINGS.items():
+            os.environ.setdefault(name, value)
         for name in ("mlflow.store.db.utils", "alembic", "urllib3.connectionpool"):
             logging.getLogger(name).setLevel(logging.ERROR)
+
+    @property
+    def uri(self) -> str:
+        """Of the store, with what may stand nowhere."""
+        return self._uri
 
     @property
     def run_id(self) -> str:
@@ -125,22 +149,22 @@ class Tracker:
         if self._uri.startswith(("http://", "https://")):
             state = self._state
             run = f"/{state.experiment_id}/runs/{state.run_id}" if state.run_id and state.experiment_id else ""
-            return f"{self._uri.rstrip('/')}/#/experiments{run}?workflowType=machine_learning"
-        return f"mlflow ui --backend-store-uri {self._uri}" if self._uri else ""
+            return f"{self._shown_uri.rstrip('/')}/#/experiments{run}?workflowType=machine_learning"
+        return f"mlflow ui --backend-store-uri {shlex.quote(self._shown_uri)}" if self._uri else ""
 
     def begin(self, description: Description) -> str:
         """Makes the run, or goes on in it. Returns its id, '' where MLflow cannot be reached (yet) or is not wanted."""
         self._state.description = asdict(description)
         self._state.starts += 1
         self._state.ended = ""
-        self._attempt(self._open_run)
+        self._attempt(self._open_run, SECONDS_TO_ANSWER)
         self._save()
         return self._state.run_id
 
     def send(self) -> None:
         """Sends what is new in the metrics log; while the server is away, tries at times."""
-        if self._uri and time.monotonic() >= self._next_try:
-            self._attempt(self._send_records)
+        if time.monotonic() >= self._next_try:
+            self._attempt(self._send_records, SECONDS_TO_ANSWER)
 
     def end(self, status: Status, artifacts: Sequence[Path] = (), tags: Mapping[str, str] | None = None) -> bool:
         """Sends the rest, the artifacts (files; folders by their name) and the state. Returns whether all is there.
@@ -150,67 +174,73 @@ class Tracker:
         """
         if not self._uri:
             return True
-        done = self._attempt(lambda: self._close_run(status, artifacts, tags or {}))
+        done = self._attempt(lambda: self._close_run(status, artifacts, tags or {}), SECONDS_TO_END)
         if not done:
             self._say("MLflow lacks a part of this run; it is kept in the run's folder and the same command sends it")
-        return bool(done)
+        return done
 
-    def _attempt(self, action: Callable[[], T]) -> T | None:
-        if not self._uri:
-            return None
-        try:
-            result = action()
-        except (MlflowException, OSError) as error:
-            if not self._away:
-                self._say(
-                    f"MLflow at {self._uri} does not take the run's figures, training goes on and {self._folder.name}/"
-                    f"metrics.jsonl keeps them ({_first_sentence(error)})"
-                )
-            self._away = True
-            self._next_try = time.monotonic() + SECONDS_BETWEEN_TRIES
-            return None
-        if self._away:
-            self._say(f"MLflow at {self._uri} is back and has what it missed")
-        self._away = False
-        return result
+    def _attempt(self, action: Callable[[], object], seconds: float) -> bool:
+        """Whether MLflow took it, in so many seconds. Whatever it raises is a sentence, once; what hangs is left."""
+        if not self._uri or (self._at_work and self._at_work.is_alive()):
+            return not self._uri
+        errors: list[Exception] = []
+
+        def work() -> None:
+            try:
+                action()
+            except Exception as error:  # a store raises what its drivers raise
+                errors.append(error)
+
+        self._at_work = threading.Thread(target=work, name="mlflow", daemon=True)
+        self._at_work.start()
+        self._at_work.join(seconds)
+        if self._at_work.is_alive():
+            errors.append(TimeoutError(f"no whole answer within {seconds:.0f} s"))
+        if errors and not self._away:
+            self._say(
+                f"MLflow at {self._shown_uri} does not take the run's figures, training goes on and "
+                f"{self._folder.name}/metrics.jsonl keeps them ({_first_sentence(errors[0], self._uri)})"
+                f"{_way_out(errors[0], self._uri, self._experiment)}"
+            )
+        elif self._away and not errors:
+            self._say(f"MLflow at {self._shown_uri} is back and has what it missed")
+        self._away = bool(errors)
+        self._next_try = time.monotonic() + SECONDS_BETWEEN_TRIES if errors else 0.0
+        return not errors
 
     def _open_run(self) -> MlflowClient:
         """A client, with the run made and described if it was not."""
+        _make_database(self._uri)
         client, state = MlflowClient(self._uri), self._state
-        if state.run_id and not state.ended:
-            try:
-                client.update_run(state.run_id, status="RUNNING")
-            except MlflowException as error:
-                if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                    raise
+        if not state.run_id or _is_gone(client, state.run_id):
+            # First, as it is refused where the experiment was deleted, which may be restored with its runs.
+            experiment = experiment_id(client, self._experiment, self._uri)
+            if state.run_id:
                 self._say(f"MLflow no longer has the run {state.run_id}; a new one is made from the metrics log")
-                state.run_id, state.described, state.sent = "", False, 0
-        description = state.description
-        if not state.run_id:
-            state.experiment_id = experiment_id(client, self._experiment, self._uri)
-            state.run_id = client.create_run(state.experiment_id, run_name=description["name"]).info.run_id
+            run_id = client.create_run(experiment, run_name=state.description["name"]).info.run_id
+            state.experiment_id, state.run_id, state.described, state.sent = experiment, run_id, False, 0
             self._save()
+        client.update_run(state.run_id, status="RUNNING")
         if not state.described:
-            parameters = [Param(k, _param(v)) for k, v in description["parameters"].items()]
+            parameters = [Param(k, _param(v)) for k, v in state.description["parameters"].items()]
             for start in range(0, len(parameters), PARAMS_A_BATCH):
                 client.log_batch(state.run_id, params=parameters[start : start + PARAMS_A_BATCH])
-            client.log_inputs(state.run_id, [_dataset(note) for note in description["datasets"]])
+            client.log_inputs(state.run_id, [_dataset(note) for note in state.description["datasets"]])
             state.described = True
-        tags = description["tags"] | {"resumed": str(max(state.starts - 1, 0))}
+        tags = state.description["tags"] | {"resumed": str(max(state.starts - 1, 0))}
         client.log_batch(state.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
         self._save()
         return client
 
-    def _send_records(self) -> bool:
+    def _send_records(self) -> None:
         state = self._state
-        metrics_log = self._folder / "metrics.jsonl"
-        client: MlflowClient | None = None
+        # Opened anew after a failure, with nothing to send too: only an answer shows that it is back.
+        client = self._open_run() if self._away else None
         while True:
-            records, offset = read_records(metrics_log, state.sent, RECORDS_A_BATCH)
+            records, offset = read_records(self._folder / "metrics.jsonl", state.sent, RECORDS_A_BATCH)
             if not records:
-                return True
-            if client is None:
-                client = MlflowClient(self._uri) if state.described and not self._away else self._open_run()
+                return
+            client = client or (MlflowClient(self._uri) if state.described else self._open_run())
             metrics = [
                 Metric(_metric_name(name), value, record.time, record.step)
                 for record in records
@@ -220,7 +250,7 @@ class Tracker:
             state.sent = offset
             self._save()
 
-    def _close_run(self, status: Status, artifacts: Sequence[Path], tags: Mapping[str, str]) -> bool:
+    def _close_run(self, status: Status, artifacts: Sequence[Path], tags: Mapping[str, str]) -> None:
         client = self._open_run()
         self._send_records()
         client.log_batch(self._state.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
@@ -232,11 +262,34 @@ class Tracker:
         client.set_terminated(self._state.run_id, status)
         self._state.ended = status
         self._save()
-        return True
+
+    def _read_state(self, place: str) -> _State:
+        """Of this run at this URI; a folder that was copied has a run of its own to make."""
+        now = _State(uri=self._shown_uri, place=place, host=socket.gethostname())
+        try:
+            state = read_json(self._file, _State, "MLflow is given the run anew")
+        except FileNotFoundError:
+            return now
+        except (OSError, DamagedFile) as error:
+            self._say(str(error))
+            return now
+        moved = state.host == now.host and not Path(state.place, self._file.name).exists()
+        if state.uri == now.uri and (state.place == place or moved):
+            state.place, state.host = place, now.host
+            return state
+        now.description = state.description
+        return now
 
     def _save(self) -> None:
-        if self._uri:
-            write_text(self._file, json.dumps(asdict(self._state), indent=1))
+        with suppress(OSError):  # a full disk costs no training; what is not known to be sent is sent again
+            if self._uri:
+                write_text(self._file, json.dumps(asdict(self._state), indent=1))
+
+
+def with_secrets(uri: str) -> str:
+    """The URI that MLFLOW_TRACKING_URI has, user and query included, where this is the same without them."""
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return given if given and public(given) == uri else uri
 
 
 def experiment_id(client: MlflowClient, experiment: str, uri: str) -> str:
@@ -245,9 +298,43 @@ def experiment_id(client: MlflowClient, experiment: str, uri: str) -> str:
     if found is not None:
         return found.experiment_id
     # Where the artifacts of an experiment lie is fixed when it is made; a server has its own place.
-    local = uri.startswith("sqlite:///")
-    folder = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts"
-    return client.create_experiment(experiment, folder.as_uri() if local else None, _OF_TRAININGS)
+    database = _database(uri)
+    artifacts = (database.parent / "mlartifacts").as_uri() if database else None
+    try:
+        return client.create_experiment(experiment, artifacts, _OF_TRAININGS)
+    except MlflowException:
+        if (found := client.get_experiment_by_name(experiment)) is None:
+            raise
+        return found.experiment_id  # another run made it meanwhile
+
+
+def _make_database(uri: str) -> None:
+    """A new SQLite file is migrated beside its place: two runs that begin at once, or a kill, spoil none."""
+    path = _database(uri)
+    if path is None or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
+    try:
+        MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
+        with suppress(FileExistsError):
+            os.link(making, path)
+    finally:
+        making.unlink(missing_ok=True)
+
+
+def _database(uri: str) -> Path | None:
+    """The file of an SQLite URI."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _is_gone(client: MlflowClient, run_id: str) -> bool:
+    try:
+        return client.get_run(run_id).info.lifecycle_stage == "deleted"
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        return True
 
 
 def _dataset(note: Mapping[str, Any]) -> DatasetInput:
@@ -272,5 +359,26 @@ def _metric_name(name: str) -> str:
     return allowed if allowed == name else f"{allowed}-{hashlib.blake2b(name.encode(), digest_size=3).hexdigest()}"
 
 
-def _first_sentence(error: Exception) -> str:
-    return str(error).partition(" (Caused by")[0].partition("\n")[0][:200] or type(error).__name__
+def _first_sentence(error: Exception, uri: str) -> str:
+    """What it says, without the secrets of the URI."""
+    said = str(error).partition(" (Caused by")[0].partition("\n")[0]
+    user, query = re.findall(r"://([^/?]*)@|$", uri)[0], uri.partition("?")[2]
+    for secret in (query, user, *user.split(":")):
+        said = said.replace(secret or "\n", "…")
+    return said[:200] or type(error).__name__
+
+
+def _way_out(error: Exception, uri: str, experiment: str) -> str:
+    """What a person can do about it, as the end of a sentence."""
+    said, database = str(error), _database(uri)
+    if re.search(r"\b40[13]\b|unauthori[sz]ed|permission_denied", said, re.IGNORECASE):
+        return "; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    if re.search(r"deleted state|'active' state", said):
+        return f"; restore the experiment {experiment} in MLflow, or give another --experiment"
+    if isinstance(error, ModuleNotFoundError):
+        return f"; pip install {error.name}, or give another --tracking-uri"
+    if database and re.search(r"already exists|schema|malformed|not a database|no such", said):
+        return f"; put {database} aside, so that a new one is made, or give another --tracking-uri"
+    if database:
+        return f"; see whether {database} can be written, or give another --tracking-uri"
+    return ""

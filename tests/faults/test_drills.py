@@ -26,7 +26,8 @@ LARGER_BATCH = ("--optim.batch-size", "16")
 # The default is a minute, in which a run of this size is over.
 WIDENS_SOON = (
     "-c",
-    "import sys; from pipelines import cluster, train; cluster.SECONDS_BETWEEN_WIDENINGS = 5.0; sys.exit(train.main())",
+    "import sys; from pipelines import train; from pipelines.ray_train import cluster; "
+    "cluster.SECONDS_BETWEEN_WIDENINGS = 5.0; sys.exit(train.main())",
 )
 
 
@@ -171,7 +172,9 @@ def test_with_a_machine_gone_for_good_the_run_ends_with_one_worker_where_two_wou
     training.check_record()
     assert " was lost" in training.said
     assert "1 of 2 CPUs are there; the run goes on with as many workers" in training.said
-    assert "on 1 of 2 workers: each computes up to 2 shares of every batch, the result is the same" in training.said
+    assert (
+        "on 1 of 2 workers: each computes up to 2 micro-batches of every batch, the result is the same" in training.said
+    )
     weights, seconds = nearly_same_weights(training, uncorrupted), training.pause_after(fault)
     measured.append(Measured("a machine falls silent, --min-workers 1", lost_steps(training), seconds, weights))
 

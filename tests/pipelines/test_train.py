@@ -28,7 +28,7 @@ from pipelines.run.checks import check_files, check_words, git_commit, source_di
 from pipelines.run.folder import REFUSAL_FILE
 from pipelines.run.metrics_log import read_records
 from pipelines.run.progress import headline
-from pipelines.run.run_place import RunPlace
+from pipelines.run.storage import Storage
 from tests.kdltr_core.data.sets import single_records, write_records
 
 TRAIN = Path(pipelines.__path__[0]) / "train.py"
@@ -117,12 +117,12 @@ def test_what_a_worker_refuses_is_left_for_the_driver_and_not_tried_again(
 ) -> None:
     tries = []
 
-    def refuse(config: RunConfig, place: RunPlace, run_id: str) -> None:
+    def refuse(config: RunConfig, storage: Storage, run_id: str, datasets: object) -> None:
         tries.append(run_id)
         raise ValueError("the teacher does not fit")
 
     monkeypatch.setattr(worker, "_train", refuse)
-    settings = {"run_folder": str(tmp_path), "config": {}, "run_id": ""}
+    settings = {"run_folder": str(tmp_path), "config": {}, "run_id": "", "datasets": None}
     with pytest.raises(ValueError, match="does not fit"):
         train_worker(settings)
     assert not train_worker(settings)  # in the group that Ray rebuilds

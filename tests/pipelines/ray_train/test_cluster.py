@@ -1,18 +1,31 @@
-"""Coming to a Ray cluster, or starting one."""
+"""Coming to a Ray cluster, or starting one; what its machines lack, and which of its workers were lost."""
 
 from __future__ import annotations
 
+import re
+import socket
+import time
+from pathlib import Path
+
 import pytest
 import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from pipelines.ray_train.cluster import connect
+from pipelines.ray_train.cluster import Cluster, LostWorkers, connect, lost_worker, may_start_gpus, what_is_wrong_here
 from pipelines.run.command_line import RunStopped
+from tests.object_store import Bucket
 
 # What ray.init raised on a machine with a load of 40.
 TOO_SLOW = Exception(
     "The current node timed out during startup. This could happen because some of the raylet failed to startup or the "
     "GCS has become overloaded."
 )
+CLUSTER = """
+available_node_types:
+    head: {resources: {CPU: 4}, node_config: {}}
+    worker: {resources: {CPU: 8, GPU: %d}, max_workers: %d, node_config: {}}
+"""
 
 
 class Starts:
@@ -27,41 +40,175 @@ class Starts:
             raise self.error
 
 
-def started(monkeypatch: pytest.MonkeyPatch, error: Exception, num_failures: int) -> Starts:
+@pytest.mark.parametrize(
+    ("error", "num_failures", "raised", "num_calls"),
+    [
+        (TOO_SLOW, 1, None, 2),
+        (TOO_SLOW, 2, r"did not start on this machine within 30 s, twice: .* when it is quieter", 2),
+        (RuntimeError("no space left in /dev/shm"), 1, "no space left", 1),
+    ],
+)
+def test_a_busy_machine_is_given_a_second_start_and_another_failure_is_none(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, num_failures: int, raised: str | None, num_calls: int
+) -> None:
     starts = Starts(error, num_failures)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", starts)
     monkeypatch.setattr("pipelines.ray_train.cluster._measure", lambda is_own: is_own)
-    return starts
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    if raised:
+        with pytest.raises((RunStopped, RuntimeError), match=raised):
+            connect()
+    else:
+        assert connect()
+    assert starts.num_calls == num_calls
 
 
-def test_a_busy_machine_is_given_a_second_start(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_cluster_that_is_gone_is_named_with_where_its_address_came_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    starts = started(monkeypatch, TOO_SLOW, 1)
-    connect()
-    assert starts.num_calls == 2
-    assert "Ray did not start within its 30 s" in capsys.readouterr().err
-
-
-def test_a_machine_too_busy_twice_is_said_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    starts = started(monkeypatch, TOO_SLOW, 2)
-    with pytest.raises(RunStopped, match=r"did not start on this machine within 30 s, twice: .* when it is quieter"):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ValueError, match=rf"answers at {address}, which RAY_ADDRESS names .* RAY_ADDRESS=local"):
         connect()
-    assert starts.num_calls == 2
-
-
-def test_another_failure_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    starts = started(monkeypatch, RuntimeError("no space left in /dev/shm"), 1)
-    with pytest.raises(RuntimeError, match="no space left"):
+    remembered = tmp_path / "ray" / "ray_current_cluster"  # what `ray start` left, before the machine lost its power
+    remembered.parent.mkdir()
+    remembered.write_text(address)
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(ValueError, match=rf"answers at {address}, which {remembered} names .* rm {remembered}"):
         connect()
-    assert starts.num_calls == 1
 
 
-@pytest.mark.parametrize(("address", "is_own"), [(None, True), ("", True), ("local", True), ("10.0.0.1:6379", False)])
-def test_whose_cluster_it_is(monkeypatch: pytest.MonkeyPatch, address: str | None, is_own: bool) -> None:
-    started(monkeypatch, TOO_SLOW, 0)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    if address is not None:
+@pytest.mark.slow
+def test_what_accepts_and_never_answers_is_no_cluster_within_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
-    assert connect() is is_own
+        begun = time.monotonic()
+        with pytest.raises(ValueError, match=f"no Ray cluster answers at {address}"):
+            connect()
+    assert time.monotonic() - begun < 60
+
+
+@pytest.mark.parametrize(
+    ("cluster", "workers", "said"),
+    [
+        (Cluster(2, 0, 1, offers_gpus=False), 2, ""),
+        (Cluster(2, 0, 1, offers_gpus=False), 3, "--workers 3 takes as many CPUs and there are 2"),
+        (Cluster(16, 1, 1, offers_gpus=True), 2, "--workers 2 takes as many GPUs and there is 1"),
+        (Cluster(1, 4, 2, offers_gpus=True), 4, ""),
+    ],
+)
+def test_more_workers_than_the_machine_has_room_for_are_refused(cluster: Cluster, workers: int, said: str) -> None:
+    if said:
+        with pytest.raises(ValueError, match=said):
+            cluster.check(workers)
+    else:
+        cluster.check(workers)
+
+
+def test_machines_that_go_and_come_back_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"GPU": 4.0, "CPU": 16.0}
+    monkeypatch.setattr(ray, "cluster_resources", lambda: there)
+    poll = Cluster(16, 4, 4, offers_gpus=True).watch(3)
+    said = []
+    for num_gpus in (4.0, 3.0, 1.0, 1.0, 3.0, 4.0):
+        there["GPU"] = num_gpus
+        said.append(poll())
+    assert said == ["", "", "1 of 3 GPUs are there", "", "3 of 3 GPUs are there", ""]
+
+
+@pytest.mark.parametrize(
+    ("text", "may"),
+    [
+        (CLUSTER % (1, 4), True),
+        (CLUSTER % (0, 4), False),
+        (CLUSTER % (1, 0), False),
+        ("provider: {type: local}", False),
+        ("{", False),
+        (None, False),
+    ],
+)
+def test_whether_gpus_may_be_started_is_read_from_what_the_cluster_was_begun_with(
+    text: str | None, may: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if text is not None:
+        (tmp_path / "ray_bootstrap_config.yaml").write_text(text)
+    assert may_start_gpus() is may
+
+
+@pytest.mark.parametrize(
+    ("content", "places", "wrong"),
+    [
+        ("token", ["."], ""),
+        (None, [], "does not see the run folder .*, which all machines must share: .* s3://"),
+        ("that of another run", [], "does not see the run folder"),
+        ("token", [".", "/nowhere/IC13", "/nowhere/t.pt"], "does not have /nowhere/IC13, /nowhere/t.pt: put it there"),
+    ],
+)
+def test_what_a_machine_lacks_is_said_with_the_way_out(
+    tmp_path: Path, content: str | None, places: list[str], wrong: str
+) -> None:
+    if content:
+        (tmp_path / "marker").write_text(content)
+    said = what_is_wrong_here(str(tmp_path), "marker", "token", places)
+    assert bool(said) == bool(wrong)
+    assert re.match(wrong, said)
+
+
+@pytest.mark.slow
+def test_what_is_in_an_object_store_is_asked_for_there(bucket: Bucket) -> None:
+    bucket.put("sets/IC13/data.mdb", b"")
+    run, words = f"{bucket.uri}/runs/first", f"{bucket.uri}/sets"
+    assert what_is_wrong_here(run, "", "", [words]) == ""
+    assert bucket.objects() == ["sets/IC13/data.mdb"]
+    wrong = what_is_wrong_here(run, "", "", [words, f"{bucket.uri}/stes"])
+    assert wrong.startswith(f"cannot use what is in the object store: there is nothing at {bucket.uri}/stes")
+    wrong = what_is_wrong_here("s3://no-such-bucket/runs/first", "", "", [])
+    assert "there is no bucket for s3://no-such-bucket/runs/first" in wrong
+
+
+def missed(failure: Exception) -> Exception:
+    """As Ray Train hands on the failure of a worker's process."""
+    return WorkerHealthCheckFailedError("A worker health check failed.", failure)
+
+
+def died(actor_id: str) -> Exception:
+    error = ActorDiedError()
+    error.actor_id = actor_id
+    return missed(error)
+
+
+@pytest.mark.parametrize(
+    ("failures", "said"),
+    [
+        ({0: RuntimeError("Connection closed by peer\nmore"), 1: missed(ActorDiedError())}, "worker 1 was lost"),
+        ({2: missed(ActorUnavailableError("gone", None)), 5: missed(ActorDiedError())}, "worker 2 was lost"),
+        ({3: missed(OutOfMemoryError("15 GB / 16 GB"))}, "worker 3 was lost for want of memory"),
+        ({1: RuntimeError("second"), 0: OSError("\n no such file \n")}, "worker 0 failed with OSError: no such file"),
+        ({0: MemoryError()}, "worker 0 failed with MemoryError"),
+    ],
+)
+def test_the_worker_that_died_is_named_before_those_that_missed_it(failures: dict[int, Exception], said: str) -> None:
+    assert lost_worker(failures)[0] == said
+
+
+def test_word_of_lost_workers_is_left_in_the_run_folder_and_a_mistake_of_the_input_is_none(tmp_path: Path) -> None:
+    """A second kill of worker 0, seconds after it was started anew, is another one, for all that it reads the same."""
+    left = []
+    for failures in (
+        {0: died("first")},
+        {0: died("first"), 1: died("next")},
+        {0: died("second")},
+        {1: ValueError("x")},
+    ):
+        LostWorkers(str(tmp_path)).after_exception(None, failures)
+        left.append((tmp_path / "lost.txt").read_text())
+    assert left[0] == left[1] != left[2] == left[3]
+    assert {text.splitlines()[0] for text in left} == {"worker 0 was lost"}

@@ -1,27 +1,47 @@
-"""Whose folder it is: a name is one run, begun with one config, written by one process at a time."""
+"""Whose folder it is: a name is one run, begun with one config and on one set of words, written by one driver."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from kdltr_core.config import RunConfig
-from pipelines.run.folder import RunFolder
+from kdltr_core.train.checkpoint import CheckpointStore
+from pipelines.run import storage
+from pipelines.run.folder import LOST_FILE, RunFolder
+from tests.object_store import Bucket
+
+WORDS = {"train IC13": "abc", "benchmark SVT": "def"}
 
 
-def config(folder: Path, **changes: object) -> RunConfig:
-    return RunConfig(name="first", output_folder=str(folder)).override(changes)
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.slow)])
+def output(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where run folders are made."""
+    monkeypatch.setattr(storage, "SECONDS_TO_SETTLE", 0.0)
+    return str(tmp_path) if request.param == "folder" else f"{request.getfixturevalue('bucket').uri}/runs"
 
 
-def begin(folder: Path, with_checkpoint: bool = True) -> RunFolder:
-    run = RunFolder(config(folder))
+def config(output: str, **changes: object) -> RunConfig:
+    return RunConfig(name="first", output_folder=output).override(changes)
+
+
+def begin(output: str, with_checkpoint: bool = True) -> RunFolder:
+    run = RunFolder(config(output))
     with run.claim():
-        (run.path / "metrics.jsonl").write_text("")
-        (run.path / "tracking.json").write_text("{}")
+        run.claim_data(WORDS)
+        for name in ("metrics.jsonl", "tracking.json"):
+            (run.path / name).write_text("{}")
+            run.keep(name)
         if with_checkpoint:
-            (run.path / "checkpoints" / "step-00000400").mkdir(parents=True)
+            state = {"config": run.config.model_dump(mode="json"), "data": WORDS}
+            run.storage.send(CheckpointStore(run.path / "checkpoints", 2).save(400, state, 400), 400)
     return run
+
+
+def lose(output: str, *names: str) -> None:
+    RunFolder(config(output)).storage.remove(*names)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +59,8 @@ def begin(folder: Path, with_checkpoint: bool = True) -> RunFolder:
 def test_a_run_goes_on_where_only_its_length_its_workers_or_its_tracking_differ(
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    begin(tmp_path)
-    assert RunFolder(config(tmp_path, **changes)).has_begun
+    begin(str(tmp_path))
+    assert RunFolder(config(str(tmp_path), **changes)).has_begun
 
 
 @pytest.mark.parametrize(
@@ -53,43 +73,90 @@ def test_a_run_goes_on_where_only_its_length_its_workers_or_its_tracking_differ(
     ],
 )
 def test_another_config_under_the_same_name_is_refused(tmp_path: Path, field: str, value: object, said: str) -> None:
-    begin(tmp_path)
+    begin(str(tmp_path))
     with pytest.raises(ValueError, match=f"{said}.*another --name"):
-        RunFolder(config(tmp_path, **{field: value}))
+        RunFolder(config(str(tmp_path), **{field: value}))
 
 
-def test_a_config_may_be_corrected_until_there_is_a_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", [(), ("config.yaml", "data.json")])
+def test_neither_another_config_nor_other_words_are_let_in_by_a_file_that_is_gone(
+    output: str, lost: tuple[str, ...]
+) -> None:
+    """The checkpoint knows what it was trained with."""
+    begin(output)
+    lose(output, *lost)
+    with pytest.raises(ValueError, match=r"the run in .*first was begun with seed 0, now 1\..*another --name"):
+        RunFolder(config(output, seed=1))
+    run = RunFolder(config(output))
+    with pytest.raises(ValueError, match=r"train IC13 of fingerprint abc, now xyz\. Give another --name"):
+        run.claim_data(WORDS | {"train IC13": "xyz"})
+    run.claim_data(WORDS)
+
+
+def test_a_config_may_be_corrected_until_there_is_a_checkpoint(output: str) -> None:
     """And what was recorded of the abandoned start is not mixed into the new one."""
-    begin(tmp_path, with_checkpoint=False)
-    run = RunFolder(config(tmp_path, seed=1))
-    with run.claim():
-        assert not (run.path / "metrics.jsonl").exists()
-        assert not (run.path / "tracking.json").exists()
+    begin(output, with_checkpoint=False)
+    with RunFolder(config(output, seed=1)).claim():
+        run = RunFolder(config(output, seed=1))
+        assert not any((run.path / name).exists() for name in ("metrics.jsonl", "tracking.json", "data.json"))
         assert RunConfig.from_yaml(run.path / "config.yaml").seed == 1
+        run.claim_data({"train IC13": "xyz"})
 
 
-def test_finished_means_read_to_the_end_with_as_many_steps(tmp_path: Path) -> None:
-    run = begin(tmp_path)
+def test_finished_means_read_to_the_end_with_as_many_steps(output: str) -> None:
+    run = begin(output)
     assert not run.is_finished
     run.mark_finished()
     assert not run.is_finished  # without a table
     run.table.parent.mkdir()
     run.table.write_text("|")
-    assert run.is_finished
-    assert not RunFolder(config(tmp_path, num_steps=1000)).is_finished
+    run.keep("evaluation")
+    assert RunFolder(config(output)).is_finished
+    assert RunFolder(config(output)).table.read_text() == "|"
+    assert not RunFolder(config(output, num_steps=1000)).is_finished
+    with RunFolder(config(output)).claim():
+        again = RunFolder(config(output))
+        assert (again.is_finished, again.has_begun, (again.path / "metrics.jsonl").exists()) == (False, True, True)
 
 
-def test_two_processes_do_not_write_in_one_folder(tmp_path: Path) -> None:
-    run = begin(tmp_path)
+def test_two_drivers_do_not_write_in_one_folder(output: str) -> None:
+    run = begin(output)
     with (
         run.claim(),
-        pytest.raises(ValueError, match="another process is training"),
-        RunFolder(config(tmp_path)).claim(),
+        pytest.raises(ValueError, match=r"is training in .*/first; wait for it, or give another --name"),
+        RunFolder(config(output)).claim(),
     ):
         pass
+
+
+def test_word_of_a_lost_worker_is_told_once(output: str) -> None:
+    run = begin(output)
+    assert run.poll() == ""
+    for process in ("first", "second"):
+        (run.path / LOST_FILE).write_text(f"worker 0 was lost\n{process}")
+        run.keep(LOST_FILE)
+        assert [run.poll(), run.poll()] == ["worker 0 was lost", ""]
+
+
+def test_what_lies_beside_the_checkpoints_and_a_damaged_file_end_nothing(tmp_path: Path) -> None:
+    run = begin(str(tmp_path))
+    (run.path / "checkpoints" / "step-00000004.bak").mkdir()
+    (run.path / "finished.json").write_text('{"num_st')
+    (run.path / "data.json").write_text(json.dumps(WORDS)[:-9])
+    again = RunFolder(config(str(tmp_path)))
+    assert (again.storage.steps(), again.is_finished) == ([400], False)
+    again.claim_data(WORDS)
+
+
+@pytest.mark.slow
+def test_what_the_driver_cannot_keep_is_a_warning(bucket: Bucket) -> None:
+    lost = RunFolder(config("s3://no-such-bucket/runs"))
+    (lost.path / "errors.txt").touch()
+    with pytest.warns(UserWarning, match=r"there is no bucket .*; errors\.txt is not kept"):
+        lost.keep("errors.txt")
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", " ", "a\nb"])
 def test_a_name_is_a_folder_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="not a folder name"):
-        RunFolder(config(tmp_path, name=name))
+        RunFolder(config(str(tmp_path), name=name))

@@ -70,6 +70,21 @@ def test_lines_wait_in_memory_while_the_disk_is_full(tmp_path: Path, monkeypatch
     assert points(path, "train/loss") == [(1, 1.0), (2, 2.0), (3, 3.0)]
 
 
+def test_lines_that_are_none_are_passed_over_and_a_log_that_was_deleted_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    metrics_log = MetricsLog(path)
+    metrics_log.record(1, {"train/loss": 1.0})
+    with path.open("ab") as file:
+        file.write(b"\xff\x00 junk\n[1, 2]\n" + b'{"step": 2, "time": 3, "metrics": {"train/loss": 2.0}, "newer": 1}\n')
+    metrics_log = MetricsLog(path)
+    metrics_log.record(3, {"train/loss": 3.0})
+    assert points(path, "train/loss") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+    sent = path.stat().st_size
+    path.unlink()
+    metrics_log.record(4, {"train/loss": 4.0})
+    assert [record.step for record in read_records(path, sent)[0]] == [4]
+
+
 def test_a_note_is_no_point_on_a_curve(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     metrics_log = MetricsLog(path)

@@ -1,8 +1,11 @@
-"""A run folder in an object store is what was finished in the local one, and each object of it is whole."""
+"""A run in a bucket is what was finished in the folder worked in: each object whole, on any machine, of one driver."""
 
 from __future__ import annotations
 
+import os
 import re
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,94 +13,105 @@ import pytest
 import torch
 
 from kdltr_core.train.checkpoint import CheckpointStore
-from pipelines.run.storage import Mirror
+from pipelines.run import storage
+from pipelines.run.command_line import RunStopped
+from pipelines.run.storage import Storage
 from tests.object_store import Bucket
 
 pytestmark = pytest.mark.slow
+RUN = "runs/first"
 
 
-def mirror(bucket: Bucket, local: Path) -> Mirror:
-    local.mkdir(exist_ok=True)
-    return Mirror(f"{bucket.uri}/runs/first", local)
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "SECONDS_TO_SETTLE", 0.0)
 
 
-def save(local: Path, step: int, best_step: int = 0, value: float | None = None, keep_last: int = 2) -> None:
+def on(machine: Path, bucket: Bucket) -> Storage:
+    """The run as a process of that machine sees it."""
+    machine.mkdir(exist_ok=True)
+    return Storage(f"{bucket.uri}/{RUN}", machine)
+
+
+def write(run: Storage, name: str, content: bytes = b"") -> Path:
+    (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+    (run.path / name).write_bytes(content)
+    return run.path / name
+
+
+def save(run: Storage, step: int, best: int = 0, value: float | None = None, keep_last: int = 2) -> None:
+    """A checkpoint, as ``fit`` writes and hands it on."""
     state = {"step": step, "weights": torch.full((1000,), step if value is None else value)}
-    CheckpointStore(local / "checkpoints", keep_last).save(step, state, best_step)
+    run.send(CheckpointStore(run.path / "checkpoints", keep_last).save(step, state, best), best)
 
 
-def newest(local: Path) -> float:
-    state = CheckpointStore(local / "checkpoints", 2).newest()
-    assert state is not None
-    return float(state["weights"][0])
+def newest(run: Storage) -> float:
+    state = CheckpointStore(run.path / "checkpoints", 2).newest()
+    return -1 if state is None else float(state["weights"][0])
 
 
-def steps(keys: list[str]) -> list[int]:
-    return sorted({int(found[1]) for key in keys if (found := re.search(r"step-(\d+)/", key))})
+def steps(bucket: Bucket) -> list[int]:
+    return sorted({int(found[1]) for key in bucket.objects() if (found := re.search(r"step-(\d+)/", key))})
 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_a_run_folder_goes_there_and_comes_back(bucket: Bucket, tmp_path: Path) -> None:
-    here = mirror(bucket, tmp_path / "here")
-    files = {
-        "config.yaml": b"name: first",
-        "metrics.jsonl": b'{"step": 1}\n',
-        "finished.json": b"{}",
-        "student/student.safetensors": bytes(range(256)) * 1000,
-        "student/config.yaml": b"",
-        "evaluation/table.md": b"| a |",
-    }
+def test_a_folder_is_where_it_is_worked_on_and_nothing_is_moved(tmp_path: Path) -> None:
+    run = Storage(str(tmp_path / "first"), tmp_path / "copy")
+    write(run, "metrics.jsonl", b"{}\n")
+    save(run, 400)
+    run.pull("metrics.jsonl", "student")
+    run.push("metrics.jsonl")
+    run.send_rest()
+    assert (run.pull_newest_checkpoint(), run.steps(), newest(run)) == (None, [400], 400)
+    assert run.named("a/b.txt") == str(tmp_path / "first" / "a" / "b.txt")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_files_and_folders_go_there_and_come_to_another_machine(bucket: Bucket, tmp_path: Path) -> None:
+    here, there = on(tmp_path / "here", bucket), on(tmp_path / "there", bucket)
+    files = {"config.yaml": b"name: first", "student/student.safetensors": bytes(range(256)) * 1000, "a/b/c": b""}
     for name, data in files.items():
-        (here.local / name).parent.mkdir(exist_ok=True)
-        (here.local / name).write_bytes(data)
-    (here.local / ".lock").touch()
-    (here.local / "student" / ".config.writing").touch()
-    for path in ("config.yaml", here.local / "finished.json", "student", "evaluation"):
-        here.push(path)
-    here.push_journal(now=True)
-    assert bucket.objects() == sorted(f"runs/first/{name}" for name in files)
-    there = mirror(bucket, tmp_path / "there")
-    assert sorted(there.pull("config.yaml", "student/*", "evaluation/*")) == sorted(
-        name for name in files if name not in ("metrics.jsonl", "finished.json")
-    )
-    assert sorted(there.pull("*.json*")) == ["finished.json", "metrics.jsonl"]
-    assert content(there.local) == files
+        write(here, name, data)
+    write(here, "student/.config.writing")
+    here.push("config.yaml", "student", "a", "not-there.txt")
+    assert bucket.objects() == sorted(f"{RUN}/{name}" for name in files)
+    there.pull("config.yaml", "student", "a", "not-there.txt")
+    assert content(there.path) == files
+    assert there.named("a/b") == f"{bucket.uri}/{RUN}/a/b"
 
 
-def test_only_what_changed_is_pulled_again_and_replaces_what_was_here(bucket: Bucket, tmp_path: Path) -> None:
-    bucket.put("runs/first/metrics.jsonl", b"one\n")
-    bucket.put("runs/first/config.yaml", b"name: first")
-    head = mirror(bucket, tmp_path / "head")
-    assert sorted(head.pull("*")) == ["config.yaml", "metrics.jsonl"]
-    assert head.pull("*") == []
-    bucket.put("runs/first/metrics.jsonl", b"one\ntwo\n")
-    assert head.pull("*") == ["metrics.jsonl"]
-    assert (head.local / "metrics.jsonl").read_bytes() == b"one\ntwo\n"
-    (head.local / "metrics.jsonl").unlink()
-    assert head.pull("*") == ["metrics.jsonl"]
-    assert head.pull("refused.txt") == []
-
-
-def test_removing_needs_nothing_to_be_there(bucket: Bucket, tmp_path: Path) -> None:
-    bucket.put("runs/first/refused.txt", b"no")
-    mirror(bucket, tmp_path / "head").remove("refused.txt", "finished.json")
+def test_a_copy_becomes_what_the_bucket_has_and_only_what_changed_is_fetched(bucket: Bucket, tmp_path: Path) -> None:
+    run = on(tmp_path / "head", bucket)
+    bucket.put(f"{RUN}/metrics.jsonl", b"one\n")
+    write(run, "metrics.jsonl", b"what an earlier group could not send\n")
+    write(run, "student/student.safetensors", b"of a run that was removed")
+    for _ in range(2):
+        run.pull("metrics.jsonl", "student")
+        assert content(run.path) == {"metrics.jsonl": b"one\n"}
+    assert bucket.num_reads(f"{RUN}/metrics.jsonl") == 1
+    bucket.put(f"{RUN}/metrics.jsonl", b"one\ntwo\n")
+    run.pull("metrics.jsonl")
+    assert content(run.path) == {"metrics.jsonl": b"one\ntwo\n"}
+    run.remove("metrics.jsonl", "refused.txt")
     assert bucket.objects() == []
+    assert content(run.path) == {}
 
 
-def test_a_checkpoint_is_sealed_after_all_else_of_it_is_there(bucket: Bucket, tmp_path: Path) -> None:
-    rank0 = mirror(bucket, tmp_path / "rank0")
-    save(rank0.local, 400)
-    rank0.push("checkpoints")
-    requests = [
-        line.split('"')[1]
-        for line in bucket.server.log.read_text().splitlines()
-        if f"/{bucket.name}/runs/first/checkpoints/step-00000400/" in line
-    ]
-    names = [re.search(r"step-00000400/([\w.]+)", request)[1] for request in requests]  # type: ignore[index]
-    assert names.index("checkpoint.json") > len(names) - 1 - names[::-1].index("state.pt")
+def test_the_log_and_the_best_are_there_before_the_checkpoint_and_its_seal_is_last(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    run = on(tmp_path, bucket)
+    write(run, "metrics.jsonl")
+    run.send(write(run, "student/student.safetensors").parent, 400)
+    save(run, 400, best=400)
+    lines = bucket.server.log.read_text().splitlines()
+    names = ["metrics.jsonl", "student/student.safetensors", "checkpoints/step-00000400/state.pt"]
+    names.append("checkpoints/step-00000400/checkpoint.json")
+    first = [min(i for i, line in enumerate(lines) if f" /{bucket.name}/{RUN}/{name}" in line) for name in names]
+    assert first == sorted(first)
 
 
 def unsealed(bucket: Bucket, folder: str) -> None:
@@ -116,127 +130,146 @@ def without_weights(bucket: Bucket, folder: str) -> None:
 def test_a_checkpoint_that_is_not_whole_is_passed_over(
     damage: Callable[[Bucket, str], None], bucket: Bucket, tmp_path: Path
 ) -> None:
-    rank0 = mirror(bucket, tmp_path / "rank0")
+    run = on(tmp_path / "rank0", bucket)
     for step in (400, 800):
-        save(rank0.local, step)
-        rank0.push_checkpoints(best_step=0)
-    damage(bucket, "runs/first/checkpoints/step-00000800")
-    node = mirror(bucket, tmp_path / "node")
-    assert node.steps() == ([400] if damage is unsealed else [400, 800])
-    with pytest.warns(UserWarning, match=r"step-00000800 in s3://.* is not whole; the one before it is used"):
-        assert node.pull_newest_checkpoint() == 400
-    assert newest(node.local) == 400
-    mirror(bucket, tmp_path / "all").pull("checkpoints/*")
-    with pytest.warns(UserWarning, match="the checkpoint before it is used"):  # who reads them here sees it too
-        before = newest(tmp_path / "all")
-    assert before == 400
+        save(run, step)
+    damage(bucket, f"{RUN}/checkpoints/step-00000800")
+    other = on(tmp_path / "other", bucket)
+    assert other.steps() == ([400] if damage is unsealed else [400, 800])
+    with pytest.warns(UserWarning, match=r"s3://.*/step-00000800 is not whole; the one before it is used"):
+        assert other.pull_newest_checkpoint() == 400
+    assert newest(other) == 400
 
 
-def test_the_store_keeps_the_last_and_the_best_as_the_folder_does(bucket: Bucket, tmp_path: Path) -> None:
-    rank0 = mirror(bucket, tmp_path / "rank0")
-    for step in (100, 200, 300, 400, 500):
-        save(rank0.local, step, best_step=min(step, 200))
-        rank0.push_checkpoints(best_step=min(step, 200))
-    assert steps(bucket.objects()) == [200, 400, 500]
-    assert bucket.num_reads("runs/first/checkpoints/step-00000200/state.pt") == 0
+def test_the_last_and_the_best_are_kept_when_another_machine_goes_on_too(bucket: Bucket, tmp_path: Path) -> None:
+    lost, other = on(tmp_path / "lost", bucket), on(tmp_path / "other", bucket)
+    for step in (100, 200, 300, 400):
+        save(lost, step, best=min(step, 200))
+    assert steps(bucket) == [200, 300, 400]
+    assert other.pull_newest_checkpoint() == 400
+    for step in (500, 600):
+        save(other, step, best=200)
+    assert steps(bucket) == [200, 500, 600]
+    assert bucket.num_reads(f"{RUN}/checkpoints/step-00000200/state.pt") == 0
 
 
-def test_the_best_stays_when_another_node_goes_on_without_it(bucket: Bucket, tmp_path: Path) -> None:
-    lost = mirror(bucket, tmp_path / "lost")
-    for step in (100, 200, 300):
-        save(lost.local, step, best_step=100)
-    lost.push_checkpoints(best_step=100)
-    other = mirror(bucket, tmp_path / "other")
-    assert other.pull_newest_checkpoint() == 300
-    for step in (400, 500):
-        save(other.local, step, best_step=100)
-        other.push_checkpoints(best_step=100)
-    assert steps(bucket.objects()) == [100, 400, 500]
+def test_all_machines_go_on_from_the_newest_of_the_bucket(bucket: Bucket, tmp_path: Path) -> None:
+    """Also one that has a later checkpoint, which was never sent, and one whose own is another or damaged."""
+    rank0, stale, fresh = (on(tmp_path / name, bucket) for name in ("rank0", "stale", "fresh"))
+    save(rank0, 400)
+    for run, step, value in ((rank0, 800, 800.0), (stale, 400, -1.0)):
+        CheckpointStore(run.path / "checkpoints", 2).save(step, {"weights": torch.full((1,), value)}, 0)
+    for run in (rank0, stale, fresh):
+        assert run.pull_newest_checkpoint() == 400
+        assert newest(run) == 400
+        assert [p.name for p in (run.path / "checkpoints").iterdir()] == ["step-00000400"]
+    weights = f"{RUN}/checkpoints/step-00000400/state.pt"
+    assert bucket.num_reads(weights) == 2  # rank0 had it
+    file = rank0.path / "checkpoints" / "step-00000400" / "state.pt"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert (rank0.pull_newest_checkpoint(), newest(rank0)) == (400, 400)
+    for name in bucket.objects():
+        bucket.delete(name)
+    assert (rank0.pull_newest_checkpoint(), newest(rank0)) == (None, -1)
 
 
-def test_a_node_without_checkpoints_removes_none(bucket: Bucket, tmp_path: Path) -> None:
-    rank0 = mirror(bucket, tmp_path / "rank0")
-    save(rank0.local, 400)
-    rank0.push_checkpoints(best_step=0)
-    mirror(bucket, tmp_path / "fresh").push_checkpoints(best_step=0)
-    assert steps(bucket.objects()) == [400]
-
-
-def test_a_step_that_was_trained_again_is_pushed_again_and_others_are_not(bucket: Bucket, tmp_path: Path) -> None:
-    rank0 = mirror(bucket, tmp_path / "rank0")
-    for step in (400, 800):
-        save(rank0.local, step)
-    rank0.push_checkpoints(best_step=0)
-    unchanged = "runs/first/checkpoints/step-00000400/state.pt"
-    bucket.put(unchanged, b"a mark")
-    save(rank0.local, 800, value=-1.0)
-    rank0.push_checkpoints(best_step=0)
-    assert bucket.get(unchanged) == b"a mark"
-    node = mirror(bucket, tmp_path / "node")
-    assert node.pull_newest_checkpoint() == 800
-    assert newest(node.local) == -1.0
-
-
-def test_all_nodes_go_on_from_the_newest_of_the_store(bucket: Bucket, tmp_path: Path) -> None:
-    """Also one that has a later checkpoint, which was never pushed, and one whose own of that step is another."""
-    rank0 = mirror(bucket, tmp_path / "rank0")
-    save(rank0.local, 400)
-    rank0.push_checkpoints(best_step=0)
-    save(rank0.local, 800)
-    stale = mirror(bucket, tmp_path / "stale")
-    save(stale.local, 400, value=-1.0)
-    fresh = mirror(bucket, tmp_path / "fresh")
-    for node in (rank0, stale, fresh):
-        assert node.pull_newest_checkpoint() == 400
-        assert newest(node.local) == 400.0
-        assert [p.name for p in (node.local / "checkpoints").iterdir()] == ["step-00000400"]
-
-
-def test_a_checkpoint_that_is_here_is_not_fetched_again(bucket: Bucket, tmp_path: Path) -> None:
-    rank0 = mirror(bucket, tmp_path / "rank0")
-    save(rank0.local, 400)
-    rank0.push_checkpoints(best_step=0)
-    weights = rank0.local / "checkpoints" / "step-00000400" / "state.pt"
-    assert rank0.pull_newest_checkpoint() == 400
-    assert bucket.num_reads("runs/first/checkpoints/step-00000400/state.pt") == 0
-    weights.write_bytes(weights.read_bytes()[:-1])
-    assert rank0.pull_newest_checkpoint() == 400
-    assert newest(rank0.local) == 400.0
-
-
-def test_without_checkpoints_in_the_store_a_run_begins_anew(bucket: Bucket, tmp_path: Path) -> None:
-    node = mirror(bucket, tmp_path / "node")
-    save(node.local, 400)
-    assert node.pull_newest_checkpoint() is None
-    assert CheckpointStore(node.local / "checkpoints", 2).newest() is None
-
-
-def test_the_journal_is_pushed_now_and_then_and_at_the_end(bucket: Bucket, tmp_path: Path) -> None:
-    rank0 = mirror(bucket, tmp_path / "rank0")
-    metrics_log = rank0.local / "metrics.jsonl"
-    for number, now, there in ((1, False, 1), (2, False, 1), (3, True, 3)):
-        metrics_log.write_text(str(number))
-        rank0.push_journal(now=now)
-        assert bucket.get("runs/first/metrics.jsonl") == str(there).encode()
-
-
-def test_a_store_that_fails_costs_a_warning_in_passing_and_an_error_at_the_end(bucket: Bucket, tmp_path: Path) -> None:
-    rank0 = Mirror("s3://no-such-bucket/runs/first", tmp_path)
-    (tmp_path / "metrics.jsonl").touch()
-    with pytest.warns(UserWarning, match="there is no bucket .* the metrics log is sent again"):
-        rank0.push_journal()
+def test_what_the_bucket_did_not_take_is_sent_with_the_next_checkpoint_or_raised_at_the_end(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    run, client = on(tmp_path, bucket), bucket.server.client("s3")
+    write(run, "metrics.jsonl")
+    client.delete_bucket(Bucket=bucket.name)
+    with pytest.warns(UserWarning, match="there is no bucket .*; training goes on and this is sent with the next"):
+        run.send(write(run, "student/student.safetensors").parent, 400)
     with pytest.raises(ValueError, match="there is no bucket"):
-        rank0.push_journal(now=True)
+        run.send_rest()
+    client.create_bucket(Bucket=bucket.name)
+    save(run, 400, best=400)
+    assert f"{RUN}/student/student.safetensors" in bucket.objects()
+    assert steps(bucket) == [400]
 
 
-def test_reaching_the_store_is_tried_and_leaves_nothing(bucket: Bucket, tmp_path: Path) -> None:
-    mirror(bucket, tmp_path).check_reachable()
+def test_reaching_the_bucket_is_tried_and_leaves_nothing(bucket: Bucket, tmp_path: Path) -> None:
+    on(tmp_path, bucket).check_reachable()
     assert bucket.objects() == []
     with pytest.raises(ValueError, match=r"there is no bucket for s3://no-such-bucket/runs/first/.*; make it"):
-        Mirror("s3://no-such-bucket/runs/first", tmp_path).check_reachable()
+        Storage("s3://no-such-bucket/runs/first", tmp_path).check_reachable()
 
 
-def test_a_claim_is_one_object_of_the_run(bucket: Bucket, tmp_path: Path) -> None:
-    with mirror(bucket, tmp_path).claim():
-        assert bucket.objects() == ["runs/first/claim.json"]
-    assert bucket.objects() == []
+def test_a_run_that_is_held_is_refused_and_free_again_at_its_end(bucket: Bucket, tmp_path: Path) -> None:
+    run = on(tmp_path, bucket)
+    refused = rf"process {os.getpid()} on .* is training in {bucket.uri}/{RUN}; wait for it, or give another --name"
+
+    def hold(then: type[BaseException]) -> None:
+        with run.claim():
+            with pytest.raises(ValueError, match=refused), on(tmp_path, bucket).claim():
+                pass
+            raise then
+
+    for end in (RuntimeError, KeyboardInterrupt):
+        with pytest.raises(end):
+            hold(end)
+        assert bucket.objects() == []
+
+
+def test_the_claim_of_a_driver_that_was_killed_expires(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "SECONDS_OF_A_CLAIM", 3.0)
+    bucket.put(f"{RUN}/claim.json", b"process 4711 on gpu-7")
+    with (
+        pytest.raises(ValueError, match=r"process 4711 on gpu-7 .* If it is dead, .* goes on \d s from now"),
+        on(tmp_path, bucket).claim(),
+    ):
+        pass
+    time.sleep(4)
+    with on(tmp_path, bucket).claim():
+        assert "4711" not in bucket.get(f"{RUN}/claim.json").decode()
+
+
+def test_a_claim_is_refreshed_and_a_run_that_was_taken_over_stops_and_says_so(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a machine slept for longer than the claim lasts."""
+    monkeypatch.setattr(storage, "SECONDS_BETWEEN_REFRESHES", 0.2)
+
+    def written() -> object:
+        return bucket.server.client("s3").head_object(Bucket=bucket.name, Key=f"{RUN}/claim.json")["LastModified"]
+
+    def sleep_through_it() -> None:
+        with on(tmp_path, bucket).claim():
+            first = written()
+            while written() == first:
+                time.sleep(0.1)
+            bucket.put(f"{RUN}/claim.json", b"process 4711 on gpu-7")
+            time.sleep(600)
+
+    with pytest.raises(RunStopped, match=r"process 4711 on gpu-7 took the run over; .* another --name"):
+        sleep_through_it()
+    assert bucket.get(f"{RUN}/claim.json") == b"process 4711 on gpu-7"
+
+
+def test_of_two_who_claim_at_one_moment_one_gets_it(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "SECONDS_TO_SETTLE", 3.0)
+    start, both_decided = threading.Barrier(2), threading.Barrier(2)
+    outcomes: list[str] = []
+
+    def contend() -> None:
+        run = on(tmp_path, bucket)
+        start.wait()
+        try:
+            with run.claim():
+                outcomes.append("held")
+                both_decided.wait()
+        except ValueError:
+            outcomes.append("refused")
+            both_decided.wait()
+
+    threads = [threading.Thread(target=contend) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["held", "refused"]

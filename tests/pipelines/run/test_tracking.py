@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,6 +25,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from kdltr_core.config import RunConfig
+from kdltr_core.remote import public
+from pipelines.run import tracking
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.tracking import DatasetNote, Description, Tracker
 
@@ -184,18 +191,148 @@ def test_another_uri_gets_the_whole_run(folder: Path, uri: str, tmp_path: Path, 
     assert curve(uri) == expected(10)
 
 
-def test_a_run_that_was_deleted_is_made_again_from_the_journal(folder: Path, uri: str) -> None:
-    first = tracker(folder, uri)
-    first.begin(DESCRIPTION)
+@pytest.mark.parametrize("how", ["unknown", "deleted"])
+def test_a_run_that_is_gone_is_made_again_from_the_metrics_log(folder: Path, uri: str, how: str) -> None:
+    """Also one that is deleted, as by a click in the UI, while it is recorded."""
+    said: list[str] = []
+    one = tracker(folder, uri, said)
+    run_id = one.begin(DESCRIPTION)
     record(folder, 10)
-    first.end("KILLED")
-    state = json.loads((folder / "tracking.json").read_text())
-    (folder / "tracking.json").write_text(json.dumps(state | {"run_id": "0" * 32}))
-    second = tracker(folder, uri)
-    run_id = second.begin(DESCRIPTION)
-    second.end("FINISHED")
-    history = MlflowClient(uri).get_metric_history(run_id, "train/loss")
-    assert [m.step for m in history] == [10]
+    one.send()
+    if how == "deleted":
+        MlflowClient(uri).delete_run(run_id)
+    else:
+        state = json.loads((folder / "tracking.json").read_text())
+        (folder / "tracking.json").write_text(json.dumps(state | {"run_id": "0" * 32}))
+        one = tracker(folder, uri, said)
+    record(folder, 20)
+    one.send()
+    assert one.end("FINISHED")
+    assert one.run_id != run_id
+    history = MlflowClient(uri).get_metric_history(one.run_id, "train/loss")
+    assert [m.step for m in history] == [10, 20]
+    assert any("no longer has the run" in sentence for sentence in said)
+
+
+def test_an_experiment_that_was_deleted_is_away_until_it_is_restored(
+    folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing is called back before that, whether or not there is something to send."""
+    monkeypatch.setattr(tracking, "SECONDS_BETWEEN_TRIES", 0.0)
+    said: list[str] = []
+    one = tracker(folder, uri, said)
+    one.begin(DESCRIPTION)
+    record(folder, 10)
+    one.send()
+    client = MlflowClient(uri)
+    experiment_id = only_run(uri).info.experiment_id
+    client.delete_experiment(experiment_id)
+    record(folder, 20)
+    for _ in range(3):
+        one.send()
+    gone = [sentence for sentence in said if "training goes on" in sentence]
+    assert len(gone) == 1
+    assert "restore the experiment words in MLflow, or give another --experiment" in gone[0]
+    assert not any("is back" in sentence for sentence in said)
+    client.restore_experiment(experiment_id)
+    assert one.end("FINISHED")
+    assert curve(uri) == expected(10, 20)
+
+
+BEGIN = """
+import sys
+from pathlib import Path
+from tests.pipelines.run.test_tracking import DESCRIPTION, Tracker
+tracker = Tracker(Path(sys.argv[1]), sys.argv[2], "words", print)
+assert tracker.begin(DESCRIPTION) and tracker.end("FINISHED")
+"""
+
+
+@pytest.mark.slow
+def test_two_first_runs_at_one_moment_make_one_database(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/new folder/mlflow.db"
+    command = [sys.executable, "-c", BEGIN]
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    processes = [subprocess.Popen([*command, folder, uri], stdout=subprocess.PIPE, text=True) for folder in folders]
+    assert [process.communicate()[0] for process in processes] == ["", ""]
+    experiment = MlflowClient(uri).get_experiment_by_name("words")
+    assert experiment is not None
+    assert len(MlflowClient(uri).search_runs([experiment.experiment_id])) == 2
+    assert [path.name for path in (tmp_path / "new folder").iterdir()] == ["mlflow.db"]
+
+
+def half_migrated(folder: Path) -> str:
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        database.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def not_a_folder(folder: Path) -> str:
+    (folder / "file").touch()
+    return f"sqlite:///{folder}/file/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    ("make_uri", "said"),
+    [
+        (lambda folder: "mysql+nodriver://host/mlflow", "training goes on"),
+        (lambda folder: "mssql+pyodbc://me:hunter2@host/mlflow", "pip install "),
+        (half_migrated, r"put .*/mlflow\.db aside, so that a new one is made, or give another --tracking-uri"),
+        (not_a_folder, r"see whether .*/mlflow\.db can be written, or give another --tracking-uri"),
+    ],
+)
+def test_whatever_a_store_raises_training_goes_on_and_the_rest_is_owed(
+    folder: Path, make_uri: Callable[[Path], str], said: str
+) -> None:
+    sentences: list[str] = []
+    one = tracker(folder, make_uri(folder), sentences)
+    assert one.begin(DESCRIPTION) == ""
+    record(folder, 10)
+    assert not one.end("FINISHED")
+    assert one.owes
+    assert re.search(said, sentences[0])
+    assert "hunter2" not in "".join(sentences)
+
+
+@pytest.mark.parametrize("answer", ["401", "later", "slow"])
+def test_a_server_that_refuses_or_takes_its_time_costs_seconds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setattr(tracking, "SECONDS_TO_ANSWER", 5.0)
+    monkeypatch.setattr(tracking, "SECONDS_TO_END", 1.0)
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response({"401": 401, "later": 503, "slow": 200}[answer])
+            self.send_header("Retry-After", "3600")
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            with suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b" ")
+                    time.sleep(1.0 if answer == "slow" else 0.0)
+
+        do_POST = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    said: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        one = tracker(folder, f"http://127.0.0.1:{service.server_port}", said)
+        begun = time.monotonic()
+        assert one.begin(DESCRIPTION) == ""
+        record(folder, 10)
+        one.send()
+        assert not one.end("FINISHED")
+        assert time.monotonic() - begun < 20
+        service.shutdown()
+        service.block_on_close = False
+    assert "training goes on" in said[0]
+    assert ("MLFLOW_TRACKING_USERNAME" in said[0]) == (answer == "401")
 
 
 def test_a_server_that_never_answered_is_made_up_for_at_the_next_start(folder: Path) -> None:
@@ -210,6 +347,60 @@ def test_a_server_that_never_answered_is_made_up_for_at_the_next_start(folder: P
     assert "training goes on" in said[0]
     assert not away.end("FINISHED")
     assert away.owes
+
+
+@pytest.mark.parametrize("state", ['{"uri": "sqli', "[]", '{"newer": 1}', "\x00"])
+def test_a_torn_tracking_file_costs_no_result(folder: Path, uri: str, state: str) -> None:
+    (folder / "tracking.json").write_text(state)
+    one = tracker(folder, uri)
+    record(folder, 10)
+    one.begin(DESCRIPTION)
+    assert one.end("FINISHED")
+    assert curve(uri) == expected(10)
+
+
+def test_a_metrics_log_that_is_shorter_than_what_was_sent_is_sent_again(folder: Path, uri: str) -> None:
+    one = tracker(folder, uri)
+    one.begin(DESCRIPTION)
+    record(folder, 10, 20, 30)
+    one.send()
+    (folder / "metrics.jsonl").unlink()
+    record(folder, 40)
+    assert one.end("FINISHED")
+    assert curve(uri) == expected(10, 20, 30, 40)
+
+
+def test_a_copy_of_the_folder_becomes_a_run_of_its_own_and_a_folder_that_was_moved_does_not(
+    folder: Path, uri: str
+) -> None:
+    first = tracker(folder, uri)
+    first_id = first.begin(DESCRIPTION)
+    record(folder, 10)
+    first.end("KILLED")
+    copy = Path(shutil.copytree(folder, folder.with_name("copy")))
+    second = tracker(copy, uri)
+    second_id = second.begin(DESCRIPTION)
+    record(copy, 20)
+    second.end("FINISHED")
+    moved = folder.rename(folder.with_name("moved"))
+    assert tracker(moved, uri).begin(DESCRIPTION) == first_id != second_id
+    client = MlflowClient(uri)
+    steps = [[m.step for m in client.get_metric_history(i, "train/loss")] for i in (first_id, second_id)]
+    assert steps == [[10], [10, 20]]
+
+
+def test_secrets_are_kept_nowhere_and_lines_to_paste_are_quoted(
+    folder: Path, tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    server_uri = f"http://me:hunter2@127.0.0.1:{free_port()}/?token=hunter2"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server_uri)
+    one = tracker(folder, public(server_uri), said)  # as a run's config.yaml has it
+    assert one.uri == server_uri
+    one.begin(DESCRIPTION)
+    assert "hunter2" not in (folder / "tracking.json").read_text() + one.where + "".join(said)
+    database = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'a b.db')}"
+    assert shlex.split(tracker(folder, database).where) == ["mlflow", "ui", "--backend-store-uri", database]
 
 
 @pytest.mark.slow
