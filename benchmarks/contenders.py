@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdltr_core.data.images import resize
-from kdltr_core.data.open_image import open_image
+from kdltr_core.data.images import open_image, resize
 from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.inference.reader import BaseReader, Reader
 from kdltr_core.recognizers import Recognizer

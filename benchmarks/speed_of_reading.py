@@ -19,7 +19,7 @@ import tyro
 from benchmarks.contenders import TITLES, ContenderName, Read, open_contender
 from benchmarks.reading_table import ReadingTimes, to_markdown
 from kdltr_core.data.dataset import benchmark_folders, open_benchmarks
-from kdltr_core.data.native_images import NativeImages
+from kdltr_core.data.images import NativeImages
 from kdltr_core.data.pack import Pack
 from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer

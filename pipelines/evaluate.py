@@ -26,7 +26,7 @@ def main() -> int:
     import torch
 
     from kdltr_core.data.dataset import benchmark_folders, open_benchmarks
-    from kdltr_core.data.native_images import NativeImages
+    from kdltr_core.data.images import NativeImages
     from kdltr_core.distributed import DistributedContext
     from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
     from kdltr_core.evaluation.table import check_judged

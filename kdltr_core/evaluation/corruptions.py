@@ -16,8 +16,7 @@ from torch import Tensor
 from kdltr_core.charset import Protocol
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
 from kdltr_core.data.degrade import gaussian_blur, gaussian_noise
-from kdltr_core.data.images import resize
-from kdltr_core.data.native_images import NativeImages
+from kdltr_core.data.images import NativeImages, resize
 from kdltr_core.evaluation.table import is_judged
 from kdltr_core.inference.batched import KeyedPairs
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kdltr_core.charset import Protocol
-from kdltr_core.data.native_images import NativeImages
+from kdltr_core.data.images import NativeImages
 from kdltr_core.evaluation.benchmarks import BenchmarkReader, read_benchmarks
 from kdltr_core.evaluation.corruptions import NATIVE, SEVERITIES, UNCORRUPTED, CorruptedPairs, Corruption
 from kdltr_core.evaluation.table import BenchmarkTable, Column

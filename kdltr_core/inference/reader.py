@@ -13,8 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from kdltr_core.config import DataConfig
-from kdltr_core.data.images import as_float, resize
-from kdltr_core.data.open_image import MAX_PIXELS, ImageSource, UnreadableImage, open_image
+from kdltr_core.data.images import MAX_PIXELS, ImageSource, UnreadableImage, as_float, open_image, resize
 from kdltr_core.inference.weights_files import fetch_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence

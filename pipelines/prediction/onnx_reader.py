@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from kdltr_core.data.open_image import MAX_PIXELS
+from kdltr_core.data.images import MAX_PIXELS
 from kdltr_core.inference.graph import GRAPH_FORMAT
 from kdltr_core.inference.reader import BaseReader
 from kdltr_core.recognizers.decoding import Prediction

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdltr_core.config import DataConfig
-from kdltr_core.data.open_image import MAX_PIXELS
+from kdltr_core.data.images import MAX_PIXELS
 from kdltr_core.inference.reader import Reader, load_student
 from kdltr_core.remote import fetch
 

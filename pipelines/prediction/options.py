@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from kdltr_core.config import DataConfig
-from kdltr_core.data.open_image import MAX_PIXELS
+from kdltr_core.data.images import MAX_PIXELS
 from kdltr_core.remote import is_uri
 
 Format = Literal["auto", "table", "jsonl", "parquet"]

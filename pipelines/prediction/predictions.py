@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from kdltr_core.data.open_image import open_image
+from kdltr_core.data.images import open_image
 from kdltr_core.data.prefetch import prefetch
 from kdltr_core.data.rejected import RecordError
 from kdltr_core.inference.reader import BaseReader, Prediction, UnreadableImage

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from kdltr_core.data.native_images import NativeImages
+from kdltr_core.data.images import NativeImages
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.corruptions import CorruptedPairs
 from kdltr_core.evaluation.table import Column

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from kdltr_core.config import RecognizerName
-from kdltr_core.data.native_images import NativeImages
+from kdltr_core.data.images import NativeImages
 from kdltr_core.data.pack import Pack
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.complexity import WORD_LENGTHS, Complexity, count_complexity

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kdltr_core.data.open_image import MAX_PIXELS, UnreadableImage, open_image
+from kdltr_core.data.images import MAX_PIXELS, UnreadableImage, open_image
 from tests.kdltr_core.data.image_files import bombs, encode, whole_files
 
 # Pixels that a mutated file may have before it is refused: 1 million take at most 12 MB.
@@ -109,7 +109,7 @@ _CHILD = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
-from kdltr_core.data.open_image import UnreadableImage, open_image
+from kdltr_core.data.images import UnreadableImage, open_image
 
 def peak():
     # In KiB. Not getrusage's: that begins at the peak of the process which started this one.
@@ -184,7 +184,7 @@ def test_twenty_thousand_mutated_files_in_a_process_with_little_memory() -> None
 import resource, sys, warnings
 warnings.simplefilter("ignore")
 import numpy as np
-from kdltr_core.data.open_image import UnreadableImage, open_image
+from kdltr_core.data.images import UnreadableImage, open_image
 from tests.kdltr_core.data.image_files import whole_files
 resource.setrlimit(resource.RLIMIT_AS, (1536 * {MEGABYTE},) * 2)
 rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from kdltr_core.data.native_images import NativeImages
+from kdltr_core.data.images import NativeImages
 from kdltr_core.data.pack import build_pack
 from kdltr_core.evaluation.corruptions import (
     NATIVE,

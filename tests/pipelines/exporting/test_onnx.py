@@ -15,7 +15,7 @@ from PIL import Image
 
 from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
-from kdltr_core.data.open_image import UnreadableImage
+from kdltr_core.data.images import UnreadableImage
 from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.inference.reader import Reader
 from kdltr_core.inference.weights_files import export_recognizer

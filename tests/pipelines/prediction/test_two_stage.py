@@ -7,7 +7,7 @@ import pytest
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-from kdltr_core.data.native_images import NativeImages
+from kdltr_core.data.images import NativeImages
 from kdltr_core.data.pack import build_pack
 from kdltr_core.evaluation.benchmarks import read_benchmarks
 from kdltr_core.evaluation.corruptions import NATIVE, CorruptedPairs, sample_words
