@@ -34,7 +34,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     Takes safetensors and what ``torch.save`` wrote, in its old format as well: a plain state dict (official PARSeq), or
     a dict that holds one under ``state_dict_G`` (published KD-LTR students), ``state_dict`` (Lightning) or ``model``
     (official ABINet and MATRN). The rest of such a dict is ignored and may be of plain containers, tensors, numbers,
-    strings and numpy's scalars. Where all keys begin with ``module.`` or ``model.``, that is taken off.
+    strings and numpy's scalars. Where all keys begin with ``module.`` or ``model.``, that is taken off, and so is the
+    ``_orig_mod.`` of compiled modules wherever it stands.
 
     Raises: ValueError if the file is missing, is none of these, or holds other pickled objects; OSError if the machine
         refuses to read it.
@@ -43,7 +44,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"there is no checkpoint file {path}; give the path of a .safetensors, .pt or .ckpt file")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _find_state_dict(_read_pickle(path), path)
-    state = _without_wrappers(state)
+    state = _without_wrappers({key.replace("_orig_mod.", ""): value for key, value in state.items()})
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 

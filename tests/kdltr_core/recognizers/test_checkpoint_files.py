@@ -57,11 +57,16 @@ def content_in(form: str, state: dict[str, Tensor]) -> object:
         "parallel": "module.",
         "parallel lightning": "model.module.",
         "wrapped twice": "module.module.",
+        "compiled": "_orig_mod.",
+        "parallel, compiled": "module._orig_mod.",
+        "compiled, parallel": "_orig_mod.module.",
+        "lightning, compiled": "model._orig_mod.",
     }
     return {before[form] + key: value for key, value in state.items()}
 
 
 TORCH_FORMS = ["plain", "parallel", "parallel lightning", "wrapped twice", "lightning", "fastai", "published"]
+TORCH_FORMS += ["compiled", "parallel, compiled", "compiled, parallel", "lightning, compiled"]
 
 
 def assert_read_back(path: Path, state: dict[str, Tensor]) -> None:
@@ -79,6 +84,12 @@ def assert_read_back(path: Path, state: dict[str, Tensor]) -> None:
 def test_every_form_of_file_gives_the_same_weights(form: str, zipped: bool, dtype: torch.dtype, tmp_path: Path) -> None:
     state = small_state(dtype)
     torch.save(content_in(form, state), tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
+    assert_read_back(tmp_path / "w.pth", state)
+
+
+def test_a_compiled_part_of_a_model_is_taken_like_the_others(tmp_path: Path) -> None:
+    state = small_state()
+    torch.save({key.replace(".", "._orig_mod.", 1): value for key, value in state.items()}, tmp_path / "w.pth")
     assert_read_back(tmp_path / "w.pth", state)
 
 
