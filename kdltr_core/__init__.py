@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,4 +17,6 @@ def __getattr__(name: str) -> Any:
         from kdltr_core.inference import reader
 
         return getattr(reader, name)
+    if name == "__version__":
+        return version("kdltr")
     raise AttributeError(f"module 'kdltr_core' has no attribute {name!r}")

@@ -14,7 +14,7 @@ from pipelines.run.command_line import answer_mistakes
 
 
 def main() -> int:
-    options = tyro.cli(ExportOptions, prog="export.py", description=ExportOptions.__doc__)
+    options = tyro.cli(ExportOptions, description=ExportOptions.__doc__)
     options.check()
 
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.

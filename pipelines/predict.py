@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    options = tyro.cli(PredictOptions, prog="predict.py", description=PredictOptions.__doc__)
+    options = tyro.cli(PredictOptions, description=PredictOptions.__doc__)
     options.check(sys.stdout.isatty())
     # What is wrong with an image is said once, at the end, and not by Pillow meanwhile.
     warnings.filterwarnings("ignore", module=r"PIL\.")

@@ -37,7 +37,7 @@ class PretrainOptions:
 
 
 def main() -> int:
-    options = tyro.cli(PretrainOptions, prog="pretrain_language.py", description=PretrainOptions.__doc__)
+    options = tyro.cli(PretrainOptions, description=PretrainOptions.__doc__)
 
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
     from kdltr_core.charset import Charset36

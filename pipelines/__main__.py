@@ -1,0 +1,44 @@
+"""The command ``kdltr VERB …``: every script of this folder by one name, with the same options."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from importlib.metadata import version
+
+from kdltr_core.config import nearest
+
+VERBS = {
+    "train": ("train", "distil a student, or train a teacher"),
+    "tune": ("tune", "search a run's best settings"),
+    "compare": ("compare", "train with several objectives, and test their differences"),
+    "evaluate": ("evaluate", "the benchmark table of finished students, and a report"),
+    "predict": ("predict", "read words in images"),
+    "serve": ("serve", "read words in images that come over HTTP"),
+    "export": ("export", "a student as an ONNX file, a torch program, or a model in MLflow's registry"),
+    "data": ("prepare_data", "verify, convert, pack and render data sets"),
+    "language": ("pretrain_language", "teach the language part of ABINet and MATRN its words"),
+    "benchmark": ("benchmark", "measure the time of a training step"),
+}
+
+
+def main() -> int:
+    """The exit code, where no verb is run."""
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb == "--version":
+        print(f"kdltr {version('kdltr')}")
+        return 0
+    if verb in ("-h", "--help"):
+        print("usage: kdltr VERB …   (kdltr VERB --help says more)\n")
+        print("\n".join(f"  {name:10} {meaning}" for name, (_, meaning) in VERBS.items()))
+        return 0
+    if verb not in VERBS:
+        print(f"error: there is no verb {verb!r}{nearest(verb, VERBS)}; they are {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    sys.argv = [f"kdltr {verb}", *sys.argv[2:]]
+    runpy.run_module(f"pipelines.{VERBS[verb][0]}", run_name="__main__")
+    raise AssertionError("a script ends with an exit code of its own")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
