@@ -11,7 +11,8 @@ import pytest
 import pipelines
 from pipelines.__main__ import VERBS
 
-SCRIPTS = {path.stem for path in Path(pipelines.__path__[0]).glob("*.py")} - {"__init__", "__main__", "recipes", "watch"}
+SCRIPTS = {path.stem for path in Path(pipelines.__path__[0]).glob("*.py")}
+SCRIPTS -= {"__init__", "__main__", "recipes", "watch"}
 
 
 def kdltr(*words: str) -> tuple[int, str, str]:
