@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -16,7 +15,7 @@ from kdltr_core.metrics import mcnemar
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """What the students trained in one way came to.
 
     Attributes:
@@ -53,8 +52,8 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Contenders in the order given, all read on the same words.
+class ObjectiveComparison:
+    """Candidates in the order given, all read on the same words.
 
     Attributes:
         reference: name of the one that the others are tested against.
@@ -63,38 +62,38 @@ class Comparison:
         left_out: names of those that lack a seed.
     """
 
-    contenders: tuple[Contender, ...]
+    candidates: tuple[Candidate, ...]
     reference: str
     seeds: tuple[int, ...]
     sets: tuple[str, ...]
     left_out: tuple[str, ...] = ()
 
     @property
-    def verdict(self) -> SignificanceTest | None:
+    def significance(self) -> SignificanceTest | None:
         """Of all others over the reference; None without either."""
-        others = {c.name: c.correct for c in self.contenders if c.name != self.reference}
+        others = {c.name: c.correct for c in self.candidates if c.name != self.reference}
         base = self._reference()
         return compare_paired(base.correct, others, name=self.reference) if base is not None and others else None
 
-    def p_values(self, contender: Contender) -> tuple[float, ...]:
+    def p_values(self, candidate: Candidate) -> tuple[float, ...]:
         """Exact McNemar tests against the reference, one a seed; none for the reference itself or without it."""
         base = self._reference()
-        if base is None or contender.name == self.reference:
+        if base is None or candidate.name == self.reference:
             return ()
-        pairs = zip(base.correct, contender.correct, strict=True)
+        pairs = zip(base.correct, candidate.correct, strict=True)
         return tuple(mcnemar(first.tolist(), second.tolist()).p for first, second in pairs)
 
     def metrics(self) -> dict[str, float]:
         """In figures, by ``comparison/<name>/…``; what is not known is absent."""
-        verdict = self.verdict
+        significance = self.significance
         values: dict[str, float] = {}
-        for c in self.contenders:
+        for c in self.candidates:
             values |= {
                 f"comparison/{c.name}/word_accuracy": c.accuracy,
                 f"comparison/{c.name}/standard_error": c.standard_error,
                 f"comparison/{c.name}/images_per_second": c.speed,
             }
-        for gain in verdict.gains if verdict else ():
+        for gain in significance.gains if significance else ():
             values |= {
                 f"comparison/{gain.name}/gain": gain.points,
                 f"comparison/{gain.name}/gain_low": gain.low,
@@ -103,25 +102,25 @@ class Comparison:
         return {name: value for name, value in values.items() if not math.isnan(value)}
 
     def to_markdown(self, title: str) -> str:
-        """The page: one row a contender, then one column a set."""
+        """The page: one row a candidate, then one column a set."""
         lines = [f"# {title}", ""]
-        if not self.contenders:
+        if not self.candidates:
             return "\n".join([*lines, "No objective has all its seeds yet.", *self._left_out_lines()]) + "\n"
-        num_seeds, num_words = self.contenders[0].correct.shape
+        num_seeds, num_words = self.candidates[0].correct.shape
         seeds = f"{num_seeds} seeds" if num_seeds > 1 else "one seed"
         lines += [f"Word accuracy in %, {num_words:,} words, {seeds} ({', '.join(map(str, self.seeds))}).", ""]
         lines += [*markdown_rows(self._rows()), "", *self._notes(), ""]
         lines += ["## By set", "", *markdown_rows(self._set_rows()), *self._left_out_lines()]
         return "\n".join(lines) + "\n"
 
-    def _reference(self) -> Contender | None:
-        return next((c for c in self.contenders if c.name == self.reference), None)
+    def _reference(self) -> Candidate | None:
+        return next((c for c in self.candidates if c.name == self.reference), None)
 
     def _rows(self) -> list[list[str]]:
-        verdict = self.verdict
-        gains = {gain.name: gain for gain in verdict.gains} if verdict else {}
+        significance = self.significance
+        gains = {gain.name: gain for gain in significance.gains} if significance else {}
         rows = [["objective", "accuracy", "by seed", f"gain over {self.reference}", "95 % interval", "p", "images/s"]]
-        for c in self.contenders:
+        for c in self.candidates:
             error = "" if math.isnan(c.standard_error) else f" ± {c.standard_error:.2f}"
             row = [c.name, f"{c.accuracy:.2f}{error}", " ".join(f"{a:.2f}" for a in c.accuracies), "", ""]
             if c.name in gains:
@@ -133,7 +132,7 @@ class Comparison:
 
     def _notes(self) -> list[str]:
         notes = ["±: standard error of the mean, from the scatter between seeds."] if len(self.seeds) > 1 else []
-        if self.verdict is not None:
+        if self.significance is not None:
             whose = "other seeds and other words" if len(self.seeds) > 1 else "other words alone"
             notes.append(f"Intervals allow for {whose} and hold all at once.")
             notes.append("p: exact McNemar test of each seed's student against the reference's of the same seed.")
@@ -144,23 +143,10 @@ class Comparison:
         shown = [f"{name} ({int((sets == name).sum())})" for name in names]
         rows = [["objective", *shown]]
         return rows + [
-            [c.name, *(f"{100 * c.correct[:, sets == name].mean():.2f}" for name in names)] for c in self.contenders
+            [c.name, *(f"{100 * c.correct[:, sets == name].mean():.2f}" for name in names)] for c in self.candidates
         ]
 
     def _left_out_lines(self) -> list[str]:
         if not self.left_out:
             return []
         return ["", f"Left out, because not every seed came to its end: {', '.join(self.left_out)}."]
-
-
-def comparison(
-    contenders: Mapping[str, tuple[NDArray[np.bool_], Sequence[float]] | None],
-    *,
-    reference: str,
-    seeds: Sequence[int],
-    sets: Sequence[str],
-) -> Comparison:
-    """From (correct, images per second) by name, None for those that lack a seed."""
-    there = [Contender(name, found[0], tuple(found[1])) for name, found in contenders.items() if found is not None]
-    missing = tuple(name for name, found in contenders.items() if found is None)
-    return Comparison(tuple(there), reference, tuple(seeds), tuple(sets), missing)

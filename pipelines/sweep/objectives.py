@@ -8,13 +8,8 @@ from typing import Any
 
 from kdltr_core.config import RunConfig, nearest
 
-CONTENDERS: Mapping[str, Mapping[str, Any]] = {
-    "supervised": {"objective.name": "supervised"},
-    "dfd": {"objective.name": "dfd"},
-    "a_skd": {"objective.name": "a_skd"},
-    "unified": {"objective.name": "unified"},
-    "dld": {"objective.name": "dld"},
-    "distillation": {"objective.name": "distillation"},
+OBJECTIVES: Mapping[str, Mapping[str, Any]] = {
+    **{name: {"objective.name": name} for name in ("supervised", "dfd", "a_skd", "unified", "dld", "distillation")},
     # PARSeq's published student has a patch embedding of its own; the other families start as published in any case.
     "distillation_published": {"objective.name": "distillation", "recognizer.student_start": "random_patch"},
 }
@@ -25,27 +20,27 @@ NOT_CHANGEABLE = frozenset({"optim.batch_size"})
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training of one contender; ``fields`` are what its config has otherwise than the others', its seed too."""
+class ComparedRun:
+    """One training of one candidate; ``fields`` are what its config has otherwise than the others', its seed too."""
 
-    contender: str
+    candidate: str
     seed: int
     fields: Mapping[str, Any]
 
 
-def contender(text: str, config: RunConfig) -> dict[str, Any]:
+def candidate_fields(text: str, config: RunConfig) -> dict[str, Any]:
     """The fields that ``text`` stands for: a name, then changes: ``distillation+objective.cross_entropy=0.5``.
 
     Args:
-        config: that every contender changes.
+        config: that every candidate changes.
 
-    Raises: ValueError for an unknown name, field or value, a field that is not the contenders' to change, or a
-        contender that this run cannot be.
+    Raises: ValueError for an unknown name, field or value, a field that is not the candidates' to change, or a
+        candidate that this run cannot be.
     """
     name, *changes = text.split("+")
-    if name not in CONTENDERS:
-        raise ValueError(f"--objectives names {name!r}; there are {', '.join(CONTENDERS)}{nearest(name, CONTENDERS)}")
-    fields = dict(CONTENDERS[name])
+    if name not in OBJECTIVES:
+        raise ValueError(f"--objectives names {name!r}; there are {', '.join(OBJECTIVES)}{nearest(name, OBJECTIVES)}")
+    fields = dict(OBJECTIVES[name])
     for change in changes:
         field, equals, value = change.partition("=")
         field = field.replace("-", "_")
@@ -64,15 +59,15 @@ def contender(text: str, config: RunConfig) -> dict[str, Any]:
     return {field: flat[field] for field in fields}
 
 
-def runs(texts: Sequence[str], seeds: Sequence[int], config: RunConfig) -> list[Run]:
-    """All contenders with the first seed, then with the next, so that a part is of use too.
+def compared_runs(texts: Sequence[str], seeds: Sequence[int], config: RunConfig) -> list[ComparedRun]:
+    """The grid: all candidates with the first seed, then with the next, so that a part is of use too.
 
-    Raises: ValueError as ``contender``, and for two that are the same.
+    Raises: ValueError as ``candidate_fields``, and for two that are the same.
     """
-    fields = {text: contender(text, config) for text in texts}
+    fields = {text: candidate_fields(text, config) for text in texts}
     configs = [config.override(fields[text]) for text in texts]
     for place, text in enumerate(texts):
         for other in range(place):
             if configs[other] == configs[place]:
                 raise ValueError(f"--objectives has {texts[other]} and {text}, which are the same; name each once")
-    return [Run(text, seed, {**fields[text], "seed": seed}) for seed in seeds for text in texts]
+    return [ComparedRun(text, seed, {**fields[text], "seed": seed}) for seed in seeds for text in texts]

@@ -1,39 +1,25 @@
-"""From the words of a command line to a sweep: its own options, and the run that all its trials vary."""
+"""The options of a sweep and of a comparison, beside those of the run that all their trials vary."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from kdltr_core.config import RunConfig, nearest
-from pipelines.run.command_line import parse_run
+from kdltr_core.config import RunConfig
+from pipelines.run.command_line import parse_run_with
+from pipelines.sweep.objectives import OBJECTIVES
 from tune_spaces import SPACES
 
 
-class SweepOptions(BaseModel):
-    """What is searched, how, and with what."""
+class TrialOptions(BaseModel):
+    """What a trial takes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    space: str = Field("loss_weights", description=f"what is searched: {', '.join(SPACES)}, or a Python file of yours")
-    num_trials: int = Field(
-        24, ge=1, description="points tried in all, the config's own first; more may be asked later"
-    )
-    search: Literal["tpe", "random", "grid"] = Field(
-        "tpe",
-        description="Optuna's TPE; random points; or a grid of at most num-trials points",
-    )
-    scheduler: Literal["asha", "none"] = Field(
-        "asha",
-        description="asha stops trials that are behind at a quarter and at half of their length",
-    )
-    trial_steps: int | None = Field(None, ge=1, description="length of a trial, if not that of the run")
-    confirm: int = Field(0, ge=0, description="so many of the best points, and the config's own, are trained anew")
-    confirm_seeds: int = Field(3, ge=1, description="times each, with other seeds and at full length")
     gpus_per_trial: float | None = Field(
         None, gt=0, description="of a trial in one process, 0.25 for four on a GPU; by default 1 where there is one"
     )
@@ -49,89 +35,77 @@ class SweepOptions(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _belong_together(self) -> SweepOptions:
+    def _belong_together(self) -> TrialOptions:
         if self.workers_per_trial and self.gpus_per_trial:
             raise ValueError(
                 "--gpus-per-trial is for trials in one process; each of --workers-per-trial takes a whole one"
             )
         if self.gpus_per_trial and self.gpus_per_trial > 1 and not self.gpus_per_trial.is_integer():
             raise ValueError(
-                f"--gpus-per-trial is {self.gpus_per_trial}, expected a share of one GPU or a whole number"
+                f"--gpus-per-trial is {self.gpus_per_trial}, expected a fraction of one GPU or a whole number"
             )
         return self
+
+
+class SweepOptions(TrialOptions):
+    """What is searched, how, and with what."""
+
+    space: str = Field("loss_weights", description=f"what is searched: {', '.join(SPACES)}, or a Python file of yours")
+    num_trials: int = Field(24, ge=1, description="points tried in all, the baseline first; more may be asked later")
+    search: Literal["tpe", "random", "grid"] = Field(
+        "tpe", description="Optuna's TPE; random points; or a grid of at most num-trials points"
+    )
+    scheduler: Literal["asha", "none"] = Field(
+        "asha", description="asha stops trials that are behind at a quarter and at half of their length"
+    )
+    trial_steps: int | None = Field(None, ge=1, description="length of a trial, if not that of the run")
+    confirm: int = Field(0, ge=0, description="so many of the best points, and the baseline, are trained anew")
+    confirm_seeds: int = Field(3, ge=1, description="times each, with other seeds and at full length")
+
+
+class CompareOptions(TrialOptions):
+    """Who is compared, how often, and with what."""
+
+    objectives: tuple[str, ...] = Field(
+        ("supervised", "distillation"),
+        min_length=1,
+        description=f"who is trained: {', '.join(OBJECTIVES)}; each may be followed by changes, +field=value",
+    )
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="every one is trained with each of these")
+    reference: str = Field("", description="whom the others are tested against, one of --objectives; none: the first")
+
+    @model_validator(mode="after")
+    def _can_be_compared(self) -> CompareOptions:
+        if self.reference and self.reference not in self.objectives:
+            raise ValueError(f"--reference {self.reference} is none of --objectives {' '.join(self.objectives)}")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"--seeds are {' '.join(map(str, self.seeds))}, expected different ones from 0 on")
+        return self
+
+    @property
+    def against(self) -> str:
+        return self.reference or self.objectives[0]
 
 
 def parse_sweep(arguments: Sequence[str], script: str, about: str) -> tuple[SweepOptions, RunConfig]:
     """``[RECIPE|config.yaml] [--sweep-option value …] [--dotted.field value …]``; ``--help`` prints all and exits.
 
     Without ``--name`` the sweep has the run's name and the space's. Without ``--data.teacher-cache`` it is on where
-    there is a teacher whose images do not change.
+    there is a teacher.
 
-    Raises: ValueError for what ``parse_run`` refuses, an unknown option (naming the nearest) or value.
+    Raises: as ``parse_run``.
     """
-    own, others = _split(arguments)
-    try:
-        options = SweepOptions.model_validate(own)
-    except ValidationError as error:
-        raise ValueError("; ".join(_explain(e) for e in error.errors())) from None
-    config = parse_run(others, script, about + _listing())
-    if not _is_given("data.teacher_cache", others) and _keeps_lessons(config):
+    options, config = parse_run_with(
+        SweepOptions, arguments, script, about, lambda options: f"-{Path(options.space).stem}"
+    )
+    given = {word.partition("=")[0].replace("_", "-") for word in arguments}
+    if "--data.teacher-cache" not in given and config.objective.name != "supervised":
         config = config.override({"data.teacher_cache": "on"})
     if options.space not in SPACES and Path(options.space).suffix:
         options = options.model_copy(update={"space": os.path.abspath(os.path.expanduser(options.space))})
-    if not _is_given("name", others):
-        config = config.override({"name": f"{config.name}-{Path(options.space).stem}"})
     return options, config
 
 
-def _is_given(field: str, words: Sequence[str]) -> bool:
-    options = (word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--"))
-    return field in options
-
-
-def _keeps_lessons(config: RunConfig) -> bool:
-    return config.objective.name != "supervised"
-
-
-def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The sweep's own options with their values, and the words that ``parse_run`` shall read."""
-    known = [*SweepOptions.model_fields, *RunConfig().flatten(), "help"]
-    own: dict[str, str] = {}
-    others: list[str] = []
-    words = list(arguments)
-    while words:
-        word = words.pop(0)
-        option, equals, value = word[2:].partition("=") if word.startswith("--") else ("", "", "")
-        option = option.replace("-", "_")
-        if option and option not in known:
-            close = nearest(option, known).replace("did you mean '", "did you mean '--").replace("_", "-")
-            raise ValueError(f"unknown option {word.partition('=')[0]}{close or '; --help lists them all'}")
-        if option not in SweepOptions.model_fields:
-            others.append(word)
-        elif equals:
-            own[option] = value
-        elif words and not words[0].startswith("--"):
-            own[option] = words.pop(0)
-        else:
-            raise ValueError(f"{word} takes one value, got none")
-    return own, others
-
-
-def _explain(error: Any) -> str:
-    if error["type"] == "value_error":
-        return error["msg"].removeprefix("Value error, ")
-    name = str(error["loc"][0])
-    option = f"--{name.replace('_', '-')} is {error['input']!r}"
-    if error["type"] == "literal_error":
-        expected = error["ctx"]["expected"]
-        choices = [c.strip("' ") for c in expected.replace(" or ", ",").split(",")]
-        return f"{option}, expected {expected}{nearest(str(error['input']), choices)}"
-    return f"{option}: {error['msg']}"
-
-
-def _listing() -> str:
-    lines = ["", "", "Options of the sweep (in which --data.teacher-cache is on, unless it is given):"]
-    for name, field in SweepOptions.model_fields.items():
-        default = "" if field.default is None else f" (default {field.default})"
-        lines.append(f"  --{name.replace('_', '-')}: {field.description}{default}")
-    return "\n".join(lines)
+def parse_comparison(arguments: Sequence[str], script: str, about: str) -> tuple[CompareOptions, RunConfig]:
+    """As ``parse_sweep``; without ``--name`` the comparison has the run's name and ``-compared``."""
+    return parse_run_with(CompareOptions, arguments, script, about, lambda options: "-compared")

@@ -1,115 +1,203 @@
-"""The two halves of a sweep: points are tried, and the best of them trained anew."""
+"""What a sweep or comparison does: its machines and words, its trials, their confirmation, and the end of it all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import Datasets
+from kdltr_core.data.dataset import Datasets, load_datasets
+from kdltr_core.evaluation.significance import SignificanceTest, compare_paired, read_correct
+from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.engine import total_steps
+from pipelines.ray_train.cluster import connect
+from pipelines.run.checks import check_words, describe, summary
+from pipelines.run.command_line import RunStopped
 from pipelines.run.metrics_log import MetricsLog
-from pipelines.run.progress import say
-from pipelines.sweep.confirmation import contenders, points_with_seeds, significance_of
-from pipelines.sweep.end import summary_metrics
-from pipelines.sweep.folder import SweepFolder
-from pipelines.sweep.options import SweepOptions
-from pipelines.sweep.points import first_points, grid_points
-from pipelines.sweep.progress import watched
-from pipelines.sweep.resources import Room
-from pipelines.sweep.search import LedgerSearch, sampler_for
-from pipelines.sweep.study import Ledger
-from pipelines.sweep.tuner import GRACE_PERCENT, asha, run_trials
-from tune_spaces.space import Space
+from pipelines.run.progress import progress_bar, say
+from pipelines.run.tracking import Status
+from pipelines.sweep.folder import CompareFolder, StudyFolder, SweepFolder
+from pipelines.sweep.options import TrialOptions
+from pipelines.sweep.report import best_first, summary_metrics
+from pipelines.sweep.resources import TrialResources, machines_for, resources_for
+from pipelines.sweep.search import GRACE
+from pipelines.sweep.study import PARTS, SweepStudy, plain
+from pipelines.sweep.tracking import SweepTracker, counted
+from pipelines.sweep.tuner import StudySearch, run_trials
 
-if TYPE_CHECKING:
-    from kdltr_core.evaluation.significance import SignificanceTest
+BASELINE = "the baseline"
 
 
-def given_points(config: RunConfig, space: Space, options: SweepOptions) -> list[dict[str, Any]]:
-    """What is tried before the searcher has its say, or all of a grid.
+def prepare(config: RunConfig, options: TrialOptions, folder: StudyFolder) -> tuple[TrialResources, Datasets]:
+    """The machines, waited for, and the words, prepared here.
 
-    Raises: ValueError if the trials make no grid.
+    Raises: ValueError if no trial fits, or for words that cannot be trained with.
     """
-    points = first_points(space, config)
-    if options.search == "grid":
-        points += grid_points(space, options.num_trials, beside=points)
-    return points
+    cluster = connect()
+    machines = machines_for(options, config, cluster.offers_gpus)
+    resources = resources_for(options, cluster.prepare(machines, folder.path, progress_bar("waiting for machines")))
+    words = load_datasets(config.data, charset_of(config), progress=progress_bar("preparing words"))
+    check_words(config, words)
+    folder.claim_data(words.fingerprints)
+    for sentence in summary(words):
+        say(sentence)
+    return replace(resources, settings={**resources.settings, "datasets": words.description}), words
 
 
-def try_points(
-    config: RunConfig,
-    space: Space,
-    points: Sequence[Mapping[str, Any]],
-    folder: SweepFolder,
-    room: Room,
-    words: Datasets,
-) -> None:
-    """Trials, ``points`` first, until as many as were asked for have ended.
+@contextmanager
+def recorded(folder: StudyFolder, words: Datasets, tracker: SweepTracker, report: Callable[[], str]) -> Iterator[None]:
+    """MLflow follows what is done inside; a report is written, and its page printed, however it ends.
+
+    Args:
+        report: writes it, and returns the one sentence that answers the sweep's question, or ''.
+    """
+    description = describe(folder.config, words)
+    asked = {f"sweep.{name}": "" if value is None else value for name, value in folder.options.model_dump().items()}
+    tags = {"mlflow.source.name": folder.command, "sweep.role": folder.noun}
+    parameters = {**description.parameters, **asked}
+    tracker.begin(replace(description, parameters=parameters, tags={**description.tags, **tags}))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    status: Status = "KILLED"
+    try:
+        with tracker:
+            yield
+        status = "FAILED" if folder.num_missing else "FINISHED"
+    except RunStopped:
+        status = "FAILED"
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        answer = report()
+        if status == "FINISHED":
+            folder.mark_finished()
+        tracker.end(status, folder.artifacts, {"sweep.answer": answer} if answer else {})
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print(f"\n{folder.table.read_text(encoding='utf-8')}\nAll of it: {folder.path}")
+        if tracker.parent.where:
+            print(f"Trials with their curves: {tracker.parent.where}")
+
+
+def try_points(config: RunConfig, folder: SweepFolder, resources: TrialResources, words: Datasets) -> None:
+    """Trials until as many as were asked for have ended.
 
     Raises: RunStopped; KeyboardInterrupt.
     """
-    options, ledger = folder.options, folder.trials
-    ledger.reopen_failed()
-    config = trial_config(config, room).override({"num_steps": options.trial_steps or config.num_steps})
-    num_trials = options.num_trials
-    if options.search == "grid":
-        num_trials = min(num_trials, max(len(points), len(ledger.ended)))
-    elif not all(space.holds(point) for point in points):
+    options = folder.options
+    if not all(folder.space.holds(point) for point in folder.points):
         say("a point to be tried first lies outside the space: it is tried, but the search learns nothing from it")
+    folder.trials.enqueue(folder.points)
+    config = config.override({"num_steps": options.trial_steps or config.num_steps})
     num_steps = total_steps(config, len(words.train))
-    if options.scheduler == "asha" and 100 * config.validate_every > GRACE_PERCENT * num_steps:
+    if options.scheduler == "asha" and PARTS * config.validate_every > GRACE * num_steps:
         say(
             f"trials of {num_steps} steps read the validation split every {config.validate_every}: too seldom for ASHA "
             "to stop one at a quarter or half of its length; give a smaller --validate-every"
         )
-    search = LedgerSearch(
-        ledger,
-        config,
-        points,
-        {**room.settings, "benchmarks": False},
-        None if options.search == "grid" else space,
-        sampler_for(options, config.seed, len(ledger.entries)),
-    )
-    scheduler = asha(ledger, config, len(words.train), room) if options.scheduler == "asha" else None
-    with watched(ledger, "trial", num_trials, recorder(folder)):
-        run_trials(search, num_trials, room, folder.path, scheduler)
+    _run(folder.trials, "trial", folder.num_trials, config, folder, resources, lambda: record_summary(folder))
 
 
-def recorder(folder: SweepFolder) -> Callable[[Ledger], None]:
+def record_summary(folder: SweepFolder, test: SignificanceTest | None = None) -> None:
     """What is known of the sweep so far, into its metrics log."""
-    metrics_log = MetricsLog(folder.path / "metrics.jsonl")
-
-    def record(ledger: Ledger) -> None:
-        metrics_log.record(len(ledger.ended), summary_metrics([entry.to_trial() for entry in ledger.ended], None))
-
-    return record
+    ended = folder.trials.ended
+    MetricsLog(folder.metrics_log).record(len(ended), summary_metrics(ended, test))
 
 
-def confirm(config: RunConfig, folder: SweepFolder, room: Room) -> SignificanceTest | None:
-    """Retrains the best points and the published one at full length, and compares what they read of the benchmarks.
+def candidates(folder: SweepFolder) -> dict[str, Mapping[str, Any]]:
+    """The baseline, then the best trials of other points that ran to their end, by their titles.
 
-    Returns: nothing, with a sentence, where it does not come to a verdict.
+    Two trials of one point are one candidate.
+    """
+    assert folder.trials.baseline is not None
+    points: dict[str, Mapping[str, Any]] = {BASELINE: folder.trials.baseline}
+    for trial in best_first(folder.trials.ended):
+        if len(points) <= folder.options.confirm and trial.params not in points.values():
+            points[trial.title] = trial.params
+    return points
+
+
+def confirmation_seeds(folder: SweepFolder) -> list[int]:
+    """The sweep's own seed is not among them: with it the candidates were chosen."""
+    return [folder.config.seed + 1 + place for place in range(folder.options.confirm_seeds)]
+
+
+def confirm(config: RunConfig, folder: SweepFolder, resources: TrialResources) -> SignificanceTest | None:
+    """Trains the candidates anew, all with the first seed, then with the next, and tests what they read.
+
+    Returns: nothing, with a sentence, where it does not come to a test.
     Raises: RunStopped; KeyboardInterrupt.
     """
-    if len(contenders(folder)) < 2:
-        say("there is nothing to confirm: no trial but the published point's ran to its end")
+    found = candidates(folder)
+    if len(found) < 2:
+        say("there is nothing to confirm: no trial but the baseline's ran to its end")
         return None
-    ledger = folder.confirmation
-    ledger.reopen_failed()
-    points = points_with_seeds(folder, config)
-    search = LedgerSearch(ledger, trial_config(config, room), points, {**room.settings, "benchmarks": True})
-    wanted = sum(entry.params not in points for entry in ledger.ended) + len(points)
-    with watched(ledger, "confirmation", wanted):
-        run_trials(search, wanted, room, folder.path)
-    verdict = significance_of(folder, config, say)
-    if verdict is not None:
-        metrics_log = MetricsLog(folder.path / "metrics.jsonl")
-        trials = [entry.to_trial() for entry in folder.trials.ended]
-        metrics_log.record(len(trials), summary_metrics(trials, verdict))
-    return verdict
+    points = [plain({**point, "seed": seed}) for seed in confirmation_seeds(folder) for point in found.values()]
+    _train_all(folder.confirmation, "confirmation", points, config, folder, resources)
+    test = confirmation_test(folder, say)
+    if test is not None:
+        record_summary(folder, test)
+    return test
 
 
-def trial_config(config: RunConfig, room: Room) -> RunConfig:
-    """What all trials share. As many shares of a batch as the run has workers, by whatever number they are computed."""
-    return config.override({"workers": max(config.workers, room.settings["workers"]), "benchmark_every": 0})
+def confirmation_test(folder: SweepFolder, say: Callable[[str], None]) -> SignificanceTest | None:
+    """Of what was trained anew; None, with a sentence, where it does not suffice for one.
+
+    A candidate counts if every one of its seeds came to its end.
+    """
+    done = [trial for trial in folder.confirmation.ended if trial.state == "FINISHED"]
+    correct = {}
+    for name, point in candidates(folder).items():
+        wanted = [plain({**point, "seed": seed}) for seed in confirmation_seeds(folder)]
+        trials = [next((trial for trial in done if trial.params == params), None) for params in wanted]
+        files = [trial.folder / "evaluation" / "predictions.parquet" for trial in trials if trial is not None]
+        if len(files) == len(wanted):
+            correct[name] = read_correct(files, folder.config.recognizer.trained_column)
+        else:
+            say(f"the confirmation has no whole set of seeds for {name}, which is left out of the test")
+    if BASELINE not in correct or len(correct) < 2:
+        say("there is no test: it takes the baseline and at least one other, each with all its seeds")
+        return None
+    return compare_paired(correct.pop(BASELINE), correct, name=BASELINE)
+
+
+def train_compared(config: RunConfig, folder: CompareFolder, resources: TrialResources) -> None:
+    """Trains and reads what did not come to its end before.
+
+    Raises: RunStopped; KeyboardInterrupt.
+    """
+    _train_all(folder.runs, "run", [plain(run.fields) for run in folder.asked], config, folder, resources)
+
+
+def _train_all(
+    study: SweepStudy,
+    label: str,
+    points: list[dict[str, Any]],
+    config: RunConfig,
+    folder: StudyFolder,
+    resources: TrialResources,
+) -> None:
+    """Trains every point to its end and reads the benchmarks; also what an earlier command began and left open."""
+    study.enqueue(points)
+    wanted = sum(trial.params not in points for trial in study.trials) + len(points)
+    _run(study, label, wanted, config, folder, resources, lambda: None, benchmarks=True)
+
+
+def _run(
+    study: SweepStudy,
+    label: str,
+    num_trials: int,
+    config: RunConfig,
+    folder: StudyFolder,
+    resources: TrialResources,
+    record: Callable[[], None],
+    benchmarks: bool = False,
+) -> None:
+    study.retry_failed()
+    # As many micro-batches as the run has workers, by whatever number of them they are computed.
+    workers = max(config.workers, resources.settings["workers"])
+    shared = config.override({"workers": workers, "benchmark_every": 0})
+    search = StudySearch(study, shared, {**resources.settings, "benchmarks": benchmarks})
+    with counted(study, label, num_trials, record):
+        run_trials(search, num_trials, resources, folder.path)

@@ -1,137 +1,276 @@
-"""The trials of a sweep as folders: which points were tried, how far each came, and how it ended.
+"""The record of a sweep: an Optuna study in a journal file, and a folder for each of its trials.
 
 What Tune remembers of a sweep is at most as fresh as its last snapshot, seconds old, and cannot be given more trials.
-So a trial is written down here before it begins, and again when it ends; a sweep that goes on is read from here.
+So a trial is recorded here before it begins, and again when it ends; a sweep that resumes is read from here.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from kdltr_core.files import write_text
+import optuna
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, Trial, TrialState
+
 from pipelines.run.metrics_log import read_records
-from pipelines.sweep.sweep import State, Trial
+from tune_spaces.space import Space
 
+State = Literal["FINISHED", "PRUNED", "FAILED"]
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "PRUNED",
+    TrialState.FAIL: "FAILED",
+}
+JOURNAL = "study.journal"
+ACCURACY = "validation/word_accuracy"
 # Where a trial says what it failed of: a line for a person, then the whole account.
 ERROR_FILE = "error.txt"
-ACCURACY = "validation/word_accuracy"
 # The one error that lies in the point itself; a trial that failed of another may come through in another start.
 OWN_FAULT = "TrainingDiverged"
+# Intermediate values are kept by how much of a trial is done, in so many parts of its length.
+PARTS = 1000
 
 
 @dataclass(frozen=True)
-class Entry:
+class SweepTrial:
     """A trial and its folder, which is laid out as that of a training run.
 
     Attributes:
-        number: from 0, in the order in which the trials began.
+        number: that of the folder, from 0, in the order in which the trials began.
         params: dotted field → value.
         state: None while it has not ended.
+        accuracy: the best of the validation split, in %; None if it was not read yet.
         error: of a failed trial, one line.
         seconds: it took, the last time that it was begun; None before.
+        is_baseline: whether this is the point that the sweep has to beat.
         is_running: now, under this driver.
     """
 
     number: int
     folder: Path
     params: Mapping[str, Any]
-    is_published: bool = False
     state: State | None = None
+    accuracy: float | None = None
     error: str = ""
     seconds: float | None = None
+    is_baseline: bool = False
     is_running: bool = False
 
     @property
-    def curve(self) -> tuple[tuple[int, float], ...]:
-        """(step, validation accuracy in %), in order."""
-        return curve_of(self.folder)
-
-    @property
-    def accuracy(self) -> float | None:
-        """The best of the validation split, in %; None if it was not read yet."""
-        return max((value for _, value in self.curve), default=None)
-
-    def to_trial(self) -> Trial:
-        """As report and pictures have it."""
-        assert self.state is not None
-        seconds = math.nan if self.seconds is None else self.seconds
-        how = (self.state, self.curve, self.error, seconds, self.is_published)
-        return Trial(self.number, self.params, self.accuracy, *how)
+    def title(self) -> str:
+        """As tables and sentences name it."""
+        return "the baseline" if self.is_baseline else f"trial {self.number}"
 
 
-class Ledger:
-    """The trials in ``folder``, one folder each; one writer at a time, the driver.
+class SweepStudy:
+    """The trials in ``folder``, a folder each; one writer at a time, the driver.
 
     Args:
-        folder: made when the first trial begins.
-        published: the point that the sweep has to beat.
-        on_change: called with this ledger whenever a trial begins or ends.
+        folder: is there when the first trial begins; its study.journal is the record.
+        baseline: the point that the sweep has to beat.
+        space: what the sampler draws from when the points that were enqueued are at an end; None: nothing more comes.
+        sampler: made for the number of trials that are known already.
+        pruner: says which trials are behind.
     """
 
     def __init__(
-        self, folder: Path, published: Mapping[str, Any], on_change: Callable[[Ledger], None] = lambda ledger: None
+        self,
+        folder: Path,
+        *,
+        baseline: Mapping[str, Any] | None = None,
+        space: Space | None = None,
+        sampler: Callable[[int], BaseSampler] | None = None,
+        pruner: BasePruner | None = None,
     ) -> None:
         self.folder = folder
-        self.published = plain(published)
-        self.on_change = on_change
-        self._began: dict[int, float] = {}
-        self.entries: list[Entry] = []
-        for place in sorted(folder.glob("[0-9]*/trial.json")):
-            kept = json.loads(place.read_text(encoding="utf-8"))
-            self.entries.append(Entry(number=int(place.parent.name), folder=place.parent, **kept))
+        self.baseline = None if baseline is None else plain(baseline)
+        self.space = space
+        # Called with this study whenever a trial begins or ends.
+        self.on_change: Callable[[SweepStudy], None] = lambda study: None
+        self._sampler, self._pruner = sampler, pruner or NopPruner()
+        self._running: dict[int, tuple[FrozenTrial, float]] = {}
+
+    @cached_property
+    def study(self) -> optuna.Study:
+        """Optuna's own view, opened when it is first asked for."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        study = optuna.create_study(
+            storage=self._storage,
+            study_name=self.folder.name,
+            direction="maximize",
+            load_if_exists=True,
+            pruner=self._pruner,
+        )
+        known = study.get_trials(deepcopy=False)
+        if self._sampler is not None:
+            study.sampler = self._sampler(len(known))
+        self._left_open = [trial for trial in known if trial.state == TrialState.RUNNING]
+        return study
 
     @property
-    def ended(self) -> list[Entry]:
-        return [entry for entry in self.entries if entry.state is not None]
+    def trials(self) -> list[SweepTrial]:
+        """All that were begun, by number; one that was tried again as it stands now."""
+        known = self.study.get_trials(deepcopy=False)
+        begun = {trial.user_attrs["folder"]: trial for trial in known if "folder" in trial.user_attrs}
+        return [self._seen(begun[name]) for name in sorted(begun)]
 
     @property
-    def open(self) -> list[Entry]:
-        """Begun under an earlier driver or not yet, and not ended."""
-        return [entry for entry in self.entries if entry.state is None and not entry.is_running]
+    def ended(self) -> list[SweepTrial]:
+        return [trial for trial in self.trials if trial.state is not None]
 
-    def reopen_failed(self) -> None:
-        """Gives trials that failed of something else than their own point another try."""
-        for entry in self.ended:
-            if entry.state == "FAILED" and not entry.error.startswith(OWN_FAULT):
-                self._put(replace(entry, state=None, error="", seconds=None))
+    def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
+        """To be tried before the sampler is asked, in order; what is known already is left out."""
+        known = [trial.user_attrs.get("params") for trial in self.study.get_trials(deepcopy=False)]
+        for point in map(plain, points):
+            if point not in known:
+                self._enqueue(point)
 
-    def begin(self, params: Mapping[str, Any]) -> Entry:
-        """The trial of this point that was not brought to an end, or a new one."""
-        params = plain(params)
-        fresh = Entry(len(self.entries), self.folder / f"{len(self.entries):04d}", params, params == self.published)
-        entry = next((entry for entry in self.open if entry.params == params), fresh)
-        entry.folder.mkdir(parents=True, exist_ok=True)
-        (entry.folder / ERROR_FILE).unlink(missing_ok=True)
-        self._began[entry.number] = time.monotonic()
-        entry = replace(entry, is_running=True)
-        self._put(entry)
+    def retry_failed(self) -> None:
+        """Enqueues what failed of something else than its own point once more, in the same folder."""
+        for trial in self.ended:
+            if trial.state == "FAILED" and not trial.error.startswith(OWN_FAULT):
+                self._enqueue(trial.params, folder=trial.folder.name)
+
+    def begin(self) -> SweepTrial | None:
+        """The next trial: one that an earlier driver left open, one that waits, or a new one; None: there is none."""
+        asked = self._take_up_open() or self._ask()
+        if asked is None:
+            return None
+        if "folder" not in asked.user_attrs:
+            number = max((int(place.name) for place in self.folder.glob("[0-9]*")), default=-1) + 1
+            self._storage.set_trial_user_attr(asked._trial_id, "folder", f"{number:04d}")
+        frozen = self._storage.get_trial(asked._trial_id)
+        folder = self.folder / frozen.user_attrs["folder"]
+        folder.mkdir(exist_ok=True)
+        (folder / ERROR_FILE).unlink(missing_ok=True)
+        self._running[int(folder.name)] = frozen, time.monotonic()
         self.on_change(self)
-        return entry
+        return self._seen(frozen)
 
-    def end(self, number: int, state: State, error: str = "") -> Entry:
-        seconds = time.monotonic() - self._began[number]
-        entry = replace(self.entries[number], state=state, error=error, seconds=seconds, is_running=False)
-        self._put(entry)
+    def report(self, number: int, percent: float, accuracy: float) -> bool:
+        """What a running trial read of the validation split, in %. Returns whether it is behind and is to stop."""
+        trial_id = self._running[number][0]._trial_id
+        self._storage.set_trial_intermediate_value(trial_id, int(PARTS * percent / 100), accuracy)
+        return self.study.pruner.prune(self.study, self._storage.get_trial(trial_id))
+
+    def end(self, number: int, state: State, error: str = "") -> SweepTrial:
+        frozen, began = self._running.pop(number)
+        self._storage.set_trial_user_attr(frozen._trial_id, "seconds", round(time.monotonic() - began, 1))
+        if error:
+            self._storage.set_trial_user_attr(frozen._trial_id, "error", error)
+        # What was read under a driver that was killed may not have come to the study, but it is in the trial's folder.
+        accuracy = best_accuracy(self.folder / frozen.user_attrs["folder"])
+        if accuracy is not None:
+            self._storage.set_trial_user_attr(frozen._trial_id, "accuracy", accuracy)
+        if state == "FINISHED":
+            self.study.tell(frozen.number, accuracy)
+        else:
+            # A point that diverges is a bad point, as one that was stopped is; of others that failed nothing is known.
+            is_bad = state == "PRUNED" or error.startswith(OWN_FAULT)
+            self.study.tell(frozen.number, state=TrialState.PRUNED if is_bad else TrialState.FAIL)
         self.on_change(self)
-        return entry
+        return self._seen(self._storage.get_trial(frozen._trial_id))
 
-    def _put(self, entry: Entry) -> None:
-        kept = {"params": entry.params, "is_published": entry.is_published, "state": entry.state}
-        kept |= {"error": entry.error, "seconds": entry.seconds}
-        write_text(entry.folder / "trial.json", json.dumps(kept, indent=1))
-        self.entries[entry.number : entry.number + 1] = [entry]
+    @cached_property
+    def _storage(self) -> JournalStorage:
+        journal = self.folder / JOURNAL
+        _cut_torn_lines(journal)
+        return JournalStorage(JournalFileBackend(str(journal), _HeldByFolder(str(journal))))
+
+    def _enqueue(self, point: Mapping[str, Any], **attributes: str) -> None:
+        # Optuna learns nothing from a point that it could not have drawn, but the point is tried.
+        known = point if self.space is not None and self.space.holds(point) else {}
+        self.study.enqueue_trial(dict(known), user_attrs={"params": point, **attributes})
+
+    def _take_up_open(self) -> FrozenTrial | None:
+        while self.study and self._left_open:
+            left = self._left_open.pop(0)
+            if "params" in left.user_attrs:
+                return left
+            self.study.tell(left.number, state=TrialState.FAIL)  # its driver was killed before it had a whole point
+        return None
+
+    def _ask(self) -> Trial | None:
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if not waiting and self.space is None:
+            return None
+        asked = self.study.ask()
+        point = asked.user_attrs.get("params")
+        if self.space is not None and (point is None or self.space.holds(point)):
+            drawn = {name: _suggest(asked, name, described) for name, described in self.space.describe().items()}
+            if point is None:
+                asked.set_user_attr("params", plain(drawn))
+        return asked
+
+    def _seen(self, frozen: FrozenTrial) -> SweepTrial:
+        attributes = frozen.user_attrs
+        number = int(attributes["folder"])
+        error = attributes.get("error", "")
+        return SweepTrial(
+            number,
+            self.folder / attributes["folder"],
+            attributes["params"],
+            "FAILED" if error else _STATES.get(frozen.state),
+            attributes.get("accuracy", max(frozen.intermediate_values.values(), default=None)),
+            error,
+            attributes.get("seconds"),
+            attributes["params"] == self.baseline,
+            number in self._running,
+        )
 
 
-def curve_of(folder: Path) -> tuple[tuple[int, float], ...]:
-    """(step, validation accuracy in %), as recorded in the folder of a run or trial."""
+class _HeldByFolder(JournalFileOpenLock):
+    """No lock: a driver writes only while it holds the folder's own, which no killed process leaves behind."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None: ...
+
+
+def _cut_torn_lines(journal: Path) -> None:
+    """Ends the journal before the first line that is not whole, of a driver that was killed while it wrote."""
+    if not journal.exists():
+        return
+    whole = 0
+    for line in journal.read_bytes().splitlines(keepends=True):
+        try:
+            json.loads(line)
+        except ValueError:
+            break
+        if not line.endswith(b"\n"):
+            break
+        whole += len(line)
+    if whole < journal.stat().st_size:
+        os.truncate(journal, whole)
+
+
+def _suggest(trial: Trial, name: str, described: Mapping[str, Any]) -> Any:
+    """A value from a range or choices as ``Space.describe`` has them; that of the point, if it was enqueued."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # choices that are not plain values are the space's own affair
+        if "choices" in described:
+            return trial.suggest_categorical(name, described["choices"])
+    suggest: Any = trial.suggest_int if described["is_integer"] else trial.suggest_float
+    return suggest(name, described["low"], described["high"], log=described["log"])
+
+
+def best_accuracy(folder: Path) -> float | None:
+    """The best of the validation split in the folder of a run or trial, in %; None if it was not read yet."""
     records = read_records(folder / "metrics.jsonl")[0]
-    return tuple((record.step, record.metrics[ACCURACY]) for record in records if ACCURACY in record.metrics)
+    return max((record.metrics[ACCURACY] for record in records if ACCURACY in record.metrics), default=None)
 
 
 def plain(params: Mapping[str, Any]) -> dict[str, Any]:

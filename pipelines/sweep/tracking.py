@@ -1,4 +1,4 @@
-"""A sweep as MLflow shows it: one run, and under it a run for every trial.
+"""A sweep as MLflow and the terminal show it: one run with a child for every trial, and a bar that counts them.
 
 The trials' folders say everything; this only hands on what is new in them. So nothing is sent twice, and what could
 not be sent is sent by the same command later.
@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from kdltr_core.config import RunConfig
-from pipelines.run.tracking import SECONDS_BETWEEN_TRIES, Description, Status, Tracker
-from pipelines.sweep.study import ERROR_FILE, Entry, Ledger
+from tqdm import tqdm
 
-SECONDS_BETWEEN_LOOKS = 1.0
+from kdltr_core.config import RunConfig
+from pipelines.run.progress import say
+from pipelines.run.tracking import SECONDS_BETWEEN_TRIES, Description, Status, Tracker
+from pipelines.sweep.report import best_first, short
+from pipelines.sweep.study import ERROR_FILE, SweepStudy, SweepTrial
+
+SECONDS_BETWEEN_POLLS = 1.0
 
 
 class SweepTracker:
@@ -26,26 +31,23 @@ class SweepTracker:
     Args:
         folder: of the sweep.
         config: names the server and the experiment, and what all trials share.
+        studies: whose trials are shown, tagged and named by what one of them is called.
         say: receives a sentence when the server goes away and when it is back.
     """
 
-    def __init__(self, folder: Path, config: RunConfig, say: Callable[[str], None]) -> None:
-        self._folder, self._say = folder, say
+    def __init__(
+        self, folder: Path, config: RunConfig, studies: Mapping[str, SweepStudy], say: Callable[[str], None] = say
+    ) -> None:
+        self._folder, self._config, self._studies, self._say = folder, config, studies, say
         self._next_try = 0.0
         self.parent = Tracker(folder, config.tracking_uri, config.experiment, say)
-        self._config = config
-        self._ledgers: dict[str, Ledger] = {}
         self._children: dict[Path, _Child] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="track-trials", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name="track-trials", daemon=True)
 
     def begin(self, description: Description) -> None:
         self._description = description
         self.parent.begin(description)
-
-    def follow(self, role: str, ledger: Ledger) -> None:
-        """Shows the trials of this ledger too, tagged and named by their role."""
-        self._ledgers[role] = ledger
 
     def __enter__(self) -> SweepTracker:
         self._thread.start()
@@ -57,51 +59,51 @@ class SweepTracker:
         self._stop.set()
         self._thread.join()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Sends what is new; while the server is away, tries at times."""
         self.parent.send()
         if not self.parent.run_id or time.monotonic() < self._next_try:
             return
-        for role, ledger in list(self._ledgers.items()):
-            for entry in list(ledger.entries):
-                if not self._child(role, entry).send(entry):
+        for role, study in self._studies.items():
+            for trial in study.trials:
+                if not self._child(role, trial).send(trial):
                     self._next_try = time.monotonic() + SECONDS_BETWEEN_TRIES
                     return
 
     def end(self, status: Status, artifacts: Sequence[Path] = (), tags: Mapping[str, str] | None = None) -> bool:
         """Sends the rest and every state; trials that have not ended were killed. Returns whether all is there."""
         self.parent.send()
-        entries = [(role, entry) for role, ledger in self._ledgers.items() for entry in ledger.entries]
-        if self.parent.run_id and not all(self._child(role, entry).end(entry) for role, entry in entries):
+        trials = [(role, trial) for role, study in self._studies.items() for trial in study.trials]
+        if self.parent.run_id and not all(self._child(role, trial).end(trial) for role, trial in trials):
             # The sweep's own run stays open, so that the same command knows that something is owed.
             self._say(f"MLflow lacks a part of this sweep; it is kept in {self._folder} and the same command sends it")
             return False
         return self.parent.end(status, artifacts, tags)
 
-    def _watch(self) -> None:
-        while not self._stop.wait(SECONDS_BETWEEN_LOOKS):
-            self.look()
+    def _follow(self) -> None:
+        while not self._stop.wait(SECONDS_BETWEEN_POLLS):
+            self.poll()
 
-    def _child(self, role: str, entry: Entry) -> _Child:
-        child = self._children.get(entry.folder)
+    def _child(self, role: str, trial: SweepTrial) -> _Child:
+        child = self._children.get(trial.folder)
         if child is None:
-            tracker = Tracker(entry.folder, self._config.tracking_uri, self._config.experiment, lambda sentence: None)
-            child = self._children[entry.folder] = _Child(tracker, self._describe(role, entry))
+            tracker = Tracker(trial.folder, self._config.tracking_uri, self._config.experiment, lambda sentence: None)
+            child = self._children[trial.folder] = _Child(tracker, self._describe(role, trial))
         return child
 
-    def _describe(self, role: str, entry: Entry) -> Description:
-        what = ", the config's own point" if entry.is_published else ""
+    def _describe(self, role: str, trial: SweepTrial) -> Description:
+        what = ", the baseline" if trial.is_baseline else ""
         tags = {
             "mlflow.parentRunId": self.parent.run_id,
             "sweep.role": role,
-            "sweep.trial": str(entry.number),
-            "mlflow.note.content": f"{role} {entry.number} of the sweep {self._config.name}{what}",
+            "sweep.trial": str(trial.number),
+            "mlflow.note.content": f"{role} {trial.number} of the sweep {self._config.name}{what}",
         }
         shared = {n: value for n, value in self._description.parameters.items() if not n.startswith("sweep.")}
         return replace(
             self._description,
-            name=f"{self._config.name} {role} {entry.number}",
-            parameters=shared | dict(entry.params),
+            name=f"{self._config.name} {role} {trial.number}",
+            parameters=shared | dict(trial.params),
             tags=dict(self._description.tags) | tags,
         )
 
@@ -113,24 +115,24 @@ class _Child:
         self._tracker, self._description = tracker, description
         self._has_begun = False
 
-    def send(self, entry: Entry) -> bool:
+    def send(self, trial: SweepTrial) -> bool:
         """Whether the server took what there is."""
-        if entry.state is not None:
-            return self.end(entry)
-        if entry.is_running:
+        if trial.state is not None:
+            return self.end(trial)
+        if trial.is_running:
             self._begin()
             self._tracker.send()
         return not self._tracker.is_away
 
-    def end(self, entry: Entry) -> bool:
+    def end(self, trial: SweepTrial) -> bool:
         """Whether MLflow has all of it, also where there is nothing to be had."""
-        status = _status(entry)
-        if not self._has_begun and (self._tracker.ended == status or not (self._tracker.run_id or entry.state)):
+        # PRUNED is a tag on FINISHED: the trial did what it was meant to do.
+        status: Status = "KILLED" if trial.state is None else "FAILED" if trial.state == "FAILED" else "FINISHED"
+        if not self._has_begun and (self._tracker.ended == status or not (self._tracker.run_id or trial.state)):
             return True
         self._begin()
-        outcome = (entry.state or "killed").lower()
-        artifacts = [entry.folder / name for name in ("config.yaml", "trial.json", "evaluation", ERROR_FILE)]
-        tags = {"sweep.outcome": outcome, "sweep.error": entry.error[:500]}
+        artifacts = [trial.folder / name for name in ("config.yaml", "evaluation", ERROR_FILE)]
+        tags = {"sweep.outcome": (trial.state or "killed").lower(), "sweep.error": trial.error[:500]}
         done = self._tracker.end(status, artifacts, tags)
         self._has_begun = not done and self._has_begun
         return done
@@ -141,8 +143,41 @@ class _Child:
             self._has_begun = True
 
 
-def _status(entry: Entry) -> Status:
-    """PRUNED is a tag on FINISHED: the trial did what it was meant to do."""
-    if entry.state is None:
-        return "KILLED"
-    return "FAILED" if entry.state == "FAILED" else "FINISHED"
+@contextmanager
+def counted(study: SweepStudy, label: str, total: int, record: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """A bar over the study's trials on a terminal, else a line for each that ends; those that ended before not again.
+
+    Args:
+        label: what one of them is called.
+        total: trials in all.
+        record: called whenever a trial begins or ends.
+    """
+    seen = {trial.number for trial in study.ended}
+    bar = tqdm(total=total, desc=label, unit="", disable=None, initial=len(seen))
+
+    def changed(study: SweepStudy) -> None:
+        ended = study.ended
+        for trial in ended:
+            if trial.number not in seen and (bar.disable or trial.state == "FAILED"):
+                say(f"{label} {trial.number} {_outcome(trial)}")
+        seen.update(trial.number for trial in ended)
+        running, best = sum(trial.is_running for trial in study.trials), best_first(ended)
+        shown = f", best {best[0].accuracy:.2f} % ({best[0].number})" if best else ""
+        bar.set_postfix_str(f"{running} running{shown}", refresh=False)
+        bar.n = len(ended)
+        bar.refresh()
+        record()
+
+    study.on_change = changed
+    try:
+        yield
+    finally:
+        study.on_change = lambda study: None
+        bar.close()
+
+
+def _outcome(trial: SweepTrial) -> str:
+    """How a trial ended, in a line: "finished, 83.25 % (soft_logits 20)"."""
+    point = ", ".join(f"{name.rpartition('.')[2]} {short(value)}" for name, value in trial.params.items())
+    read = "nothing read" if trial.accuracy is None else f"{trial.accuracy:.2f} %"
+    return f"{str(trial.state).lower()}, {read} ({point}){f': {trial.error}' if trial.error else ''}"

@@ -25,14 +25,13 @@ from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.engine import TrainingDiverged, fit, total_steps
 from pipelines.report.examples import write_evaluation
 from pipelines.run.metrics_log import MetricsLog
-from pipelines.sweep.memory import give_back_memory
-from pipelines.sweep.resources import WORKER_CPUS
-from pipelines.sweep.study import ACCURACY, ERROR_FILE, curve_of
-from pipelines.sweep.trial_place import note_place, release_place
+from pipelines.sweep.resources import WORKER_CPUS, give_back_memory, note_placement, release_placement
+from pipelines.sweep.study import ACCURACY, ERROR_FILE, best_accuracy
 
-# What a trial reports after each validation, all in %: the best student so far is what it will be judged by.
-NOW, BEST = "word_accuracy", "best_word_accuracy"
-PERCENT_DONE = "percent_done"
+# What a trial reports after each validation, both in %.
+ACCURACY_NOW, PERCENT_DONE = "word_accuracy", "percent_done"
+# The best student so far is what a trial is judged by.
+BEST_ACCURACY = "validation/best_word_accuracy"
 SECONDS_FOR_OTHERS = 120.0
 # Where a trial with workers of its own finds that it is to stop.
 STOP_FILE = "stop"
@@ -61,7 +60,7 @@ def run_trial(settings: dict[str, Any]) -> None:
         # Of a driver that was killed, trials may live on for some seconds.
         with locked(folder / ".lock", SECONDS_FOR_OTHERS):
             if settings["workers"]:
-                release_place(folder)  # of this trial under a process that was lost
+                release_placement(folder)  # of this trial under a process that was lost
                 _on_workers(settings)
             else:
                 torch.set_num_threads(settings["threads"])
@@ -108,7 +107,7 @@ def _on_workers(settings: dict[str, Any]) -> None:
         if not (Path(settings["folder"]) / ERROR_FILE).exists():
             raise
     finally:
-        release_place(Path(settings["folder"]))
+        release_placement(Path(settings["folder"]))
 
 
 def _trial_worker(settings: dict[str, Any]) -> None:
@@ -120,7 +119,7 @@ def _trial_worker(settings: dict[str, Any]) -> None:
         torch.cuda.set_device(ray.train.torch.get_device())
     world = DistributedContext.current()
     if world.is_main:
-        note_place(folder)
+        note_placement(folder)
     try:
         _train(settings, world, ray.train.report, lambda: ray.train.get_preemption_info() is not None)
     except _Stopped:
@@ -139,13 +138,13 @@ def _train(
     """``fit`` in the trial's folder, with a report after each validation; then the benchmarks, if they are asked for.
 
     Args:
-        report: given how much of the training is done, and the latest and the best validation accuracy.
+        report: given how much of the training is done, and the latest validation accuracy.
     """
     folder = Path(settings["folder"])
     config = RunConfig.from_yaml(folder / "config.yaml")
     words = _load_datasets(config.data, charset_of(config), description=settings.get("datasets"))
     num_steps = total_steps(config, len(words.train))
-    best, percent_done = max((accuracy for _, accuracy in curve_of(folder)), default=0.0), 0.0
+    best, percent_done = best_accuracy(folder) or 0.0, 0.0
     metrics_log = MetricsLog(folder / "metrics.jsonl") if world.is_main else None
 
     def record(step: int, metrics: Mapping[str, float]) -> None:
@@ -156,8 +155,8 @@ def _train(
         nonlocal best, percent_done
         best, percent_done = max(best, metrics[ACCURACY]), 100 * step / num_steps if num_steps else 100.0
         if metrics_log is not None:
-            metrics_log.record(step, {f"validation/{BEST}": best})
-        report({PERCENT_DONE: percent_done, NOW: metrics[ACCURACY], BEST: best})
+            metrics_log.record(step, {BEST_ACCURACY: best})
+        report({PERCENT_DONE: percent_done, ACCURACY_NOW: metrics[ACCURACY]})
         # The first worker to look may look too early; they go on or stop together.
         asked = torch.tensor(float((folder / STOP_FILE).exists()), device=world.device)
         if percent_done < 100 and world.all_reduce(asked) > 0:
@@ -166,7 +165,7 @@ def _train(
     hooks: dict[str, Any] = {"on_checkpoint": validated, "save_now": save_now}
     fit(config, words, run_folder=folder, record=record, world=world, **hooks)
     if percent_done < 100:  # its last step had been trained before
-        report({PERCENT_DONE: 100.0, BEST: best})
+        report({PERCENT_DONE: 100.0})
     if settings["benchmarks"]:
         readers = open_readers([folder], world.device, with_teacher=False)
         table = read_benchmarks(readers, words.benchmarks, batch_size=config.evaluation_batch_size, world=world)

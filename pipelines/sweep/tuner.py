@@ -1,75 +1,125 @@
-"""Ray Tune: trials as a searcher asks for them, some of them stopped early."""
+"""Ray Tune runs the trials that a study asks for, and stops those that the study says are behind."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import signal
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.progress_reporter import TrialProgressCallback
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
 from kdltr_core.config import RunConfig
-from kdltr_core.train.engine import total_steps
+from kdltr_core.files import write_text
 from pipelines.run.command_line import RunStopped
-from pipelines.sweep.resources import Room
-from pipelines.sweep.search import LedgerSearch
-from pipelines.sweep.study import Ledger
-from pipelines.sweep.trial import NOW, PERCENT_DONE, STOP_FILE, run_trial
+from pipelines.sweep.resources import TrialResources, release_placement
+from pipelines.sweep.study import ERROR_FILE, OWN_FAULT, SweepStudy, SweepTrial
+from pipelines.sweep.trial import ACCURACY_NOW, PERCENT_DONE, STOP_FILE, leave_error, run_trial
 
-# A trial is compared with the others after a quarter of its length and after a half; the lower half stops.
-GRACE_PERCENT, REDUCTION = 25, 2
+# So often in a row the same error is no longer the point's; a wide space may well have a few points in a row that
+# diverge.
+MOST_EQUAL_ERRORS, MOST_DIVERGED = 3, 10
 TUNE_FOLDER = "ray"
 
 
-class _AskingASHA(ASHAScheduler):
-    """ASHA for trials that have workers of their own: asks them to stop.
+class StudySearch(Searcher):
+    """A study's trials in Tune's words.
 
-    Tune would kill the trial, and Ray then holds on to what the workers took, so that the next one waits for ever.
+    Args:
+        config: of every trial, but for its point.
+        settings: of every trial, for ``run_trial``.
     """
 
+    def __init__(self, study: SweepStudy, config: RunConfig, settings: Mapping[str, Any]) -> None:
+        super().__init__(metric=ACCURACY_NOW, mode="max")
+        self.study, self.config, self.settings = study, config, settings
+        self.stopped_because = ""
+        self.running: dict[str, SweepTrial] = {}
+        self._errors_in_row: list[str] = []
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        trial = None if self.stopped_because else self.study.begin()
+        if trial is None:
+            return Searcher.FINISHED
+        self.running[trial_id] = trial
+        try:
+            config = self.config.override({**trial.params, "name": f"{self.config.name}-{trial.number:04d}"})
+            write_text(trial.folder / "config.yaml", config.to_yaml())
+        except ValueError as error:
+            leave_error(trial.folder, error)
+        return {"folder": str(trial.folder), **self.settings}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: the scheduler is told as well, and can stop the trial."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        trial = self.running.pop(trial_id)
+        release_placement(trial.folder)
+        note = trial.folder / ERROR_FILE
+        if note.exists():
+            trial = self.study.end(trial.number, "FAILED", note.read_text(encoding="utf-8").partition("\n")[0])
+        elif error:
+            trial = self.study.end(trial.number, "FAILED", "the process of the trial was lost, and lost again")
+        else:
+            is_whole = (result or {}).get(PERCENT_DONE, 0) >= 100
+            trial = self.study.end(trial.number, "FINISHED" if is_whole else "PRUNED")
+            for of_no_more_use in ("checkpoints", TUNE_FOLDER):
+                shutil.rmtree(trial.folder / of_no_more_use, ignore_errors=True)
+        self._count(trial)
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the study has it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune keeps a copy that nobody reads back
+
+    def _count(self, trial: SweepTrial) -> None:
+        if not trial.error or (self._errors_in_row and _alike(trial.error) != _alike(self._errors_in_row[-1])):
+            self._errors_in_row = []
+        if trial.error:
+            self._errors_in_row.append(trial.error)
+        most = MOST_DIVERGED if trial.error.startswith(OWN_FAULT) else MOST_EQUAL_ERRORS
+        if len(self._errors_in_row) >= most:
+            where = trial.folder / ERROR_FILE
+            self.stopped_because = (
+                f"{most} trials in a row failed of the same error, and no more are begun: {trial.error}"
+                f"{f' (the whole account: {where})' if where.exists() else ''}"
+            )
+
+
+class StopBehind(FIFOScheduler):
+    """Hands every result to the study, and stops the trial where the study's pruner says so.
+
+    A trial with workers of its own is asked to stop: Tune would kill it, and Ray then holds on to what the workers
+    took, so that the next trial waits for ever.
+    """
+
+    def __init__(self, search: StudySearch) -> None:
+        super().__init__()
+        self._search = search
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        decision = super().on_trial_result(tune_controller, trial, result)
-        if decision != TrialScheduler.STOP:
-            return decision
-        (Path(trial.config["folder"]) / STOP_FILE).touch()
+        running = self._search.running.get(trial.trial_id)
+        if running is None or ACCURACY_NOW not in result:
+            return TrialScheduler.CONTINUE
+        percent = result[PERCENT_DONE]
+        is_behind = self._search.study.report(running.number, percent, result[ACCURACY_NOW])
+        if not is_behind or percent >= 100:
+            return TrialScheduler.CONTINUE
+        if not self._search.settings["workers"]:
+            return TrialScheduler.STOP
+        (running.folder / STOP_FILE).touch()
         return TrialScheduler.CONTINUE
 
-
-def asha(ledger: Ledger, config: RunConfig, num_pairs: int, room: Room) -> TrialScheduler:
-    """ASHA on the latest accuracy, as the best may be that of the start; it knows what earlier trials read when."""
-    scheduler = (_AskingASHA if room.settings["workers"] else ASHAScheduler)(
-        PERCENT_DONE,
-        metric=NOW,
-        mode="max",
-        max_t=100,
-        grace_period=GRACE_PERCENT,
-        reduction_factor=REDUCTION,
-        stop_last_trials=False,
-    )
-    nobody: Any = None  # ASHA does not ask its controller
-    for entry in ledger.ended:
-        if not entry.curve:
-            continue
-        told: Any = _Earlier(f"earlier-{entry.number}", {"folder": str(entry.folder)})
-        scheduler.on_trial_add(nobody, told)
-        num_steps = total_steps(config.override(dict(entry.params)), num_pairs)
-        for step, accuracy in entry.curve:
-            scheduler.on_trial_result(nobody, told, {PERCENT_DONE: 100 * step / max(num_steps, 1), NOW: accuracy})
-    return scheduler
-
-
-@dataclass(frozen=True)
-class _Earlier:
-    """As much of a trial as a scheduler asks for."""
-
-    trial_id: str
-    config: dict[str, str]
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
 
 class _Quiet(TrialProgressCallback):
@@ -80,10 +130,8 @@ class _Quiet(TrialProgressCallback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None: ...
 
 
-def run_trials(
-    search: LedgerSearch, num_trials: int, room: Room, folder: Path, scheduler: TrialScheduler | None = None
-) -> None:
-    """Trials until the ledger has ``num_trials`` that have ended.
+def run_trials(search: StudySearch, num_trials: int, resources: TrialResources, folder: Path) -> None:
+    """Trials until the study has ``num_trials`` that have ended.
 
     Raises: RunStopped if one after the other fails of the same error; KeyboardInterrupt.
     """
@@ -95,17 +143,17 @@ def run_trials(
         os.environ.setdefault(name, value)
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    num_left = num_trials - len(search.ledger.ended)
+    num_left = num_trials - len(search.study.ended)
     if num_left <= 0:
         return
     tuner = tune.Tuner(
-        tune.with_resources(run_trial, dict(room.resources)),
+        tune.with_resources(run_trial, dict(resources.of_a_trial)),
         tune_config=tune.TuneConfig(
             search_alg=search,
-            scheduler=scheduler,
+            scheduler=StopBehind(search),
             num_samples=num_left,
-            max_concurrent_trials=room.num_at_a_time,
-            reuse_actors=not room.settings["workers"],
+            max_concurrent_trials=resources.num_at_a_time,
+            reuse_actors=not resources.settings["workers"],
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
@@ -120,8 +168,13 @@ def run_trials(
         tuner.fit()
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Tune put its own in this place
-        shutil.rmtree(folder / TUNE_FOLDER, ignore_errors=True)  # the ledger has what is worth keeping
+        shutil.rmtree(folder / TUNE_FOLDER, ignore_errors=True)  # the study has what is worth keeping
     if search.stopped_because:
         raise RunStopped(search.stopped_because)
-    if len(search.ledger.ended) < num_trials:
+    if len(search.study.ended) < num_trials:
         raise KeyboardInterrupt
+
+
+def _alike(error: str) -> str:
+    """An error without the numbers and paths in which those of one kind differ."""
+    return re.sub(r"\S*/\S*|[\d.e+-]*\d", "#", error)

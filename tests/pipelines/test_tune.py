@@ -17,7 +17,7 @@ import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from pipelines.run.command_line import parse_run
-from pipelines.sweep.study import Ledger
+from pipelines.sweep.study import PARTS, SweepStudy
 from tests.pipelines.test_train import wait_until
 
 TUNE = Path(pipelines.__path__[0]) / "tune.py"
@@ -70,10 +70,11 @@ def test_a_sweep_that_is_interrupted_goes_on_to_its_report_and_every_trial_is_to
 
     second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert second.returncode == 0, second.stderr
-    assert "Going on with the sweep" in second.stderr
-    trials = [entry.to_trial() for entry in Ledger(sweep / "trials", {}).ended]
+    assert "Resuming the sweep" in second.stderr
+    study = SweepStudy(sweep / "trials")
+    trials = study.ended
     assert [trial.state for trial in trials] == ["FINISHED", "PRUNED", "FAILED"]
-    assert [step for step, _ in trials[0].curve] == [0, 2, 4, 6, 8]
+    assert max(study.study.trials[0].intermediate_values) == PARTS
     assert "/nowhere.safetensors" in trials[2].error
     after = tracked(tmp_path)
     states = {name: (run.info.status, run.data.tags.get("sweep.outcome")) for name, run in after.items()}

@@ -26,7 +26,7 @@ from playwright.sync_api import Page, sync_playwright
 
 EXPERIMENT = "kdltr"
 ACCURACY = "validation/word_accuracy"
-OF_SWEEP = ("sweep/best_word_accuracy", "sweep/published_word_accuracy")
+OF_SWEEP = ("sweep/best_word_accuracy", "sweep/baseline_word_accuracy")
 MOST_COMPARED = 6
 # The page lists so many children until it is asked for more.
 LISTED_AT_FIRST = 10

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.sweep.comparison import Comparison, comparison
+from pipelines.sweep.comparison import Candidate, ObjectiveComparison
 
 SETS = ("easy",) * 6 + ("hard",) * 4
 
@@ -18,13 +18,12 @@ def students(*rows: str) -> np.ndarray:
 
 
 @pytest.fixture
-def three() -> Comparison:
-    found = {
-        "supervised": (students("1111100000", "1111110000"), (100.0, 300.0)),
-        "dld": (students("1111101110", "1111110110"), (math.nan, 50.0)),
-        "unified": None,
-    }
-    return comparison(found, reference="supervised", seeds=(0, 4), sets=SETS)
+def three() -> ObjectiveComparison:
+    found = (
+        Candidate("supervised", students("1111100000", "1111110000"), (100.0, 300.0)),
+        Candidate("dld", students("1111101110", "1111110110"), (math.nan, 50.0)),
+    )
+    return ObjectiveComparison(found, "supervised", (0, 4), SETS, ("unified",))
 
 
 def cells(page: str, name: str) -> list[list[str]]:
@@ -33,21 +32,21 @@ def cells(page: str, name: str) -> list[list[str]]:
     return [row[1:] for row in rows if row[0] == name]
 
 
-def test_mean_and_standard_error_are_those_between_seeds(three: Comparison) -> None:
+def test_mean_and_standard_error_are_those_between_seeds(three: ObjectiveComparison) -> None:
     """50 and 60 %: mean 55, deviation 10 / √2, error of the mean 10 / 2 = 5."""
-    first = three.contenders[0]
+    first = three.candidates[0]
     assert first.accuracies == pytest.approx((50.0, 60.0))
     assert (first.accuracy, first.standard_error) == (pytest.approx(55.0), pytest.approx(5.0))
 
 
-def test_each_seed_is_tested_against_the_reference_with_the_same_seed(three: Comparison) -> None:
+def test_each_seed_is_tested_against_the_reference_with_the_same_seed(three: ObjectiveComparison) -> None:
     """3 words of 10 only dld reads with the first seed, 2 with the second: exact p = 2/2³ and 2/2², here by hand."""
-    base, dld = three.contenders
+    base, dld = three.candidates
     assert three.p_values(dld) == pytest.approx((0.25, 0.5))
     assert three.p_values(base) == ()
 
 
-def test_the_table_shows_all_of_it_and_says_who_is_left_out(three: Comparison) -> None:
+def test_the_table_shows_all_of_it_and_says_who_is_left_out(three: ObjectiveComparison) -> None:
     page = three.to_markdown("Objectives")
     assert "10 words, 2 seeds (0, 4)" in page
     whole, by_set = cells(page, "dld")
@@ -61,25 +60,25 @@ def test_the_table_shows_all_of_it_and_says_who_is_left_out(three: Comparison) -
     assert page.endswith("not every seed came to its end: unified.\n")
 
 
-def test_another_reference_turns_the_gain_round(three: Comparison) -> None:
-    turned = Comparison(three.contenders, "dld", three.seeds, three.sets)
-    assert three.verdict is not None
-    assert turned.verdict is not None
-    assert turned.verdict.gains[0].points == pytest.approx(-three.verdict.gains[0].points)
+def test_another_reference_turns_the_gain_round(three: ObjectiveComparison) -> None:
+    turned = ObjectiveComparison(three.candidates, "dld", three.seeds, three.sets)
+    assert three.significance is not None
+    assert turned.significance is not None
+    assert turned.significance.gains[0].points == pytest.approx(-three.significance.gains[0].points)
     assert turned.metrics()["comparison/supervised/gain"] == pytest.approx(-25.0)
 
 
 def test_one_seed_has_no_error_and_what_is_unknown_is_no_metric() -> None:
-    found = {"a": (students("1100"), (math.nan,)), "b": (students("1110"), (10.0,))}
-    one = comparison(found, reference="a", seeds=(3,), sets=("s",) * 4)
+    found = (Candidate("a", students("1100"), (math.nan,)), Candidate("b", students("1110"), (10.0,)))
+    one = ObjectiveComparison(found, "a", (3,), ("s",) * 4)
     assert one.metrics() == pytest.approx(
         {
             "comparison/a/word_accuracy": 50.0,
             "comparison/b/word_accuracy": 75.0,
             "comparison/b/images_per_second": 10.0,
             "comparison/b/gain": 25.0,
-            "comparison/b/gain_low": one.verdict.gains[0].low,  # type: ignore[union-attr]
-            "comparison/b/gain_high": one.verdict.gains[0].high,  # type: ignore[union-attr]
+            "comparison/b/gain_low": one.significance.gains[0].low,  # type: ignore[union-attr]
+            "comparison/b/gain_high": one.significance.gains[0].high,  # type: ignore[union-attr]
         }
     )
     page = one.to_markdown("One")
@@ -88,14 +87,14 @@ def test_one_seed_has_no_error_and_what_is_unknown_is_no_metric() -> None:
 
 
 def test_before_anything_has_ended_there_is_a_page_without_a_table() -> None:
-    page = comparison({"a": None, "b": None}, reference="a", seeds=(0,), sets=()).to_markdown("Early")
+    page = ObjectiveComparison((), "a", (0,), (), ("a", "b")).to_markdown("Early")
     assert "No objective has all its seeds yet" in page
     assert "|" not in page
 
 
 def test_without_the_reference_the_others_have_figures_but_no_tests() -> None:
-    found = {"a": None, "b": (students("1110", "1111"), (10.0, 10.0))}
-    lone = comparison(found, reference="a", seeds=(0, 1), sets=("s",) * 4)
-    assert lone.verdict is None
-    assert lone.p_values(lone.contenders[0]) == ()
+    found = (Candidate("b", students("1110", "1111"), (10.0, 10.0)),)
+    lone = ObjectiveComparison(found, "a", (0, 1), ("s",) * 4, ("a",))
+    assert lone.significance is None
+    assert lone.p_values(lone.candidates[0]) == ()
     assert cells(lone.to_markdown("Lone"), "b")[0][0] == "87.50 ± 12.50"

@@ -1,4 +1,4 @@
-"""The command line of tune.py: what is taken, and what is refused in which words."""
+"""The command lines of tune.py and compare.py: what is taken, and what is refused in which words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 import pipelines
 from pipelines.recipes import demo
-from pipelines.sweep.options import parse_sweep
+from pipelines.sweep.options import parse_comparison, parse_sweep
 
 TUNE = Path(pipelines.__path__[0]) / "tune.py"
 
@@ -26,13 +26,10 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "field", "expected"),
     [
         ("", "num_trials", 24),
-        ("demo --num-trials 5", "num_trials", 5),
         ("demo --num-trials=5", "num_trials", 5),
-        ("demo --num_trials 5", "num_trials", 5),
         ("--search random --seed 3", "search", "random"),
         ("--gpus-per-trial 0.25", "gpus_per_trial", 0.25),
         ("--confirm 3 --confirm-seeds 5", "confirm_seeds", 5),
-        ("--space joint", "space", "joint"),
     ],
 )
 def test_options_of_the_sweep_are_taken(words: str, field: str, expected: Any) -> None:
@@ -43,13 +40,17 @@ def test_all_other_options_change_the_run_that_all_trials_vary(tmp_path: Path) -
     words = "demo --space temperatures --num-steps 7 --optim.batch-size=16 --num-trials 3 --data.train-roots a b"
     options, config = parse_sweep(words.split(), "tune.py", "")
     roots = tuple(str(tmp_path / name) for name in "ab")
-    changes = {"data.teacher_cache": "on", "num_steps": 7, "optim.batch_size": 16, "data.train_roots": roots}
     assert options.num_trials == 3
-    assert {name: config.flatten()[name] for name in ("num_steps", "optim.batch_size")} == {
-        "num_steps": 7,
-        "optim.batch_size": 16,
-    }
-    assert config.data == demo().override({**changes, "data.cache_folder": config.data.cache_folder}).data
+    assert (config.num_steps, config.optim.batch_size) == (7, 16)
+    changes = {"data.teacher_cache": "on", "data.train_roots": roots, "data.cache_folder": config.data.cache_folder}
+    assert config.data == demo().override(changes).data
+
+
+def test_options_of_a_comparison_and_those_of_the_run_may_come_in_any_order() -> None:
+    words = ["demo", "--seeds", "2", "5", "--num-steps", "7", "--objectives=dld", "--optim.batch-size=16"]
+    options, config = parse_comparison(words, "compare.py", "")
+    assert (options.seeds, options.objectives, options.against) == ((2, 5), ("dld",), "dld")
+    assert (config.num_steps, config.optim.batch_size, config.name) == (7, 16, "demo-compared")
 
 
 @pytest.mark.parametrize(
@@ -71,10 +72,8 @@ def test_the_teacher_s_outputs_are_kept_where_it_sees_the_same_images_in_every_t
     ("words", "name"),
     [
         ("", "parseq_tiny_ltr-loss_weights"),
-        ("demo --space temperatures", "demo-temperatures"),
         ("demo --space some/where/mine.py", "demo-mine"),
         ("demo --name again", "again"),
-        ("demo --name=again", "again"),
     ],
 )
 def test_a_sweep_is_named_after_run_and_space_unless_it_is_given_a_name(words: str, name: str) -> None:
@@ -88,22 +87,28 @@ def test_a_file_as_space_is_found_from_any_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--num-trails 3", "unknown option --num-trails; did you mean '--num-trials'?"),
-        ("--optim.lerning-rate 3", "did you mean '--optim.learning-rate'?"),
-        ("--num-trials none", "--num-trials is 'none'"),
-        ("--num-trials 0", "--num-trials is '0'"),
-        ("--num-trials --seed 1", "--num-trials takes one value, got none"),
-        ("--num-trials", "--num-trials takes one value, got none"),
-        ("--search tpee", "expected 'tpe', 'random' or 'grid'; did you mean 'tpe'?"),
-        ("--scheduler asah", "--scheduler is 'asah', expected 'asha' or 'none'; did you mean 'asha'?"),
-        ("--gpus-per-trial 1.5", "expected a share of one GPU or a whole number"),
+        ("--num-trials 0", "--num-trials is 0"),
+        ("--gpus-per-trial 1.5", "expected a fraction of one GPU or a whole number"),
         ("--gpus-per-trial 0.5 --workers-per-trial 2", "each of --workers-per-trial takes a whole one"),
         ("demmo", "there is no recipe 'demmo'"),
     ],
 )
-def test_a_mistake_is_named_with_the_way_out(words: str, said: str) -> None:
+def test_a_mistake_in_a_sweep_is_named_with_the_way_out(words: str, said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         parse_sweep(words.split(), "tune.py", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("demo --objectives dfd --reference dld", "is none of --objectives dfd"),
+        ("demo --seeds 1 1", "expected different ones"),
+        ("demo --seeds -1", "expected different ones from 0 on"),
+    ],
+)
+def test_a_mistake_in_a_comparison_is_named_with_the_way_out(words: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse_comparison(words.split(), "compare.py", "")
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -117,10 +122,15 @@ def test_help_names_the_options_of_the_sweep_and_those_of_the_run() -> None:
         assert option in answer.stdout
 
 
-@pytest.mark.parametrize("words", [["--search", "tpee"], ["--space", "los_weights"]])
-def test_a_mistake_ends_the_command_with_one_sentence_and_code_2(words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--num-trails", "3"], "--num-trials"),
+        (["--scheduler", "asah"], "asha"),
+        (["--space", "los_weights"], "did you mean 'loss_weights'?"),
+    ],
+)
+def test_a_mistake_ends_the_command_with_the_nearest_way_out_and_code_2(words: list[str], said: str) -> None:
     answer = run(*words)
     assert (answer.returncode, answer.stdout) == (2, "")
-    assert answer.stderr.startswith("error: ")
-    assert len(answer.stderr.strip().splitlines()) == 1
-    assert f"{words[1]!r}" in answer.stderr
+    assert said in answer.stderr

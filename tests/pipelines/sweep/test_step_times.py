@@ -13,7 +13,7 @@ from kdltr_core.distributed import DistributedContext
 from kdltr_core.recognizers import build_student
 from kdltr_core.recognizers.parseq import Parseq
 from kdltr_core.train.engine import fit
-from pipelines.sweep.step_times import NUM_RUNS, NUM_STEPS, StepTimes, measure_step_times
+from pipelines.sweep.step_times import NUM_RUNS, NUM_STEPS, measure_step_times, tell_step_times
 from tests.kdltr_core.data.sets import single_records, write_records
 from tests.kdltr_core.small import build_small, save_teacher
 
@@ -46,19 +46,13 @@ def test_the_teacher_is_asked_in_the_runs_without_kept_outputs_and_in_no_other(
         return original(self, images)
 
     monkeypatch.setattr(Parseq, "encode", counted)
-    times = measure_step_times(config, words, tmp_path / "scratch", DistributedContext())
+    times = measure_step_times(config, words, DistributedContext())
     assert asked == NUM_RUNS * (NUM_STEPS + 1)  # one pass before the first step finds idle weights
-    assert (times.batch_size, times.is_processor_time) == (8, True)
-    assert min(times.kept, times.anew) > 0
-    assert not list((tmp_path / "scratch").iterdir())
+    assert set(times) == {"on", "off"}
+    assert min(times.values()) > 0
 
 
-def test_times_are_kept_in_a_file_and_told_in_a_sentence(tmp_path: Path) -> None:
-    times = StepTimes(kept=0.4, anew=0.6, batch_size=24, is_processor_time=False)
-    assert StepTimes.read(tmp_path / "times.json") is None
-    times.write(tmp_path / "times.json")
-    assert StepTimes.read(tmp_path / "times.json") == times
-    assert times.sentence.startswith(
-        "A training step of 24 pairs takes 0.4 s with the teacher's outputs kept and 0.6 s with the teacher asked "
-        "anew, 1.50 times as long"
+def test_times_are_told_in_a_sentence() -> None:
+    assert tell_step_times({"on": 0.4, "off": 0.6}).startswith(
+        "A training step takes 0.4 s with the teacher's outputs kept and 0.6 s with the teacher asked anew, 1.50 times"
     )

@@ -1,81 +1,161 @@
-"""The trials of a sweep, as their folders have them."""
+"""The record of a sweep: what a trial came to, and that the next driver resumes it and repeats nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.run.metrics_log import MetricsLog
-from pipelines.sweep.study import ERROR_FILE, Ledger
+import pytest
+from ray import tune
 
-OWN = {"objective.soft_logits": 20.0}
+from pipelines.sweep.options import SweepOptions
+from pipelines.sweep.search import pruner_for, sampler_for
+from pipelines.sweep.study import ERROR_FILE, JOURNAL, State, SweepStudy
+from tests.pipelines.sweep.trials import begin_trial, try_point
+from tune_spaces.space import Space
 
-
-def read(folder: Path, **accuracies: float) -> None:
-    metrics_log = MetricsLog(folder / "metrics.jsonl")
-    for step, accuracy in accuracies.items():
-        metrics_log.record(int(step.removeprefix("step_")), {"train/loss": 1.0, "validation/word_accuracy": accuracy})
-
-
-def test_a_trial_is_written_down_before_it_begins(tmp_path: Path) -> None:
-    """So that a driver that is killed at any time leaves no trial that the next one does not know."""
-    Ledger(tmp_path, OWN).begin(OWN)
-    (entry,) = Ledger(tmp_path, OWN).entries
-    assert (entry.number, entry.params, entry.is_published, entry.state, entry.is_running) == (
-        0,
-        OWN,
-        True,
-        None,
-        False,
-    )
+SOFT = "objective.soft_logits"
+SPACE = Space("s", {SOFT: tune.loguniform(2.0, 200.0), "optim.schedule": tune.choice(["step", "cosine"])})
+OWN = {SOFT: 20.0, "optim.schedule": "step"}
 
 
-def test_what_was_found_is_there_for_the_next_driver(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, OWN)
-    for value, state in ((20.0, "FINISHED"), (30.0, "PRUNED"), (40.0, "FAILED")):
-        entry = ledger.begin({"objective.soft_logits": value})
-        read(entry.folder, step_0=50.0, step_10=70.0, step_20=60.0)
-        ledger.end(entry.number, state, "RuntimeError: out" if state == "FAILED" else "")  # type: ignore[arg-type]
-    trials = [entry.to_trial() for entry in Ledger(tmp_path, OWN).ended]
-    assert [(t.number, t.state, t.error, t.is_published) for t in trials] == [
-        (0, "FINISHED", "", True),
-        (1, "PRUNED", "", False),
-        (2, "FAILED", "RuntimeError: out", False),
-    ]
-    assert trials[0].value == 70.0  # the student that is kept is the best one, not the last
-    assert trials[0].curve == ((0, 50.0), (10, 70.0), (20, 60.0))
+def study_in(folder: Path, search: str = "tpe", space: Space | None = SPACE, scheduler: str = "none") -> SweepStudy:
+    """As a driver opens it, be it the first or one that resumes."""
+    options = SweepOptions.model_validate({"num_trials": 12, "search": search, "scheduler": scheduler})
+    study = SweepStudy(folder, baseline=OWN, space=space, sampler=sampler_for(options, 0), pruner=pruner_for(options))
+    study.enqueue([OWN])
+    return study
 
 
-def test_a_trial_that_was_left_open_goes_on_in_its_folder(tmp_path: Path) -> None:
-    first = Ledger(tmp_path, OWN).begin({"objective.soft_logits": 0.1 + 0.2})
-    ledger = Ledger(tmp_path, OWN)
-    assert [entry.number for entry in ledger.open] == [0]
-    assert ledger.begin({"objective.soft_logits": 5.0}).number == 1
-    again = ledger.begin({"objective.soft_logits": 0.1 + 0.2})
-    assert (again.number, again.folder, again.is_running) == (0, first.folder, True)
-    assert ledger.open == []
-    # The same point once more, while the first still runs, is a trial of its own.
-    assert ledger.begin({"objective.soft_logits": 0.1 + 0.2}).number == 2
+@pytest.mark.parametrize(
+    ("state", "error", "accuracies", "accuracy"),
+    [
+        ("FINISHED", "", (50.0, 70.0, 60.0), 70.0),  # the student that is kept is the best one, not the last
+        ("PRUNED", "", (40.0, 30.0), 40.0),
+        ("FAILED", "OSError: disk", (), None),
+        ("FAILED", "TrainingDiverged: not finite", (10.0,), 10.0),
+    ],
+)
+def test_a_trial_is_known_as_it_ended_by_this_driver_and_the_next(
+    tmp_path: Path, state: State, error: str, accuracies: tuple[float, ...], accuracy: float | None
+) -> None:
+    ended = try_point(study_in(tmp_path), None, *accuracies, state=state, error=error)
+    assert (ended.number, ended.params, ended.is_baseline, ended.title) == (0, OWN, True, "the baseline")
+    assert (ended.state, ended.error, ended.accuracy) == (state, error, accuracy)
+    assert study_in(tmp_path).ended == [ended]
 
 
-def test_what_failed_is_tried_again_unless_it_was_the_point_s_own_fault(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path, OWN)
-    for value, error in ((1.0, "OutOfMemoryError: no room"), (2.0, "TrainingDiverged: not finite")):
-        entry = ledger.begin({"objective.soft_logits": value})
-        (entry.folder / ERROR_FILE).write_text(error)
-        ledger.end(entry.number, "FAILED", error)
-    ledger = Ledger(tmp_path, OWN)
-    ledger.reopen_failed()
-    assert [entry.number for entry in ledger.open] == [0]
-    assert [entry.number for entry in ledger.ended] == [1]
-    entry = ledger.begin({"objective.soft_logits": 1.0})
-    assert entry.number == 0
-    assert not (entry.folder / ERROR_FILE).exists()
+@pytest.mark.parametrize("search", ["tpe", "random"])
+def test_the_next_driver_takes_up_what_was_left_open_and_repeats_nothing(tmp_path: Path, search: str) -> None:
+    first = study_in(tmp_path, search)
+    before = [try_point(first, None, 50.0) for _ in range(3)]
+    left = [begin_trial(first, None, 40.0) for _ in range(2)]
+    second = study_in(tmp_path, search)
+    assert [trial.is_running for trial in second.trials] == [False] * 5
+    again = [second.begin(), second.begin()]
+    assert [(t.number, t.folder, t.params) for t in again if t] == [(t.number, t.folder, t.params) for t in left]
+    for _ in range(3):
+        try_point(second, None, 50.0)
+    trials = second.trials
+    assert trials[:3] == before
+    assert [trial.number for trial in trials] == list(range(8))
+    assert len({str(trial.params) for trial in trials}) == 8
+    assert all(SPACE.holds(trial.params) for trial in trials)
+
+
+@pytest.mark.parametrize("torn", [b'{"op_code":4,"wor', b"\0\0\0\0\n", b"half a line\n" + b'{"op_code":4}\n'])
+def test_a_line_torn_by_a_kill_does_not_cost_the_sweep(tmp_path: Path, torn: bytes) -> None:
+    before = try_point(study_in(tmp_path), None, 50.0)
+    with (tmp_path / JOURNAL).open("ab") as journal:
+        journal.write(torn)
+    again = study_in(tmp_path)
+    assert again.trials == [before]
+    fresh = try_point(again, None, 60.0)
+    assert study_in(tmp_path).trials == [before, fresh]
+
+
+def test_a_driver_killed_at_any_line_of_the_journal_costs_no_trial_that_was_begun(tmp_path: Path) -> None:
+    """Whichever of its lines came last, the next driver has as many trials in as many folders, each point once."""
+    study = study_in(tmp_path / "whole")
+    for _ in range(3):
+        try_point(study, None, 50.0)
+    lines = (tmp_path / "whole" / JOURNAL).read_bytes().splitlines(keepends=True)
+    for kept in range(1, len(lines)):
+        folder = tmp_path / str(kept)
+        folder.mkdir()
+        (folder / JOURNAL).write_bytes(b"".join(lines[:kept]))
+        again = study_in(folder)
+        while len(again.ended) < 3:
+            try_point(again, None, 50.0)
+        trials = study_in(folder).trials
+        assert [trial.number for trial in trials] == [0, 1, 2]
+        assert len({str(trial.params) for trial in trials}) == 3
+        assert trials[0].is_baseline
+
+
+def test_a_folder_that_the_record_does_not_know_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "0000").mkdir()
+    assert try_point(study_in(tmp_path), None, 50.0).number == 1
+
+
+def test_what_failed_is_tried_again_in_its_folder_unless_it_was_the_point_s_own_fault(tmp_path: Path) -> None:
+    first = study_in(tmp_path, space=None)
+    failed = try_point(first, OWN, 30.0, state="FAILED", error="OutOfMemoryError: no room")
+    (failed.folder / ERROR_FILE).write_text(failed.error)
+    diverged = try_point(first, {SOFT: 3.0}, state="FAILED", error="TrainingDiverged: not finite")
+    second = study_in(tmp_path, space=None)
+    second.retry_failed()
+    assert [trial.state for trial in second.trials] == [None, "FAILED"]
+    again = second.begin()
+    assert again is not None
+    assert (again.number, again.folder, again.error) == (0, failed.folder, "")
+    assert not (failed.folder / ERROR_FILE).exists()
+    assert second.begin() is None
+    second.end(0, "FINISHED")
+    assert [trial.state for trial in study_in(tmp_path, space=None).trials] == ["FINISHED", diverged.state]
+
+
+def test_points_alone_come_once_each_in_order_and_then_to_an_end(tmp_path: Path) -> None:
+    study = SweepStudy(tmp_path)
+    points = [{"objective.name": "dld", "seed": 1}, {"objective.name": "dfd", "seed": 1}]
+    study.enqueue(points)
+    study.enqueue([*points, {"objective.name": "dld", "seed": 2}])
+    tried = [begin_trial(study, None).params for _ in range(3)]
+    assert tried == [*points, {"objective.name": "dld", "seed": 2}]
+    assert study.begin() is None
+
+
+def test_a_baseline_outside_the_space_is_tried_all_the_same(tmp_path: Path) -> None:
+    """A number beyond the range and a choice that is none, and the search goes on within the space."""
+    narrow = Space("s", {SOFT: tune.loguniform(40.0, 200.0), "optim.schedule": tune.choice(["cosine", "constant"])})
+    study = study_in(tmp_path, space=narrow)
+    for _ in range(8):
+        try_point(study, None, 50.0)
+    assert study.trials[0].params == OWN
+    assert all(narrow.holds(trial.params) for trial in study.trials[1:])
+
+
+def test_the_half_that_is_behind_at_a_quarter_or_half_of_its_length_stops(tmp_path: Path) -> None:
+    """Also under the next driver, which knows what earlier trials read when."""
+
+    def is_behind(study: SweepStudy, *readings: tuple[float, float]) -> list[bool]:
+        number = begin_trial(study, None).number
+        answers = [study.report(number, percent, accuracy) for percent, accuracy in readings]
+        study.end(number, "PRUNED")
+        return answers
+
+    first = study_in(tmp_path, "random", scheduler="asha")
+    assert is_behind(first, (0, 10), (25, 60), (50, 65)) == [False, False, False]
+    assert is_behind(first, (0, 10), (25, 62), (50, 66)) == [False, False, False]
+    second = study_in(tmp_path, "random", scheduler="asha")
+    assert is_behind(second, (0, 90), (24, 10), (25, 61)) == [False, False, True]
+    assert is_behind(second, (30, 62), (50, 65.5)) == [False, True]
+    assert is_behind(study_in(tmp_path, "random"), (25, 1), (50, 1)) == [False, False]
 
 
 def test_whoever_watches_is_told_of_every_beginning_and_end(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    ledger = Ledger(tmp_path, OWN, lambda ledger: seen.append((len(ledger.entries), len(ledger.ended))))
-    ledger.begin(OWN)
-    ledger.begin({"objective.soft_logits": 3.0})
-    ledger.end(1, "FINISHED")
-    assert seen == [(1, 0), (2, 0), (2, 1)]
+    study = study_in(tmp_path)
+    study.on_change = lambda study: seen.append((len(study.trials), len(study.ended)))
+    try_point(study, None, 50.0)
+    begin_trial(study, None)
+    assert seen == [(1, 0), (1, 1), (2, 1)]

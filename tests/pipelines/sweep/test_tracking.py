@@ -12,10 +12,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from kdltr_core.config import RunConfig
-from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.tracking import DatasetNote, Description
-from pipelines.sweep.study import ERROR_FILE, Ledger
-from pipelines.sweep.tracking import SweepTracker
+from pipelines.sweep.study import ERROR_FILE, SweepStudy
+from pipelines.sweep.tracking import SweepTracker, counted
+from tests.pipelines.sweep.trials import begin_trial, try_point
 
 OWN = {"objective.soft_logits": 20.0}
 
@@ -34,23 +34,21 @@ def config(tmp_path: Path, empty_database: Path) -> RunConfig:
     return RunConfig(name="sweep", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="words")
 
 
-def begin(folder: Path, config: RunConfig, said: list[str] | None = None) -> tuple[SweepTracker, Ledger]:
-    """As a driver does it, be it the first or one that goes on."""
+def begin(folder: Path, config: RunConfig, said: list[str] | None = None) -> tuple[SweepTracker, SweepStudy]:
+    """As a driver does it, be it the first or one that resumes."""
     folder.mkdir(exist_ok=True)
-    tracker = SweepTracker(folder, config, (said if said is not None else []).append)
-    ledger = Ledger(folder / "trials", OWN)
+    study = SweepStudy(folder / "trials", baseline=OWN)
+    again = SweepStudy(folder / "confirmation")
+    tracker = SweepTracker(
+        folder, config, {"trial": study, "confirmation": again}, (said if said is not None else []).append
+    )
     notes = [DatasetNote("SVT", "/packs/SVT.arrow", "testing", "0123", {"num_pairs": 647})]
     tracker.begin(Description(config.name, config.flatten(), {"recipe": "demo", "sweep.role": "sweep"}, notes))
-    tracker.follow("trial", ledger)
-    return tracker, ledger
+    return tracker, study
 
 
-def try_point(ledger: Ledger, value: float, *accuracies: float) -> int:
-    entry = ledger.begin({"objective.soft_logits": value})
-    metrics_log = MetricsLog(entry.folder / "metrics.jsonl")
-    for step, accuracy in enumerate(accuracies):
-        metrics_log.record(step, {"validation/word_accuracy": accuracy})
-    return entry.number
+def point(value: float) -> dict[str, float]:
+    return {"objective.soft_logits": value}
 
 
 def runs(config: RunConfig) -> dict[str, Run]:
@@ -66,23 +64,23 @@ def runs(config: RunConfig) -> dict[str, Run]:
 
 def test_every_trial_is_a_child_in_the_state_that_it_ended_in(tmp_path: Path, config: RunConfig) -> None:
     folder = tmp_path / "sweep"
-    tracker, ledger = begin(folder, config)
-    ledger.end(try_point(ledger, 20.0, 50.0, 70.0), "FINISHED")
-    tracker.look()
-    ledger.end(try_point(ledger, 3.0, 50.0), "PRUNED")
-    failed = try_point(ledger, 4.0, 50.0)
-    (ledger.entries[failed].folder / ERROR_FILE).write_text("RuntimeError: boom\n\nTraceback")
-    tracker.look()
-    ledger.end(failed, "FAILED", "RuntimeError: boom")
-    try_point(ledger, 5.0, 50.0)
-    tracker.look()
+    tracker, study = begin(folder, config)
+    try_point(study, point(20.0), 50.0, 70.0)
+    tracker.poll()
+    try_point(study, point(3.0), 50.0, state="PRUNED")
+    failed = begin_trial(study, point(4.0), 50.0)
+    (failed.folder / ERROR_FILE).write_text("RuntimeError: boom\n\nTraceback")
+    tracker.poll()
+    study.end(failed.number, "FAILED", "RuntimeError: boom")
+    begin_trial(study, point(5.0), 50.0)
+    tracker.poll()
     assert runs(config)["sweep trial 3"].info.status == "RUNNING"
     (folder / "best.yaml").write_text("name: best\n")
-    assert tracker.end("KILLED", [folder / "best.yaml"], {"sweep.verdict": "No."})
+    assert tracker.end("KILLED", [folder / "best.yaml"], {"sweep.answer": "No."})
 
     found = runs(config)
     parent = found.pop("sweep")
-    assert (parent.info.status, parent.data.tags["sweep.verdict"]) == ("KILLED", "No.")
+    assert (parent.info.status, parent.data.tags["sweep.answer"]) == ("KILLED", "No.")
     states = {name: (run.info.status, run.data.tags["sweep.outcome"]) for name, run in found.items()}
     assert states == {
         "sweep trial 0": ("FINISHED", "finished"),
@@ -94,34 +92,36 @@ def test_every_trial_is_a_child_in_the_state_that_it_ended_in(tmp_path: Path, co
     assert found["sweep trial 2"].data.tags["sweep.error"] == "RuntimeError: boom"
     assert found["sweep trial 1"].data.params["objective.soft_logits"] == "3.0"
     assert found["sweep trial 1"].data.params["optim.learning_rate"] == "5e-05"
-    assert "the config's own point" in found["sweep trial 0"].data.tags["mlflow.note.content"]
+    assert "the baseline" in found["sweep trial 0"].data.tags["mlflow.note.content"]
 
     client = MlflowClient(config.tracking_uri)
     curve = client.get_metric_history(found["sweep trial 0"].info.run_id, "validation/word_accuracy")
     assert [(point.step, point.value) for point in curve] == [(0, 50.0), (1, 70.0)]
     assert [artifact.path for artifact in client.list_artifacts(parent.info.run_id)] == ["best.yaml"]
     files = {artifact.path for artifact in client.list_artifacts(found["sweep trial 2"].info.run_id)}
-    assert files == {"trial.json", ERROR_FILE}
+    assert files == {ERROR_FILE}
 
 
 def test_the_next_driver_goes_on_in_the_same_runs(tmp_path: Path, config: RunConfig) -> None:
     """One driver was killed and could say nothing; the next ends its trials, and makes none of them anew."""
-    first, ledger = begin(tmp_path / "sweep", config)
-    ledger.end(try_point(ledger, 20.0, 50.0), "FINISHED")
-    ledger.end(try_point(ledger, 3.0, 50.0), "FAILED", "OSError: disk")
-    try_point(ledger, 4.0, 50.0)
-    try_point(ledger, 5.0, 50.0)
-    first.look()
+    first, study = begin(tmp_path / "sweep", config)
+    try_point(study, point(20.0), 50.0)
+    try_point(study, point(3.0), 50.0, state="FAILED", error="OSError: disk")
+    begin_trial(study, point(4.0), 50.0)
+    begin_trial(study, point(5.0), 50.0)
+    first.poll()
     before = {name: run.info.run_id for name, run in runs(config).items()}
 
-    second, ledger = begin(tmp_path / "sweep", config)
-    ledger.reopen_failed()
-    entry = ledger.begin({"objective.soft_logits": 4.0})
-    MetricsLog(entry.folder / "metrics.jsonl").record(1, {"validation/word_accuracy": 60.0})
-    second.look()
+    second, study = begin(tmp_path / "sweep", config)
+    study.retry_failed()
+    assert begin_trial(study, None, 50.0, 60.0).number == 2
+    second.poll()
     assert runs(config)["sweep trial 2"].info.status == "RUNNING"
-    ledger.end(entry.number, "FINISHED")
-    ledger.end(ledger.begin({"objective.soft_logits": 3.0}).number, "FINISHED")
+    study.end(2, "FINISHED")
+    second.end("FINISHED")
+    assert runs(config)["sweep trial 3"].info.status == "KILLED"
+    assert begin_trial(study, None).number == 3
+    assert try_point(study, None).number == 1
     second.end("FINISHED")
 
     found = runs(config)
@@ -141,25 +141,23 @@ def test_the_next_driver_goes_on_in_the_same_runs(tmp_path: Path, config: RunCon
 
 
 def test_trials_of_two_kinds_have_names_of_their_own(tmp_path: Path, config: RunConfig) -> None:
-    tracker, ledger = begin(tmp_path / "sweep", config)
-    again = Ledger(tmp_path / "sweep" / "confirmation", {})
-    tracker.follow("confirmation", again)
-    for each in (ledger, again):
-        each.end(try_point(each, 20.0, 50.0), "FINISHED")
+    tracker, study = begin(tmp_path / "sweep", config)
+    try_point(study, point(20.0), 50.0)
+    try_point(tracker._studies["confirmation"], {**point(20.0), "seed": 1}, 50.0)
     tracker.end("FINISHED")
     assert {run.data.tags["sweep.role"] for run in runs(config).values()} == {"sweep", "trial", "confirmation"}
     assert set(runs(config)) == {"sweep", "sweep trial 0", "sweep confirmation 0"}
 
 
 def test_while_it_is_entered_it_sends_by_itself(tmp_path: Path, config: RunConfig) -> None:
-    tracker, ledger = begin(tmp_path / "sweep", config)
+    tracker, study = begin(tmp_path / "sweep", config)
     with tracker:
-        number = try_point(ledger, 20.0, 50.0)
+        number = begin_trial(study, point(20.0), 50.0).number
         for _ in range(600):
             if "sweep trial 0" in runs(config):
                 break
             time.sleep(0.1)
-        ledger.end(number, "FINISHED")
+        study.end(number, "FINISHED")
     assert "sweep trial 0" in runs(config)
 
 
@@ -167,9 +165,9 @@ def test_a_server_that_does_not_answer_is_owed_everything(tmp_path: Path, config
     """The sweep goes on, says so once, and the same command with the server back sends it all."""
     said: list[str] = []
     nowhere = config.override({"tracking_uri": "http://127.0.0.1:9"})
-    tracker, ledger = begin(tmp_path / "sweep", nowhere, said)
-    ledger.end(try_point(ledger, 20.0, 50.0), "FINISHED")
-    tracker.look()
+    tracker, study = begin(tmp_path / "sweep", nowhere, said)
+    try_point(study, point(20.0), 50.0)
+    tracker.poll()
     assert not tracker.end("FINISHED")
     assert tracker.parent.owes
     assert len([sentence for sentence in said if "does not take" in sentence]) == 1
@@ -183,10 +181,25 @@ def test_a_server_that_does_not_answer_is_owed_everything(tmp_path: Path, config
 
 def test_without_tracking_nothing_is_written_or_said(tmp_path: Path, config: RunConfig) -> None:
     said: list[str] = []
-    tracker, ledger = begin(tmp_path / "sweep", config.override({"tracking_uri": ""}), said)
+    tracker, study = begin(tmp_path / "sweep", config.override({"tracking_uri": ""}), said)
     with tracker:
-        ledger.end(try_point(ledger, 20.0, 50.0), "FINISHED")
-        tracker.look()
+        try_point(study, point(20.0), 50.0)
+        tracker.poll()
     assert tracker.end("FINISHED")
     assert said == []
     assert not list((tmp_path / "sweep").rglob("tracking.json"))
+
+
+def test_each_trial_that_ends_is_told_once_and_those_of_an_earlier_driver_not_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try_point(SweepStudy(tmp_path), point(1.0), 70.0)
+    study, recorded = SweepStudy(tmp_path), list[int]()
+    with counted(study, "trial", 3, lambda: recorded.append(len(study.ended))):
+        try_point(study, {**point(0.123456), "optim.schedule": "step"}, 60.0, state="PRUNED")
+        try_point(study, point(3.0), state="FAILED", error="ValueError: no such file")
+    assert capsys.readouterr().err.strip().splitlines() == [
+        "trial 1 pruned, 60.00 % (soft_logits 0.1235, schedule step)",
+        "trial 2 failed, nothing read (soft_logits 3): ValueError: no such file",
+    ]
+    assert recorded == [1, 2, 2, 3]

@@ -1,0 +1,173 @@
+"""The folders of sweeps and comparisons: whose they are, when they are finished, and what lies in them at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kdltr_core.config import RunConfig
+from kdltr_core.evaluation.significance import Gain, SignificanceTest
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, WordResult, write_predictions
+from pipelines.run.command_line import parse_run
+from pipelines.run.folder import RunFolder
+from pipelines.run.metrics_log import MetricsLog
+from pipelines.sweep.folder import CompareFolder, SweepFolder
+from pipelines.sweep.objectives import compared_runs
+from pipelines.sweep.options import CompareOptions, SweepOptions
+from pipelines.sweep.report import write_sweep_report
+from tests.pipelines.sweep.trials import begin_trial, try_point
+from tune_spaces.space import load_space
+
+SOFT = "objective.soft_logits"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> RunConfig:
+    return RunConfig(name="sweep", recipe="parseq_tiny_ltr", output_folder=str(tmp_path), num_steps=300)
+
+
+def sweep(config: RunConfig, **options: object) -> SweepFolder:
+    return SweepFolder(config, SweepOptions.model_validate(options), load_space("loss_weights"))
+
+
+def try_points(folder: SweepFolder, *accuracies: float) -> None:
+    """The baseline, and others that weigh soft_logits more and more."""
+    own = folder.points[0]
+    for place, accuracy in enumerate(accuracies):
+        try_point(folder.trials, {**own, SOFT: own[SOFT] + 10 * place}, accuracy)
+
+
+def test_the_best_point_is_a_config_that_train_takes_as_it_is(config: RunConfig) -> None:
+    folder = sweep(config, trial_steps=50)
+    with folder.claim():
+        try_points(folder, 70.0, 72.0, 71.0)
+        write_sweep_report(folder, config, 400, None)
+    best = parse_run([str(folder.best)], "train.py", "")
+    changed = {name for name, value in config.flatten().items() if best.flatten()[name] != value}
+    assert changed <= {"name", SOFT, "data.cache_folder", "tracking_uri"}  # two are made absolute
+    assert (best.objective.soft_logits, best.num_steps) == (30.0, 300)
+    assert not RunFolder(best).has_begun
+    said = "The point in best.yaml is that of trial 1, 72.00 % of the validation words, not confirmed"
+    assert said in folder.best.read_text().splitlines()[0]
+    assert said in folder.table.read_text()
+    names = {"sweep.md", "history.png", "parallel_coordinates.png", "slices.png"}
+    assert {path.name for path in folder.report.iterdir()} == names
+
+
+def test_page_and_best_point_have_the_answer_and_what_follows_from_it(config: RunConfig) -> None:
+    folder = sweep(config)
+    own = {"the baseline": (70.0, 71.0)}
+    test = SignificanceTest("the baseline", own, (Gain("trial 1", 0.4, -0.7, 1.5),), 500, 0.95, False)
+    with folder.claim():
+        try_points(folder, 70.0, 72.0)
+        write_sweep_report(folder, config, 400, test)
+    assert RunConfig.from_yaml(folder.best).objective.soft_logits == 20.0
+    for file in (folder.best, folder.table):
+        assert test.sentence in file.read_text()
+        assert "The point in best.yaml is the baseline" in file.read_text()
+
+
+def test_a_sweep_without_a_trial_has_a_page_all_the_same(config: RunConfig) -> None:
+    folder = sweep(config)
+    with folder.claim():
+        write_sweep_report(folder, config, 400, None)
+    assert "No trial ran to its end" in folder.table.read_text()
+    assert not folder.best.exists()
+
+
+def test_a_folder_is_of_one_sweep(config: RunConfig, tmp_path: Path) -> None:
+    """More trials, a confirmation or other machines resume it; another space, search or length is another sweep."""
+    folder = sweep(config)
+    with folder.claim():
+        try_points(folder, 70.0)
+    for options in ({"num_trials": 99}, {"confirm": 3}, {"gpus_per_trial": 0.5}, {"cpus_per_trial": 2}):
+        assert len(sweep(config, **options).trials.ended) == 1
+    for options in ({"search": "random"}, {"scheduler": "none"}, {"trial_steps": 10}):
+        with pytest.raises(ValueError, match=f"was begun with {next(iter(options))} "):
+            sweep(config, **options)
+    with pytest.raises(ValueError, match="was begun with num_steps 300, now 400"):
+        sweep(config.override({"num_steps": 400}))
+    with pytest.raises(ValueError, match=r"was begun with optim.batch_size 64, now 32"):
+        sweep(config.override({"optim.batch_size": 32}))
+    with pytest.raises(ValueError, match="was begun with space"):
+        SweepFolder(config, SweepOptions(), load_space("temperatures"))
+    with pytest.raises(ValueError, match="holds a sweep; give the training run another --name"):
+        RunFolder(config)
+    (tmp_path / "a run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ValueError, match="holds a training run; give the sweep another --name"):
+        sweep(config.override({"name": "a run"}))
+
+
+def test_what_no_sweep_can_be_is_refused_with_the_way_out(config: RunConfig) -> None:
+    with pytest.raises(ValueError, match=r"s3://bucket/runs is an object store; give --output-folder as a path"):
+        sweep(config.override({"output_folder": "s3://bucket/runs"}))
+    with pytest.raises(ValueError, match=r"a grid over loss_weights has 16 points at least"):
+        sweep(config, search="grid", num_trials=10)
+
+
+def test_a_grid_of_fewer_points_than_trials_asked_for_ends_with_its_points(config: RunConfig) -> None:
+    folder = sweep(config, search="grid", num_trials=20)
+    assert folder.num_trials == len(folder.points) == 17  # the ends of four ranges, and the baseline
+
+
+def test_a_sweep_is_finished_until_more_is_asked_of_it(config: RunConfig) -> None:
+    folder = sweep(config, num_trials=2)
+    assert not folder.has_begun
+    with folder.claim():
+        try_points(folder, 70.0, 71.0)
+        write_sweep_report(folder, config, 400, None)
+        assert not folder.is_finished
+        folder.mark_finished()
+    assert folder.has_begun
+    assert sweep(config, num_trials=2).is_finished
+    assert not sweep(config, num_trials=3).is_finished
+    assert not sweep(config, num_trials=2, confirm=1).is_finished
+
+
+def comparison(config: RunConfig, *objectives: str) -> CompareFolder:
+    options = CompareOptions(objectives=objectives, seeds=(0, 1))
+    return CompareFolder(config, options, compared_runs(objectives, (0, 1), config))
+
+
+def finish(folder: CompareFolder, place: int, right: str, speeds: tuple[float, ...] = ()) -> None:
+    """As a run leaves it: its readings of the benchmark and what it recorded."""
+    run = begin_trial(folder.runs, folder.asked[place].fields, 50.0)
+    (run.folder / "evaluation").mkdir()
+    readings = [
+        WordResult("s", i, str(i), "word", {STUDENT_LOW_RES: "word" if c == "1" else ""}) for i, c in enumerate(right)
+    ]
+    write_predictions(run.folder / "evaluation" / "predictions.parquet", readings)
+    for step, speed in enumerate(speeds, 1):
+        MetricsLog(run.folder / "metrics.jsonl").record(step, {"train/images_per_second": speed})
+    folder.runs.end(run.number, "FINISHED")
+
+
+def test_what_the_runs_left_becomes_the_table_and_a_part_of_it_too(config: RunConfig) -> None:
+    folder = comparison(config, "supervised", "dld")
+    with folder.claim():
+        finish(folder, 0, "1100", (1.0, 40.0, 50.0))
+        finish(folder, 1, "1110")
+        finish(folder, 2, "1000", (60.0,))
+        assert (folder.result().left_out, folder.num_missing) == (("dld",), 1)
+        finish(folder, 3, "1111")
+        folder.write_report()
+        folder.mark_finished()
+    whole = folder.result()
+    assert [c.accuracies for c in whole.candidates] == [(50.0, 25.0), (75.0, 100.0)]
+    assert whole.candidates[0].images_per_second == (40.0, 60.0)  # the median, not spoilt by the first
+    assert comparison(config, "supervised", "dld").is_finished
+    assert "dld" in folder.table.read_text()
+
+
+def test_objectives_are_added_later_but_not_to_runs_of_another_length(config: RunConfig) -> None:
+    folder = comparison(config, "supervised")
+    with folder.claim():
+        finish(folder, 0, "1100")
+        finish(folder, 1, "1100")
+        folder.write_report()
+        folder.mark_finished()
+    more = comparison(config, "supervised", "dld")
+    assert (more.is_finished, more.num_missing) == (False, 2)
+    with pytest.raises(ValueError, match="num_steps 300, now 11"):
+        comparison(config.override({"num_steps": 11}), "supervised")

@@ -1,0 +1,53 @@
+"""Who is compared: objectives by name with their changes, and what cannot be compared."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdltr_core.config import RunConfig
+from pipelines.sweep.objectives import OBJECTIVES, candidate_fields, compared_runs
+
+CONFIG = RunConfig(name="compared", num_steps=10)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_candidates_differ_in_the_objective_and_nothing_else(name: str) -> None:
+    changed = CONFIG.override(candidate_fields(name, CONFIG)).flatten()
+    differing = {field for field, value in CONFIG.flatten().items() if changed[field] != value}
+    allowed = {"objective.name"} | ({"recognizer.student_start"} if name == "distillation_published" else set())
+    assert differing <= allowed
+
+
+def test_changes_follow_a_name_and_are_values_as_the_config_has_them() -> None:
+    fields = candidate_fields("distillation+objective.cross-entropy=0.5+optim.ema_decay=0.9", CONFIG)
+    assert fields == {"objective.name": "distillation", "objective.cross_entropy": 0.5, "optim.ema_decay": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dlt", "did you mean 'dld'"),
+        ("dld+objective.guidance", r"\+field=value"),
+        ("dld+objective.guidance=-1", "dld.* cannot be compared here"),
+        ("dld+objective.guidence=1", "did you mean 'objective.guidance'"),
+        ("dld+data.validation_share=0.1", "--data.validation-share"),
+        ("dld+optim.batch_size=8", "--optim.batch-size"),
+        ("dld+num_steps=8", "--num-steps"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        candidate_fields(text, CONFIG)
+
+
+def test_every_candidate_has_every_seed_and_a_seed_is_done_by_all_before_the_next() -> None:
+    asked = [
+        (run.candidate, run.fields["objective.name"], run.fields["seed"])
+        for run in compared_runs(("dfd", "dld"), (3, 1), CONFIG)
+    ]
+    assert asked == [("dfd", "dfd", 3), ("dld", "dld", 3), ("dfd", "dfd", 1), ("dld", "dld", 1)]
+
+
+def test_two_names_of_one_thing_are_refused() -> None:
+    with pytest.raises(ValueError, match="which are the same"):
+        compared_runs(("dfd", "dfd+objective.guidance=1.0"), (0,), CONFIG)

@@ -1,0 +1,105 @@
+"""The confirmation: who is trained anew, with which seeds, and what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from kdltr_core.config import RunConfig
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_HIGH_RES, Column, WordResult, write_predictions
+from pipelines.sweep.folder import SweepFolder
+from pipelines.sweep.options import SweepOptions
+from pipelines.sweep.phases import BASELINE, candidates, confirmation_seeds, confirmation_test
+from pipelines.sweep.study import State
+from tests.pipelines.sweep.trials import begin_trial, try_point
+from tune_spaces.space import Space, load_space
+
+SOFT = "objective.soft_logits"
+SPACE = Space("soft", {SOFT: load_space("loss_weights").domains[SOFT]})
+TEACHER = {"recognizer.resolution": "high_res", "recognizer.student_start": "random", "objective.name": "supervised"}
+
+
+def sweep(tmp_path: Path, changes: Mapping[str, str] = MappingProxyType({}), **options: int) -> SweepFolder:
+    config = RunConfig(name="sweep", output_folder=str(tmp_path), seed=7).override(changes)
+    return SweepFolder(config, SweepOptions.model_validate({"confirm": 2, **options}), SPACE)
+
+
+def train_anew(
+    folder: SweepFolder,
+    value: float,
+    seed: int,
+    num_right: int,
+    state: State = "FINISHED",
+    of: Column = STUDENT_LOW_RES,
+) -> None:
+    """A training of the confirmation that read so many of 40 words."""
+    trial = begin_trial(folder.confirmation, {SOFT: value, "seed": seed}, 50.0)
+    (trial.folder / "evaluation").mkdir()
+    readings = [
+        WordResult("set", row, str(row), "word", {of: "word" if row < num_right else "ward"}) for row in range(40)
+    ]
+    write_predictions(trial.folder / "evaluation" / "predictions.parquet", readings)
+    folder.confirmation.end(trial.number, state, "OSError: disk" if state == "FAILED" else "")
+
+
+def test_the_best_finished_trials_stand_against_the_baseline(tmp_path: Path) -> None:
+    """Which is there even where it won, and two trials of one point are one."""
+    folder = sweep(tmp_path)
+    assert candidates(folder) == {BASELINE: {SOFT: 20.0}}
+    try_point(folder.trials, {SOFT: 5.0}, 71.0)
+    assert candidates(folder) == {BASELINE: {SOFT: 20.0}, "trial 0": {SOFT: 5.0}}
+    try_point(folder.trials, {SOFT: 20.0}, 99.0)
+    try_point(folder.trials, {SOFT: 6.0}, 90.0, state="PRUNED")
+    try_point(folder.trials, {SOFT: 7.0}, 73.0)
+    try_point(folder.trials, {SOFT: 8.0}, 60.0)
+    assert candidates(folder) == {BASELINE: {SOFT: 20.0}, "trial 3": {SOFT: 7.0}, "trial 0": {SOFT: 5.0}}
+
+
+def test_seeds_are_new(tmp_path: Path) -> None:
+    assert confirmation_seeds(sweep(tmp_path, confirm_seeds=2)) == [8, 9]
+
+
+@pytest.mark.parametrize(("changes", "column"), [({}, STUDENT_LOW_RES), (TEACHER, TEACHER_HIGH_RES)])
+def test_the_test_is_on_the_same_words_and_seeds(tmp_path: Path, changes: dict[str, str], column: Column) -> None:
+    """Trial 0 reads 30 of 40 words where the baseline reads 20, with every seed: a gain of 25 points.
+
+    Sweeps of teachers are tested by what the teachers read of high_res: their tables have no student.
+    """
+    folder = sweep(tmp_path, changes, confirm=1)
+    try_point(folder.trials, {SOFT: 5.0}, 71.0)
+    for seed in (8, 9, 10):
+        train_anew(folder, 20.0, seed, 20, of=column)
+        train_anew(folder, 5.0, seed, 30, of=column)
+    said: list[str] = []
+    test = confirmation_test(folder, said.append)
+    assert test is not None
+    assert (test.winner.name, test.winner.points, test.is_better) == ("trial 0", pytest.approx(25.0), True)
+    assert test.accuracies[BASELINE] == pytest.approx((50.0, 50.0, 50.0))
+    assert said == []
+
+
+def test_who_lacks_a_seed_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+    folder = sweep(tmp_path, confirm_seeds=2)
+    try_point(folder.trials, {SOFT: 5.0}, 71.0)
+    try_point(folder.trials, {SOFT: 6.0}, 70.0)
+    for value, seed in ((20.0, 8), (5.0, 8), (6.0, 8), (20.0, 9), (6.0, 9)):
+        train_anew(folder, value, seed, 10)
+    train_anew(folder, 5.0, 9, 10, "FAILED")
+    said: list[str] = []
+    test = confirmation_test(folder, said.append)
+    assert test is not None
+    assert [gain.name for gain in test.gains] == ["trial 1"]
+    assert len(said) == 1
+    assert "trial 0" in said[0]
+
+
+def test_without_the_baseline_there_is_no_test(tmp_path: Path) -> None:
+    folder = sweep(tmp_path, confirm_seeds=1)
+    try_point(folder.trials, {SOFT: 5.0}, 71.0)
+    train_anew(folder, 5.0, 8, 1)
+    said: list[str] = []
+    assert confirmation_test(folder, said.append) is None
+    assert "there is no test" in said[-1]

@@ -1,0 +1,131 @@
+"""A study's trials in Ray Tune's words: how each ended, who is stopped, and when no more are begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import tune
+from ray.tune.search import Searcher
+
+from kdltr_core.config import RunConfig
+from pipelines.run.metrics_log import MetricsLog
+from pipelines.sweep.options import SweepOptions
+from pipelines.sweep.search import pruner_for, sampler_for
+from pipelines.sweep.study import ERROR_FILE, State, SweepStudy
+from pipelines.sweep.trial import ACCURACY_NOW, PERCENT_DONE, STOP_FILE, leave_error
+from pipelines.sweep.tuner import MOST_DIVERGED, StopBehind, StudySearch
+from tune_spaces.space import Space
+
+CONFIG = RunConfig().override({"name": "sweep", "num_steps": 100, "workers": 2})
+SPACE = Space("s", {"objective.soft_logits": tune.loguniform(2.0, 200.0)})
+
+
+def search_in(folder: Path, workers: int = 0) -> StudySearch:
+    options = SweepOptions(search="random")
+    study = SweepStudy(folder, space=SPACE, sampler=sampler_for(options, 0), pruner=pruner_for(options))
+    return StudySearch(study, CONFIG, {"threads": 1, "workers": workers})
+
+
+def begin(search: StudySearch, trial_id: str) -> Path:
+    settings = search.suggest(trial_id)
+    assert isinstance(settings, dict)
+    assert settings["threads"] == 1
+    return Path(settings["folder"])
+
+
+def test_every_trial_has_the_whole_config_that_it_trains(tmp_path: Path) -> None:
+    search = search_in(tmp_path)
+    begin(search, "a")
+    config = RunConfig.from_yaml(begin(search, "b") / "config.yaml")
+    assert config == CONFIG.override({**search.study.trials[1].params, "name": "sweep-0001"})
+
+
+@pytest.mark.parametrize(
+    ("percent", "error", "lost", "state", "said"),
+    [
+        (100.0, "", False, "FINISHED", ""),
+        (50.0, "", False, "PRUNED", ""),
+        (50.0, "ValueError: no such file", False, "FAILED", "ValueError: no such file"),
+        (50.0, "", True, "FAILED", "the process of the trial was lost"),
+    ],
+)
+def test_how_a_trial_ended_is_told_as_it_was(
+    tmp_path: Path, percent: float, error: str, lost: bool, state: State, said: str
+) -> None:
+    search = search_in(tmp_path)
+    folder = begin(search, "a")
+    (folder / "checkpoints").mkdir()
+    MetricsLog(folder / "metrics.jsonl").record(1, {"validation/word_accuracy": 60.0})
+    if error:
+        (folder / ERROR_FILE).write_text(f"{error}\n\nTraceback")
+    search.on_trial_complete("a", {PERCENT_DONE: percent}, error=lost)
+    (trial,) = search.study.ended
+    assert (trial.state, trial.accuracy) == (state, 60.0)
+    assert trial.error.startswith(said)
+    # Only what may be tried again needs its checkpoints.
+    assert (folder / "checkpoints").exists() == (state == "FAILED")
+
+
+def test_a_point_that_no_run_can_have_fails_without_being_trained(tmp_path: Path) -> None:
+    search = StudySearch(SweepStudy(tmp_path), CONFIG, {"threads": 1})
+    search.study.enqueue([{"optim.batch_size": 63}])
+    assert "does not divide by workers 2" in (begin(search, "a") / ERROR_FILE).read_text()
+    search.on_trial_complete("a", {})
+    assert search.study.ended[0].state == "FAILED"
+    assert search.suggest("b") == Searcher.FINISHED
+
+
+def fail(search: StudySearch, trial_id: str, error: Exception) -> None:
+    leave_error(begin(search, trial_id), error)
+    search.on_trial_complete(trial_id, {})
+
+
+def test_three_trials_in_a_row_with_the_same_error_end_the_sweep(tmp_path: Path) -> None:
+    """The same but for numbers and paths, in which they differ by trial."""
+    search = search_in(tmp_path)
+    for place in range(3):
+        assert not search.stopped_because
+        fail(search, str(place), OSError(f"no room in /runs/{place:04d}/student after {place + 7} steps"))
+    assert search.suggest("next") == Searcher.FINISHED
+    assert search.stopped_because.startswith("3 trials in a row failed of the same error")
+    assert "no room in /runs/0002/student" in search.stopped_because
+    assert len(search.stopped_because.splitlines()) == 1
+
+
+def test_errors_that_differ_or_come_singly_do_not_end_it(tmp_path: Path) -> None:
+    search = search_in(tmp_path)
+    for place, error in enumerate([OSError("disk"), ValueError("disk"), OSError("disk"), OSError("disk")]):
+        fail(search, f"a{place}", error)
+    begin(search, "b")
+    search.on_trial_complete("b", {PERCENT_DONE: 50})
+    fail(search, "c", OSError("disk"))
+    assert isinstance(search.suggest("next"), dict)
+
+
+def test_points_that_diverge_do_not_end_it_unless_nearly_all_do(tmp_path: Path) -> None:
+    class TrainingDiverged(RuntimeError): ...
+
+    search = search_in(tmp_path)
+    for place in range(MOST_DIVERGED):
+        assert not search.stopped_because
+        fail(search, str(place), TrainingDiverged(f"not finite in 10 steps up to step {place}"))
+    assert search.stopped_because
+
+
+@pytest.mark.parametrize(("workers", "decision"), [(0, "STOP"), (2, "CONTINUE")])
+def test_who_is_behind_is_stopped_and_with_workers_of_its_own_asked_to_stop(
+    tmp_path: Path, workers: int, decision: str
+) -> None:
+    search = search_in(tmp_path, workers)
+    scheduler: Any = StopBehind(search)
+    folders = {name: begin(search, name) for name in ("ahead", "behind")}
+    for name, accuracy, expected in (("ahead", 60.0, "CONTINUE"), ("behind", 50.0, decision)):
+        answer = scheduler.on_trial_result(
+            None, SimpleNamespace(trial_id=name), {PERCENT_DONE: 25.0, ACCURACY_NOW: accuracy}
+        )
+        assert answer == expected
+    assert (folders["behind"] / STOP_FILE).exists() == (workers > 0)
+    assert not (folders["ahead"] / STOP_FILE).exists()
