@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import lmdb
 from kdltr_core.data.images import decode_image
 from kdltr_core.data.lmdb_store import IMAGE_PREFIXES, NUM_SAMPLES_KEY, Kind, LmdbStore
 from kdltr_core.data.rejected import RecordError
+from kdltr_core.files import whole_folder
 
 Progress = Callable[[int, int], None]
 
@@ -37,21 +36,17 @@ def convert(folder: Path, labels: Path, output: Path, *, progress: Progress | No
     if output.exists():
         raise ValueError(f"{output} is there already, and nothing is overwritten; name another output or remove it")
     samples = _read_labels(folder, labels)
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}.unfinished")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_lmdb(unfinished, _checked(samples, labels, progress), _size(samples))
-        unfinished.rename(output)
+        with whole_folder(output) as unfinished:
+            write_lmdb(unfinished, _checked(samples, labels, progress), _size(samples))
     except lmdb.Error as error:
         raise OSError(f"{output} cannot be written: {error}; nothing was left there") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return LmdbStore.open(output)
 
 
 def write_lmdb(root: Path, samples: Iterable[tuple[tuple[bytes, ...], str]], map_size: int) -> None:
     """Write samples, ((image,) or (high_res, low_res), label), with 1-based keys in the field's layout."""
-    root.mkdir(parents=True)
+    root.mkdir(parents=True, exist_ok=True)
     with lmdb.open(str(root), map_size=map_size, subdir=True) as environment, environment.begin(write=True) as records:
         number = 0
         for number, (images, label) in enumerate(samples, start=1):

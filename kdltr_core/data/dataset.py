@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import current_process
 from pathlib import Path
 
 import numpy as np
@@ -343,6 +344,11 @@ def _rendered(config: DataConfig, name: str, num_pairs: int, seed: int, progress
     """The LMDB of rendered words, made by the first process that asks; even seeds train, odd ones test."""
     folder = Path(config.cache_folder).expanduser() / f"rendered-v{RENDERING_VERSION}-{num_pairs}-pairs-seed-{seed}"
     root = folder / f"rendered_{name}"
+    if getattr(current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "words are asked for while a process that draws them imports the main script; put what that script does "
+            "under: if __name__ == '__main__'"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / f"{name}.lock"):
         if not (root / LMDB_FILE).is_file():

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
+import signal
+import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain, islice
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import lmdb
@@ -20,9 +24,9 @@ from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
 from kdltr_core.data.degrade import degrade
 from kdltr_core.data.synth import fonts as font_files
 from kdltr_core.data.synth.fonts import fonts
-from kdltr_core.data.synth.processes import map_in_processes
 from kdltr_core.data.synth.vocabulary import draw_text
 from kdltr_core.data.synth.word_image import FONT_SIZE, Pixels, draw_picture
+from kdltr_core.files import whole_folder
 
 __all__ = ["RenderedPair", "fonts", "render_pair", "render_pairs"]
 
@@ -83,17 +87,12 @@ def render_pairs(
     if not faces:
         raise ValueError("no font holds printable ASCII among those given; leave fonts out to use matplotlib's own")
 
-    root.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = root.with_name(f".{root.name}.{os.getpid()}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        _write(unfinished, num_pairs, seed, faces, progress)
-        _refuse_taken(root)
-        unfinished.rename(root)
+        with whole_folder(root) as unfinished:
+            _write(unfinished, num_pairs, seed, faces, progress)
+            _refuse_taken(root)
     except lmdb.Error as error:
         raise OSError(f"{root} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def render_pair(seed: int, index: int, faces: Sequence[Path]) -> RenderedPair:
@@ -118,16 +117,36 @@ def _encoded(seed: int, faces: Sequence[Path], indices: range) -> list[tuple[byt
 
 
 def _drawn(num_pairs: int, seed: int, faces: Sequence[Path]) -> Generator[list[tuple[bytes, bytes, bytes]]]:
+    """In order; closing it ends the processes, and what one that was killed did not draw is drawn here."""
     jobs = [range(start, min(start + _PAIRS_A_JOB, num_pairs)) for start in range(0, num_pairs, _PAIRS_A_JOB)]
     draw = partial(_encoded, seed, faces)
     num_processes = min(len(os.sched_getaffinity(0)), num_pairs // _PAIRS_A_PROCESS, _MOST_PROCESSES)
-    yield from map_in_processes(draw, jobs, num_processes) if num_processes > 1 else map(draw, jobs)
+    done = 0
+    if num_processes > 1:
+        # Not forked: the caller may have threads, of Ray for instance, whose locks a child would inherit.
+        processes = ProcessPoolExecutor(num_processes, get_context("spawn"), initializer=_end_with_the_parent)
+        with processes, suppress(BrokenProcessPool):
+            for pairs in processes.map(draw, jobs):
+                done += 1
+                yield pairs
+    yield from map(draw, jobs[done:])
+
+
+def _end_with_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends this process
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _write(
     folder: Path, num_pairs: int, seed: int, faces: Sequence[Path], progress: Callable[[int, int], None] | None
 ) -> None:
-    folder.mkdir()
     map_size = num_pairs * _BYTES_A_PAIR + 2**24
     # No lock: nobody else knows this folder before it is whole, and readers open it without one.
     with (

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import lmdb
 import numpy as np
@@ -14,7 +17,6 @@ from PIL import Image, ImageFont
 from kdltr_core.charset import CHARACTERS_94, Charset36, fold
 from kdltr_core.data.synth import render
 from kdltr_core.data.synth.fonts import usable
-from kdltr_core.data.synth.processes import map_in_processes
 from kdltr_core.data.synth.render import fonts, render_pair, render_pairs
 from kdltr_core.data.synth.vocabulary import draw_text, words
 
@@ -54,20 +56,55 @@ def test_same_seed_and_fonts_give_the_same_bytes(rendered: Path, tmp_path: Path)
     assert records(tmp_path / "again") == records(rendered)
 
 
-def test_other_processes_draw_the_same_bytes(rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-
-    def counted(draw: Any, jobs: list[range], num_processes: int) -> Any:
-        asked.append(num_processes)
-        return map_in_processes(draw, jobs, num_processes)
-
-    monkeypatch.setattr(render, "map_in_processes", counted)
+@pytest.fixture
+def three_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(render, "_PAIRS_A_PROCESS", 8)
     monkeypatch.setattr(render, "_PAIRS_A_JOB", 5)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
-    render_pairs(tmp_path / "shared", 24, seed=5)
-    assert asked == [3]
+
+
+def children() -> list[int]:
+    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@pytest.mark.usefixtures("three_processes")
+def test_other_processes_draw_the_same_bytes(rendered: Path, tmp_path: Path) -> None:
+    drawing: list[int] = []
+    render_pairs(tmp_path / "shared", 24, seed=5, progress=lambda done, total: drawing.extend(children()))
+    assert len(drawing) == 3
     assert (tmp_path / "shared" / "data.mdb").read_bytes() == (rendered / "data.mdb").read_bytes()
+    assert not children()
+
+
+@pytest.mark.usefixtures("three_processes")
+def test_what_a_killed_process_leaves_is_drawn_here(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill_all(done: int, total: int) -> None:
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr(render, "_PAIRS_A_TRANSACTION", 2)
+    monkeypatch.setattr(render, "_PAIRS_A_JOB", 1)
+    render_pairs(tmp_path / "killed", 24, seed=5, progress=kill_all)
+    assert records(tmp_path / "killed") == records(rendered)
+
+
+def test_a_script_without_a_guard_draws_its_words_and_ends(tmp_path: Path) -> None:
+    """In spawned processes Python runs it again; there it may not wait for the words that its parent makes."""
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "import os; from kdltr_core.charset import Charset36; from kdltr_core.config import DataConfig\n"
+        "from kdltr_core.data.dataset import load_datasets; os.sched_getaffinity = lambda process: {0, 1}\n"
+        "from kdltr_core.data.synth import render; render._PAIRS_A_PROCESS = 32\n"
+        f"config = DataConfig(cache_folder={str(tmp_path)!r}, num_rendered_train=64, num_rendered_benchmark=16)\n"
+        "print(len(load_datasets(config, Charset36).benchmarks['rendered_benchmark']))\n"
+    )
+    found = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, env=found, timeout=300)
+    assert done.stdout == "16\n"
+    assert "put what that script does under: if __name__" in done.stderr
 
 
 def test_a_shorter_set_is_the_beginning_of_a_longer_one(rendered: Path, tmp_path: Path) -> None:
