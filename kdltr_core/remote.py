@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -86,10 +86,12 @@ class ObjectStore:
 
     def __init__(self, uri: str) -> None:
         parts = urlsplit(uri)
-        if parts.password is not None:
+        secret = [name for name, _ in parse_qsl(parts.query) if re.search("secret|token|key|password|sas", name, re.I)]
+        if parts.password is not None or secret:
             raise ValueError(
-                f"the URI of {parts.hostname}{parts.path} holds a password, which would be written into config.yaml "
-                "and into MLflow; leave it out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                f"the URI of {parts.hostname}{parts.path} holds a password, {', '.join(secret) or 'before the @'}, which "
+                "would be written into config.yaml and into MLflow; leave it out and set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or what the store's own tools take"
             )
         self.uri = uri
         if parts.scheme in ("gs", "gcs") and "retry_limit_seconds" not in parts.query:

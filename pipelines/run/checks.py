@@ -82,7 +82,7 @@ def describe(config: RunConfig, words: Datasets) -> Description:
     tags |= {
         "mlflow.source.name": "pipelines/train.py",
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": _user(),
+        "mlflow.user": user(),
     }
     for option in ("teacher_weights", "student_weights", "language_weights"):
         if digest := _digest(config, option):
@@ -102,7 +102,7 @@ def git_commit() -> str:
     return "unknown"
 
 
-def _user() -> str:
+def user() -> str:
     """Who runs this, as far as the system knows: in a container a number may have no name."""
     with suppress(OSError, KeyError):
         return getpass.getuser()

@@ -14,7 +14,7 @@ import tyro
 from pydantic import BaseModel, ValidationError
 
 from kdltr_core.config import RunConfig, nearest
-from kdltr_core.remote import is_uri, local_path
+from kdltr_core.remote import is_uri, local_path, public
 from pipelines.recipes import DEFAULT_RECIPE, RECIPES
 
 DID_NOT_FINISH = 1
@@ -120,28 +120,33 @@ def _explain(fault: Any) -> str:
 def absolute(config: RunConfig) -> RunConfig:
     """The run with a name and with absolute paths and URIs: workers run in other folders, maybe on other machines.
 
-    The default database gives way to the server that MLFLOW_TRACKING_URI names, as for MLflow's own commands.
+    The default database gives way to the server that MLFLOW_TRACKING_URI names, as for MLflow's own commands. Where
+    there is a secret in it, the run has it without, and this process alone keeps it, there.
     """
     data, tracking = config.data, config.tracking_uri
     if is_uri(data.cache_folder):
         raise ValueError(
             f"data.cache_folder is {data.cache_folder}, expected a path: each machine keeps its copies on its own disk"
         )
-    if tracking == RunConfig().tracking_uri:
-        tracking = os.environ.get("MLFLOW_TRACKING_URI") or tracking
+    origin = ""
+    if tracking == RunConfig().tracking_uri and os.environ.get("MLFLOW_TRACKING_URI"):
+        tracking, origin = os.environ["MLFLOW_TRACKING_URI"], " (from MLFLOW_TRACKING_URI; --tracking-uri goes before)"
     if tracking and "://" not in tracking:
         raise ValueError(
-            f"tracking_uri is {tracking!r}, expected a server (http://host:5000), a database (sqlite:///mlflow.db) or "
-            "''"
+            f"tracking_uri is {tracking!r}{origin}, expected a server (http://host:5000), a database "
+            "(sqlite:///mlflow.db) or ''"
         )
     scheme, _, file = tracking.partition(":///")
+    tracking = f"{scheme}:///{_path(file)}" if scheme == "sqlite" else tracking
+    if public(tracking) != tracking:
+        os.environ["MLFLOW_TRACKING_URI"] = tracking
     changes: dict[str, Any] = {
         "name": config.name or config.recipe or "run",
         "output_folder": _path(config.output_folder),
         "data.cache_folder": _path(data.cache_folder),
         "data.train_roots": tuple(map(_path, data.train_roots)),
         "data.benchmark_roots": tuple(map(_path, data.benchmark_roots)),
-        "tracking_uri": f"{scheme}:///{_path(file)}" if scheme == "sqlite" else tracking,
+        "tracking_uri": public(tracking),
     }
     for weights in ("teacher_weights", "start_weights", "student_weights", "language_weights"):
         given = getattr(config.recognizer, weights)

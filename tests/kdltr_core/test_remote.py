@@ -156,9 +156,10 @@ def test_a_uri_that_is_not_understood_is_refused(uri: str, said: str, bucket: Bu
         ObjectStore(uri)
 
 
-def test_a_password_is_refused_and_not_repeated(bucket: Bucket) -> None:
+@pytest.mark.parametrize("uri", ["s3://mykey:mysecret@bucket/x", "s3://bucket/x?region=eu&client_secret=mysecret"])
+def test_a_password_is_refused_and_not_repeated(bucket: Bucket, uri: str) -> None:
     with pytest.raises(ValueError, match=r"bucket/x holds a password, .* set AWS_ACCESS_KEY_ID") as caught:
-        ObjectStore("s3://mykey:mysecret@bucket/x")
+        ObjectStore(uri)
     assert "mysecret" not in str(caught.value)
 
 

@@ -110,7 +110,7 @@ def test_what_is_mounted_is_there_and_is_all_that_an_installation_takes(file: st
         assert there == f"~/kdltr/{here}"
         assert (ROOT / here).exists()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {package.partition(".")[0] for package in project["tool"]["setuptools"]["packages"]}
+    packages = {pattern.removesuffix("*") for pattern in project["tool"]["setuptools"]["packages"]["find"]["include"]}
     files = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml", "constraints.txt"}
     assert set(mounts.values()) == packages | files
 

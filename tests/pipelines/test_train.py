@@ -20,16 +20,18 @@ import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import load_datasets
+from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.recognizers.registry import charset_of
+from kdltr_core.train.build import teacher_file
 from pipelines.ray_train import worker
-from pipelines.ray_train.cluster import Cluster
 from pipelines.ray_train.worker import train_worker
-from pipelines.run.checks import check_files, check_words, git_commit, source_digest
-from pipelines.run.folder import REFUSAL_FILE
+from pipelines.run.checks import check_files, check_words, git_commit, source_digest, user
+from pipelines.run.folder import REFUSAL_FILE, RunFolder
 from pipelines.run.metrics_log import read_records
 from pipelines.run.progress import headline
-from pipelines.run.storage import Storage
+from pipelines.run.storage import SECONDS_OF_A_CLAIM, Storage
 from tests.kdltr_core.data.sets import single_records, write_records
+from tests.object_store import Bucket
 
 TRAIN = Path(pipelines.__path__[0]) / "train.py"
 STEPS = 8
@@ -95,23 +97,6 @@ def test_pixels_made_anew_in_every_epoch_are_not_kept_on_the_device(tmp_path: Pa
         check_words(config, load_datasets(config.data, charset_of(config)))
 
 
-@pytest.mark.parametrize(
-    ("cluster", "workers", "said"),
-    [
-        (Cluster(2, 0, 1, offers_gpus=False), 2, ""),
-        (Cluster(2, 0, 1, offers_gpus=False), 3, "--workers 3 takes as many CPUs and there are 2"),
-        (Cluster(16, 1, 1, offers_gpus=True), 2, "--workers 2 takes as many GPUs and there is 1"),
-        (Cluster(1, 4, 2, offers_gpus=True), 4, ""),
-    ],
-)
-def test_more_workers_than_the_machine_has_room_for_are_refused(cluster: Cluster, workers: int, said: str) -> None:
-    if said:
-        with pytest.raises(ValueError, match=said):
-            cluster.check(workers)
-    else:
-        cluster.check(workers)
-
-
 def test_what_a_worker_refuses_is_left_for_the_driver_and_not_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,8 +121,15 @@ def test_the_bar_shows_what_is_known() -> None:
     assert headline(known) == "loss 1.234, 46 images/s, validation 67.9 %"
 
 
-def test_the_commit_of_the_code_is_known_or_said_to_be_unknown() -> None:
+def test_nothing_that_only_describes_a_run_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a machine without git nor a user without a name."""
     assert git_commit() == "unknown" or len(git_commit().removesuffix("-dirty")) == 40
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert git_commit() == "unknown"
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert user() == "54321"
 
 
 def test_code_that_was_copied_has_the_same_version_and_an_edit_another(tmp_path: Path) -> None:
@@ -154,38 +146,67 @@ def test_code_that_was_copied_has_the_same_version_and_an_edit_another(tmp_path:
     assert len({version, edited, source_digest([copy])}) == 3
 
 
+def options(tmp_path: Path, bucket: Bucket | None) -> list[str]:
+    """Where words, teacher and run are: rendered and bundled and in a folder, or all in a bucket."""
+    if bucket is None:
+        return ["--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16"]
+    for name, num_words, seed in (("train", 64, 2), ("words", 16, 1)):
+        render_pairs(tmp_path / name, num_words, seed=seed)
+        bucket.put_tree(tmp_path / name, f"sets/{name}")
+    bucket.put("teacher.safetensors", teacher_file(RunConfig()).read_bytes())
+    # fmt: off
+    return [
+        "--data.train-roots", f"{bucket.uri}/sets/train", "--data.benchmark-roots", f"{bucket.uri}/sets/words",
+        "--recognizer.teacher-weights", f"{bucket.uri}/teacher.safetensors", "--output-folder", f"{bucket.uri}/runs",
+    ]
+    # fmt: on
+
+
 @pytest.mark.slow
-def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tracked_run(tmp_path: Path) -> None:
-    """Every step is recorded once, MLflow has one run, and the finished run started again says so."""
-    run = tmp_path / "runs" / "demo"
+@pytest.mark.parametrize("place", ["folder", pytest.param("bucket", marks=pytest.mark.long)])
+def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tracked_run(
+    place: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Every step is recorded once, MLflow has one run, and the finished run started again says so.
+
+    In a bucket, the machine's copies are lost with the driver; and the benchmark is read again from there.
+    """
+    bucket: Bucket | None = request.getfixturevalue("bucket") if place == "bucket" else None
     # fmt: off
     command = [
         sys.executable, str(TRAIN), "demo", "--num-steps", str(STEPS), "--optim.batch-size", "16",
         "--log-every", "1", "--validate-every", "4", "--checkpoint-every", "2", "--objective.num-permutations", "2",
-        "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16", "--data.cache-folder", "cache",
+        "--data.cache-folder", "cache", *options(tmp_path, bucket),
     ]
     # fmt: on
+    run = RunFolder(RunConfig(name="demo", output_folder=f"{bucket.uri if bucket else tmp_path}/runs"))
     environment = {**os.environ, "RAY_ADDRESS": ""}
     first = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
-    wait_until(lambda: (run / "checkpoints" / "step-00000002").exists() or first.poll() is not None)
+    wait_until(lambda: 2 in run.storage.steps() or first.poll() is not None)
     assert first.poll() is None, "it ended before it could be killed"
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    reached = max(record.step for record in read_records(run / "metrics.jsonl")[0])
+    run.collect()
+    reached = max(record.step for record in read_records(run.metrics_log)[0])
     assert 2 <= reached < STEPS
+    if bucket:
+        wait_until(lambda: not any((tmp_path / "cache" / "runs").rglob("*.writing")))
+        shutil.rmtree(tmp_path / "cache" / "runs", ignore_errors=True)
+        time.sleep(SECONDS_OF_A_CLAIM)
 
     second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert second.returncode == 0, second.stderr
-    assert "Going on with the run" in second.stderr
-    table = json.loads((run / "evaluation" / "table.json").read_text())
+    assert f"Going on with the run in {run.place}" in second.stderr
+    run.collect()
+    table = json.loads((run.path / "evaluation" / "table.json").read_text())
     assert table["columns"] == ["teacher_high_res", "teacher_enlarged", "student_low_res"]
     assert table["num_words"] == 16
-    assert (run / "evaluation" / "table.md").read_text() in second.stdout
+    shown = run.table.read_text().strip()
+    assert shown in second.stdout
     assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db" in second.stdout
-    readings = pq.read_table(run / "evaluation" / "predictions.parquet")
-    assert readings.num_rows == 16
-    assert (run / "evaluation" / "examples.png").read_bytes().startswith(b"\x89PNG")
-    assert callable(load_student(run / "student"))
+    assert pq.read_table(run.path / "evaluation" / "predictions.parquet").num_rows == 16
+    assert (run.path / "evaluation" / "examples.png").read_bytes().startswith(b"\x89PNG")
+    assert callable(load_student(f"{run.place}/student"))
 
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("kdltr")
@@ -201,9 +222,41 @@ def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tra
 
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert again.returncode == 0
-    assert "is finished" in again.stderr
-    assert str(run / "evaluation" / "table.md") in again.stderr
-    assert json.loads((run / "tracking.json").read_text())["starts"] == 2
+    assert f"is finished. Its table is in {run.named('evaluation/table.md')}" in again.stderr
+    run.storage.pull("tracking.json")
+    assert json.loads((run.path / "tracking.json").read_text())["starts"] == 2
+    if bucket:
+        assert f"runs/demo/checkpoints/step-{STEPS:08d}/checkpoint.json" in bucket.objects()
+        assert "runs/demo/claim.json" not in bucket.objects()
+        assert list((tmp_path / "cache" / "runs").iterdir()) == []
+        states = [f"runs/demo/checkpoints/step-{step:08d}/state.pt" for step in range(STEPS + 1)]
+        assert sum(bucket.num_reads(state) > 0 for state in states) == 1  # what it went on from
+        words = ["--data.benchmark-roots", f"{bucket.uri}/sets/words", "--data.cache-folder", "another-cache"]
+        evaluate = [sys.executable, str(TRAIN.with_name("evaluate.py")), run.place, *words]
+        read = subprocess.run(evaluate, cwd=tmp_path, capture_output=True, text=True)
+        assert read.returncode == 0, read.stderr
+        assert read.stdout.strip() == shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "option", ["data.train_roots", "data.benchmark_roots", "recognizer.teacher_weights", "recognizer.student_weights"]
+)
+def test_what_is_not_in_the_store_is_found_out_before_anything_is_prepared(
+    bucket: Bucket, tmp_path: Path, option: str
+) -> None:
+    bucket.put("sets/data.mdb", b"")
+    bucket.put("teacher.safetensors", b"")
+    there = {
+        "data.train_roots": (f"{bucket.uri}/sets",),
+        "recognizer.teacher_weights": f"{bucket.uri}/teacher.safetensors",
+        "data.cache_folder": str(tmp_path),
+    }
+    check_files(RunConfig().override(there))
+    nowhere = f"{bucket.uri}/nowhere"
+    with pytest.raises(ValueError, match=f"there is nothing at {nowhere}"):
+        check_files(RunConfig().override(there | {option: (nowhere,) if option.endswith("roots") else nowhere}))
+    assert bucket.num_reads("sets/data.mdb") == 0
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 600) -> None:

@@ -215,3 +215,21 @@ def test_output_is_written_whatever_the_terminal_can_show() -> None:
         [sys.executable, "-c", program], env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True
     )
     assert (ended.returncode, ended.stdout) == (0, b"81 \\xb1 2\n")
+
+
+def test_a_refusal_says_that_the_value_came_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
+    with pytest.raises(ValueError, match=r"tracking_uri is 'databricks' \(from MLFLOW_TRACKING_URI; --tracking-uri"):
+        parse_run(["demo"], "train.py", "About.")
+    assert parse_run(["demo", "--tracking-uri", "http://host:5000"], "train.py", "About.").name == "demo"
+
+
+@pytest.mark.parametrize("given_by", ["option", "environment"])
+def test_a_run_knows_no_secret(monkeypatch: pytest.MonkeyPatch, given_by: str) -> None:
+    """What is written of it can be read by everyone; this process alone has what the server wants."""
+    uri = "https://me:hunter2@host:5000?token=hunter2"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri if given_by == "environment" else "")
+    run = parse_run(["demo", *(["--tracking-uri", uri] if given_by == "option" else [])], "train.py", "About.")
+    assert run.tracking_uri == "https://host:5000"
+    assert os.environ["MLFLOW_TRACKING_URI"] == uri
+    assert "hunter2" not in run.to_yaml() + str(run.flatten())
