@@ -89,8 +89,8 @@ class ObjectStore:
         secret = [name for name, _ in parse_qsl(parts.query) if re.search("secret|token|key|password|sas", name, re.I)]
         if parts.password is not None or secret:
             raise ValueError(
-                f"the URI of {parts.hostname}{parts.path} holds a password, {', '.join(secret) or 'before the @'}, which "
-                "would be written into config.yaml and into MLflow; leave it out and set AWS_ACCESS_KEY_ID and "
+                f"the URI of {parts.hostname}{parts.path} holds a password, {', '.join(secret) or 'before the @'}, "
+                "which would be written into config.yaml and into MLflow; leave it out and set AWS_ACCESS_KEY_ID and "
                 "AWS_SECRET_ACCESS_KEY, or what the store's own tools take"
             )
         self.uri = uri
