@@ -21,7 +21,7 @@ from kdltr_core.files import read_json
 from pipelines.prediction.onnx_reader import OnnxReader
 from pipelines.run.command_line import RunStopped, absolute
 from pipelines.run.folder import TRACKING_FILE
-from pipelines.run.tracking import experiment_id
+from pipelines.run.tracking import experiment_id, with_secrets
 
 _SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.binary, "image")]),
@@ -78,7 +78,7 @@ def register(graph: Path, origin: Origin, name: str, found: Mapping[str, str]) -
     for logger in ("alembic", "mlflow"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     try:
-        mlflow.set_tracking_uri(origin.uri)
+        mlflow.set_tracking_uri(with_secrets(origin.uri))
         client = MlflowClient()
         run_id = _known_run(client, origin.run_id)
         experiment = experiment_id(client, origin.experiment, origin.uri)
