@@ -34,6 +34,8 @@ BASELINES = {
     "unified": {"step_logits": 1.0, "character_hint": 1.0, "attention_divergence": 1.0, "affinity": 1.0},
     "dld": {"path_likelihood": 1.0, "feature_distance": 1.0, "character_hint": 1.0},
 }
+# The terms of KD-LTR's own objective, with the weights of the run's config.
+DISTILLATION_TERMS = ("visual_focus", "semantic_contrast", "soft_logits", "cross_entropy")
 VISUAL_TERMS = frozenset({"visual_focus", "feature_distance"})
 SEMANTIC_TERMS = frozenset({"semantic_contrast", "character_hint"})
 
@@ -51,6 +53,12 @@ class LossTerms:
     total: Tensor
 
 
+def is_loss_term(name: str) -> bool:
+    """Whether it names a term of some objective; supervised training has a cross entropy for each of several heads."""
+    known = {*DISTILLATION_TERMS, *(term for terms in BASELINES.values() for term in terms)}
+    return name in known or name.startswith("cross_entropy_")
+
+
 def term_weights(config: ObjectiveConfig, heads: Sequence[str] = ()) -> dict[str, float]:
     """The terms that the objective consists of, and their weights.
 
@@ -65,10 +73,10 @@ def term_weights(config: ObjectiveConfig, heads: Sequence[str] = ()) -> dict[str
     if config.name in BASELINES:
         guided = {name: config.guidance * weight for name, weight in BASELINES[config.name].items()}
         return {**(guided if config.guidance > 0 else {}), "cross_entropy": 1.0}
-    names = ("visual_focus", "semantic_contrast", "soft_logits", "cross_entropy")
-    weights = {name: weight for name in names if (weight := getattr(config, name)) > 0}
+    weights = {name: weight for name in DISTILLATION_TERMS if (weight := getattr(config, name)) > 0}
     if not weights:
-        raise ValueError(f"the weights of {', '.join(names)} are all 0; give at least one of them a weight")
+        names = ", ".join(DISTILLATION_TERMS)
+        raise ValueError(f"the weights of {names} are all 0; give at least one of them a weight")
     return weights
 
 

@@ -1,21 +1,36 @@
-"""Which characters are taken for which: readings aligned with their labels by fewest edits."""
+"""Analysis of predictions: character confusions, accuracy by size, calibration, attention."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy as np
+import torch
+from PIL import Image
 from rapidfuzz.distance import Levenshtein
+from torch import Tensor
 
 from kdltr_core.charset import Protocol, fold
+from kdltr_core.data.images import as_float
+from kdltr_core.metrics import standard_error
+from kdltr_core.recognizers import Recognizer
+from kdltr_core.recognizers.decoding import decode_predictions
 
 LOOK_ALIKES = (
     ("o", "0"), ("l", "1"), ("i", "1"), ("i", "l"), ("s", "5"), ("z", "2"), ("b", "8"), ("g", "9"), ("c", "e"),
     ("u", "v"), ("rn", "m"), ("nn", "m"), ("cl", "d"), ("vv", "w"), ("ri", "n"),
 )  # fmt: skip
+# Characters on a side, of differences that are counted.
 LONGEST = 3
+# The least size of each group of words: characters of the label, and rows of the native image.
+LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13)
+HEIGHTS = (1, 16, 24, 32, 48, 64, 96)
+NUM_BINS = 10
+_MAP_SHAPE = (8, 32)
+_GLOW = np.array([255.0, 96.0, 0.0])
 
 Confusion = tuple[str, str]
 
@@ -57,11 +72,11 @@ class Confusions:
 
 
 def count_confusions(words: Iterable[tuple[str, str]], protocol: Protocol = "36") -> Confusions:
-    """Of (label, reading) pairs, as the protocol compares them; words that are read correctly count for nothing."""
+    """Of (label, prediction) pairs, as the protocol compares them; correct words count for nothing."""
     counts: Counter[Confusion] = Counter()
     num_near = num_far = 0
-    for label, reading in words:
-        truth, read = fold(label, protocol), fold(reading, protocol)
+    for label, prediction in words:
+        truth, read = fold(label, protocol), fold(prediction, protocol)
         if truth == read:
             continue
         found = differences(truth, read)
@@ -71,3 +86,125 @@ def count_confusions(words: Iterable[tuple[str, str]], protocol: Protocol = "36"
         num_near += 1
         counts.update(pair for pair in found if max(map(len, pair)) <= LONGEST)
     return Confusions(counts, num_near, num_far)
+
+
+@dataclass(frozen=True)
+class SizeGroup:
+    """Words of like size; ``label`` says which, accuracy and standard error are in [0, 1]."""
+
+    label: str
+    count: int
+    accuracy: float
+
+    @property
+    def error(self) -> float:
+        return standard_error(self.accuracy, self.count)
+
+
+def group_by_size(sizes: Sequence[int], correct: np.ndarray, starts: Sequence[int]) -> list[SizeGroup]:
+    """Accuracy by size; groups without a word are left out.
+
+    Args:
+        sizes: N whole numbers; those below the first start belong to no group.
+        correct: (N,) bool.
+        starts: least size of each group, ascending; the last group has no end.
+    """
+    values = np.asarray(sizes)
+    groups = []
+    ends = [*starts[1:], None]
+    for start, end in zip(starts, ends, strict=True):
+        here = (values >= start) & (values < end) if end is not None else values >= start
+        if here.any():
+            groups.append(SizeGroup(_size_label(start, end), int(here.sum()), float(correct[here].mean())))
+    return groups
+
+
+def _size_label(start: int, end: int | None) -> str:
+    if end is None:
+        return f"≥ {start}"
+    return str(start) if end == start + 1 else f"{start}–{end - 1}"
+
+
+@dataclass(frozen=True)
+class ConfidenceBin:
+    """Words whose confidence is in one tenth of [0, 1]; means in [0, 1]."""
+
+    confidence: float
+    accuracy: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A reliability diagram; bins without words are left out.
+
+    Attributes:
+        error: expected calibration error, in [0, 1].
+        confidence: mean of all words.
+    """
+
+    bins: tuple[ConfidenceBin, ...]
+    error: float
+    confidence: float
+
+
+def calibrate(confidences: Sequence[float], correct: np.ndarray) -> Calibration:
+    """Expected calibration error with equal bins (Guo et al. 2017, eq. 3): sum over bins of n_b / n |acc_b - conf_b|.
+
+    Args:
+        confidences: N, in [0, 1].
+        correct: (N,) bool.
+
+    Raises: ValueError if there are no words, or not as many of both.
+    """
+    values = np.asarray(confidences, float)
+    if not len(values) or values.shape != correct.shape:
+        raise ValueError(f"{len(values)} confidences of {len(correct)} words; expected one a word, and words")
+    # The border between two bins belongs to the lower, as in the paper: (0, 0.1], (0.1, 0.2], …
+    places = np.clip(np.ceil(values * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
+    bins = tuple(
+        ConfidenceBin(float(values[here].mean()), float(correct[here].mean()), int(here.sum()))
+        for here in (places == place for place in range(NUM_BINS))
+        if here.any()
+    )
+    error = sum(b.count * abs(b.accuracy - b.confidence) for b in bins) / len(values)
+    return Calibration(bins, error, float(values.mean()))
+
+
+@dataclass(frozen=True)
+class AttendedWord:
+    """One word as it was read, and for each of its characters the picture (H, W, 3) uint8 lit where it attended."""
+
+    text: str
+    steps: tuple[np.ndarray, ...]
+
+
+@torch.inference_mode()
+def attended_words(module: Recognizer, images: Tensor) -> list[AttendedWord]:
+    """The words of images (N, 3, H, W) uint8 of the recognizer's size; none if it has no attention maps.
+
+    The maps are (N, T, 256) over 8 × 32 positions. Where the map is highest the picture glows; it is darkened
+    elsewhere.
+    """
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    output = module.eval()(as_float(images.to(device)))
+    if output.attention is None:
+        return []
+    maps = output.attention.float().cpu().numpy()
+    words = []
+    for text, pixels, of_word in zip(
+        decode_predictions(output.logits, module.charset), images.numpy(), maps, strict=True
+    ):
+        picture = pixels.transpose(1, 2, 0)
+        words.append(AttendedWord(text, tuple(glow(picture, step) for step in of_word[: len(text)])))
+    return words
+
+
+def glow(picture: np.ndarray, attention: Sequence[float] | np.ndarray) -> np.ndarray:
+    """picture (H, W, 3) uint8 and attention (256,), not negative, to (H, W, 3) uint8."""
+    height, width, _ = picture.shape
+    grid = np.asarray(attention, np.float32).reshape(_MAP_SHAPE)
+    grid = grid / max(float(grid.max()), 1e-12)
+    heat = np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BILINEAR))[:, :, None]
+    lit = picture * (0.35 + 0.4 * heat) + _GLOW * 0.55 * heat
+    return np.clip(lit, 0, 255).astype(np.uint8)

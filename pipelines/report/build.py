@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,12 +23,13 @@ from kdltr_core.evaluation.robustness import RobustnessCurves, conditions, measu
 from kdltr_core.evaluation.table import BenchmarkTable, Column
 from kdltr_core.inference.batched import BatchReader, KeyedPairs, WordBatch, recognizer_reader
 from kdltr_core.recognizers import Recognizer
-from pipelines.report.attention import AttendedWord, attend
-from pipelines.report.contents import Evidence, ReaderNote
+from pipelines.report.analysis import AttendedWord, attended_words
+from pipelines.report.contents import ReaderNote, ReportContents
 from pipelines.report.examples import in_fixed_order
 from pipelines.report.figures import write_robustness
 from pipelines.report.options import EvaluateOptions
-from pipelines.report.page import write_report
+from pipelines.report.page import write_page_files
+from pipelines.run.checks import git_commit
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.progress import progress_bar, say
 from pipelines.run.tracking import DatasetNote, Description, Tracker
@@ -46,6 +48,14 @@ class Evaluation:
     table: BenchmarkTable
     device: torch.device
 
+    @property
+    def title(self) -> str:
+        """The name that was given; else the students' runs, or what else reads."""
+        students = [r.source for r in self.readers if r.column.role == "student_low_res"]
+        sources = list(dict.fromkeys(students or [r.source for r in self.readers if r.source]))
+        rest = f" and {len(sources) - 3} more" if len(sources) > 3 else ""
+        return self.options.name.strip() or f"Evaluation of {', '.join(sources[:3])}{rest}"
+
 
 def workload(options: EvaluateOptions, readers: Sequence[BenchmarkReader], packs: Mapping[str, KeyedPairs]) -> str:
     """How many predictions a report takes, in a sentence for whoever waits for it."""
@@ -59,28 +69,29 @@ def workload(options: EvaluateOptions, readers: Sequence[BenchmarkReader], packs
 
 def report(evaluation: Evaluation) -> None:
     """Measures what a table does not hold, writes the report's files, and hands them to MLflow."""
-    options, folder = evaluation.options, Path(evaluation.options.report)
+    folder = Path(evaluation.options.report)
     if any(not isinstance(r.read, nn.Module) and r.column.role != "two_stage" for r in evaluation.readers):
         say("what an ONNX file attends to is not known; the report shows where runs and their teachers look")
     tracker, metrics_log = _begin_tracking(evaluation, folder)
     curves = _curves(evaluation)
     if curves is not None:
-        write_robustness(curves, folder)
+        write_robustness(curves, folder / "curves.png")
     milliseconds, times_note = _times(evaluation)
     sizes = {name: evaluation.native.sizes(name, pack.keys) for name, pack in evaluation.packs.items()}
-    evidence = Evidence(
+    contents = ReportContents(
         evaluation.table,
-        title=options.name,
+        title=evaluation.title,
+        made=f"{datetime.date.today()}, commit {git_commit()[:10]}",
         notes=_notes(evaluation, milliseconds),
         heights=[sizes[w.set_name][w.row][0] for w in evaluation.table.judged],
         curves=curves,
         attended=_attended(evaluation),
         times_note=times_note,
     )
-    files = write_report(folder, evidence, evaluation.packs)
+    files = write_page_files(folder, contents, evaluation.packs)
     if curves is not None:
-        files += [folder / "curves.json", folder / "curves.png"]
-    metrics_log.record(0, _metrics(evidence))
+        files.append(folder / "curves.png")
+    metrics_log.record(0, _metrics(contents))
     tracker.end("FINISHED", files)
 
 
@@ -123,24 +134,24 @@ def _begin_tracking(evaluation: Evaluation, folder: Path) -> tuple[Tracker, Metr
     ]
     parameters: dict[str, Any] = {k: v for k, v in asdict(options).items() if k not in ("data", "tracking_uri")}
     parameters |= {f"data.{name}": value for name, value in asdict(options.data).items()}
-    tracker.begin(Description(options.name, parameters, {"kdltr.kind": "evaluation"}, datasets))
+    tracker.begin(Description(evaluation.title, parameters, {"kdltr.kind": "evaluation"}, datasets))
     return tracker, MetricsLog(folder / "metrics.jsonl")
 
 
-def _metrics(evidence: Evidence) -> dict[str, float]:
+def _metrics(contents: ReportContents) -> dict[str, float]:
     """In per cent and milliseconds, by set and reader."""
-    table = evidence.table
+    table = contents.table
     metrics = {
-        f"benchmark/{name}/{column.key}": 100 * cell.accuracy
-        for name, cells in table.scores.items()
-        for column, cell in cells.items()
+        f"benchmark/{name}/{column.key}": 100 * score.accuracy
+        for name, scores in table.scores.items()
+        for column, score in scores.items()
     }
     for column in table.columns:
         metrics[f"benchmark/weighted_mean/{column.key}"] = 100 * table.weighted(column)[0]
-        if (milliseconds := evidence.note(column).milliseconds) is not None:
+        if (milliseconds := contents.note(column).milliseconds) is not None:
             metrics[f"milliseconds_a_word/{column.key}"] = milliseconds
-        if column in evidence.calibrations:
-            metrics[f"calibration_error/{column.key}"] = 100 * evidence.calibrations[column].error
+        if column in contents.calibrations:
+            metrics[f"calibration_error/{column.key}"] = 100 * contents.calibrations[column].error
     return metrics
 
 
@@ -209,6 +220,6 @@ def _attended(evaluation: Evaluation) -> dict[Column, list[tuple[str, AttendedWo
     for reader in evaluation.readers:
         if isinstance(reader.read, nn.Module) and reader.column.image != "enlarged":
             images = torch.cat([pair[0 if reader.column.image == "high_res" else 1] for pair in pairs])
-            if shown := attend(cast(Recognizer, reader.read), images):
+            if shown := attended_words(cast(Recognizer, reader.read), images):
                 attended[reader.column] = [(w.label, word) for w, word in zip(words, shown, strict=True)]
     return attended

@@ -1,4 +1,4 @@
-"""All that a report shows, as figures: counted from the readings of every word, and measured beside them."""
+"""Contents of a report, as figures: counted from every prediction, and measured beside them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,29 @@ from kdltr_core.charset import fold
 from kdltr_core.evaluation.robustness import RobustnessCurves
 from kdltr_core.evaluation.table import BenchmarkTable, Column, PairedComparison, WordResult
 from kdltr_core.metrics import mcnemar
-from pipelines.report.analysis import Confusions, count_confusions
-from pipelines.report.attention import AttendedWord
-from pipelines.report.by_size import HEIGHTS, LENGTHS, Group, group_by
-from pipelines.report.calibration import Calibration, calibrate
+from pipelines.report.analysis import (
+    HEIGHTS,
+    LENGTHS,
+    AttendedWord,
+    Calibration,
+    Confusions,
+    SizeGroup,
+    calibrate,
+    count_confusions,
+    group_by_size,
+)
 from pipelines.report.published import NOTICE, ROWS
 
 
 @dataclass(frozen=True)
 class ReaderNote:
-    """What is known of a reader beside its readings; None: not known, or not counted.
+    """What is known of a reader beside its predictions; None: not known, or not counted.
 
     Attributes:
         recognizer: its family and size.
         method: how it came to be, or what is done before it reads.
-        multiply_accumulates: of one reading.
-        milliseconds: a word, as ``times.measure_times`` has it.
+        multiply_accumulates: of one prediction.
+        milliseconds: a word, as ``build.measure_times`` has it.
     """
 
     recognizer: str = ""
@@ -40,14 +47,14 @@ class ReaderNote:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ReportContents:
     """What one evaluation found.
 
     Attributes:
-        table: with readings.
         title: of the report.
+        made: when, and by which version of the code.
         notes: by column; some may be missing.
-        heights: rows of the native picture of each reading, in the table's order; empty where not known.
+        heights: rows of the native image of each judged word, in the table's order; empty where not known.
         curves: None where they were not measured.
         attended: example words of readers that have attention maps, with their labels.
         times_note: how the milliseconds were taken, in a sentence.
@@ -55,6 +62,7 @@ class Evidence:
 
     table: BenchmarkTable
     title: str
+    made: str = ""
     notes: Mapping[Column, ReaderNote] = field(default_factory=dict)
     heights: Sequence[int] = ()
     curves: RobustnessCurves | None = None
@@ -66,7 +74,8 @@ class Evidence:
         return self.table.columns
 
     @property
-    def readings(self) -> Sequence[WordResult]:
+    def words(self) -> Sequence[WordResult]:
+        """Those that are judged."""
         return self.table.judged
 
     def note(self, column: Column) -> ReaderNote:
@@ -75,12 +84,7 @@ class Evidence:
     @cached_property
     def correct(self) -> dict[Column, np.ndarray]:
         """(N,) bool of each reader."""
-        protocol = self.table.protocol
-        truths = [fold(r.label, protocol) for r in self.readings]
-        return {
-            c: np.array([fold(r.predictions[c], protocol) == t for r, t in zip(self.readings, truths, strict=True)])
-            for c in self.columns
-        }
+        return {c: np.array([w.is_correct(c, self.table.protocol) for w in self.words]) for c in self.columns}
 
     @cached_property
     def pairs(self) -> list[PairedComparison]:
@@ -92,39 +96,40 @@ class Evidence:
 
     @cached_property
     def confusions(self) -> dict[Column, Confusions]:
-        protocol = self.table.protocol
-        wrong = {c: np.flatnonzero(~right).tolist() for c, right in self.correct.items()}
         return {
-            c: count_confusions(((self.readings[i].label, self.readings[i].predictions[c]) for i in rows), protocol)
-            for c, rows in wrong.items()
+            c: count_confusions(((w.label, w.predictions[c]) for w in self.words), self.table.protocol)
+            for c in self.columns
         }
 
     @cached_property
-    def by_length(self) -> dict[Column, list[Group]]:
+    def by_length(self) -> dict[Column, list[SizeGroup]]:
         """By characters of the label that count."""
-        lengths = [len(fold(r.label, self.table.protocol)) for r in self.readings]
-        return {c: group_by(lengths, right, LENGTHS) for c, right in self.correct.items()}
+        lengths = [len(fold(w.label, self.table.protocol)) for w in self.words]
+        return {c: group_by_size(lengths, right, LENGTHS) for c, right in self.correct.items()}
 
     @cached_property
-    def by_height(self) -> dict[Column, list[Group]]:
-        return {c: group_by(self.heights, right, HEIGHTS) for c, right in self.correct.items()} if self.heights else {}
+    def by_height(self) -> dict[Column, list[SizeGroup]]:
+        if not self.heights:
+            return {}
+        return {c: group_by_size(self.heights, right, HEIGHTS) for c, right in self.correct.items()}
 
     @cached_property
     def calibrations(self) -> dict[Column, Calibration]:
-        """Of the readers that say how sure they are."""
+        """Of the readers that have confidences."""
         return {
-            c: calibrate([r.confidences[c] for r in self.readings], right)
+            c: calibrate([w.confidences[c] for w in self.words], right)
             for c, right in self.correct.items()
-            if c in self.readings[0].confidences
+            if c in self.words[0].confidences
         }
 
     def to_tree(self) -> dict[str, Any]:
-        """Everything but readings and pictures; shares in [0, 1]."""
+        """Everything but predictions and pictures; accuracies in [0, 1]."""
         return {
             "title": self.title,
+            "made": self.made,
             "table": self.table.to_tree(),
             "readers": {c.key: asdict(self.note(c)) for c in self.columns},
-            "mcnemar_all_pairs": [_pair_tree(pair) for pair in self.pairs],
+            "mcnemar_all_pairs": [pair.to_tree() for pair in self.pairs],
             "robustness": self.curves.to_tree() if self.curves else None,
             "confusions": {
                 c.key: {
@@ -141,9 +146,5 @@ class Evidence:
         }
 
 
-def _pair_tree(pair: PairedComparison) -> dict[str, Any]:
-    return {"first": pair.first.key, "second": pair.second.key, **asdict(pair.test)}
-
-
-def _groups_tree(groups: Mapping[Column, Sequence[Group]]) -> dict[str, Any]:
+def _groups_tree(groups: Mapping[Column, Sequence[SizeGroup]]) -> dict[str, Any]:
     return {c.key: [{**asdict(g), "standard_error": g.error} for g in of_one] for c, of_one in groups.items()}

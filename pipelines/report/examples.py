@@ -1,112 +1,138 @@
-"""A picture of example words with what was read of them."""
+"""Example words of an evaluation: which are shown, and their picture with what was read of them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from rapidfuzz.distance import Levenshtein
 
 from kdltr_core.charset import Protocol, fold
 from kdltr_core.data.pack import Pack, Pairs
 from kdltr_core.evaluation.table import BenchmarkTable, Column, WordResult
+from pipelines.report.plots import GREY, INK, RULE
 
-_INK, _GREY, _RULE = "#1f2933", "#6b7785", "#dfe3e8"
-_RIGHT, _WRONG, _WRONG_GROUND = "#1a7f37", "#c8102e", "#fdecee"
+_RIGHT, _WRONG = "#1a7f37", "#c8102e"
 
 # Inches.
 _IMAGE_WIDTH, _TEXT_WIDTH, _GAP, _MARGIN = 1.92, 1.85, 0.14, 0.3
 _ROW, _HEADING, _HEADER = 0.6, 0.5, 0.85
 _ADVANCE = 0.602  # of DejaVu Sans Mono, in its own size
-_MONO: dict[str, Any] = {"family": "DejaVu Sans Mono", "va": "center_baseline", "parse_math": False}
 
 
 @dataclass(frozen=True)
-class ExampleGroup:
-    """Words that met the same fate; ``num_words`` of them in the benchmark, of which ``examples`` are shown."""
+class OutcomeGroup:
+    """Words that ended alike; ``num_words`` of them in the benchmark, of which ``examples`` are shown."""
 
     heading: str
     num_words: int
     examples: tuple[WordResult, ...]
 
 
-def choose_examples(table: BenchmarkTable, num_examples: int = 20) -> list[ExampleGroup]:
-    """A mix of fates, the same for the same readings: two fifths of what only the student reads, a fifth of each other.
+def choose_examples(table: BenchmarkTable, num_examples: int = 20) -> list[OutcomeGroup]:
+    """A mix of outcomes, the same for the same predictions: two fifths of what only the student reads, the rest even.
 
-    What a fate cannot fill is shared out to the others. Words of three characters and more come first, and no
-    label twice where there are enough others. Without a student, the fates are those of the first column.
+    What an outcome cannot fill is shared out to the others. Words of three characters and more come first, and no
+    label twice where there are enough others. Without a student, the outcomes are those of the first column.
     """
     student = next((c for c in table.columns if c.role == "student_low_res"), table.columns[0])
     teacher = next((c for c in table.columns if c.role == "teacher_enlarged"), None)
-    fates: list[tuple[str, float, Callable[[bool, bool], bool]]]
+    # By heading: the part of the examples, and whether student and teacher are right; None: whatever the teacher is.
+    outcomes: dict[str, tuple[float, bool, bool | None]]
     if teacher is None or student.role != "student_low_res":
-        fates = [("Read correctly", 0.5, lambda s, _: s), ("Misread", 0.5, lambda s, _: not s)]
+        outcomes = {"Read correctly": (0.5, True, None), "Misread": (0.5, False, None)}
     else:
-        fates = [
-            ("Only the student is right", 0.4, lambda s, t: s and not t),
-            ("Student and enlarged teacher both right", 0.2, lambda s, t: s and t),
-            ("Student and enlarged teacher both wrong", 0.2, lambda s, t: not s and not t),
-            ("Only the enlarged teacher is right", 0.2, lambda s, t: t and not s),
-        ]
-    members: list[list[WordResult]] = [[] for _ in fates]
-    for reading in table.judged:
-        s = reading.is_correct(student, table.protocol)
-        t = reading.is_correct(teacher, table.protocol) if teacher else False
-        members[next(i for i, fate in enumerate(fates) if fate[2](s, t))].append(reading)
-    sizes = _share_out([round(num_examples * share) for _, share, _ in fates], [len(m) for m in members], num_examples)
+        outcomes = {
+            "Only the student is right": (0.4, True, False),
+            "Student and enlarged teacher both right": (0.2, True, True),
+            "Student and enlarged teacher both wrong": (0.2, False, False),
+            "Only the enlarged teacher is right": (0.2, False, True),
+        }
+    members: list[list[WordResult]] = []
+    for _, by_student, by_teacher in outcomes.values():
+        alike = [w for w in table.judged if w.is_correct(student, table.protocol) == by_student]
+        if teacher is not None and by_teacher is not None:
+            alike = [w for w in alike if w.is_correct(teacher, table.protocol) == by_teacher]
+        members.append(alike)
+    wanted = [round(num_examples * part) for part, _, _ in outcomes.values()]
+    sizes = _share_out(wanted, [len(alike) for alike in members], num_examples)
     return [
-        ExampleGroup(heading, len(group), tuple(in_fixed_order(group, table.protocol)[:size]))
-        for (heading, _, _), group, size in zip(fates, members, sizes, strict=True)
+        OutcomeGroup(heading, len(alike), tuple(in_fixed_order(alike, table.protocol)[:size]))
+        for heading, alike, size in zip(outcomes, members, sizes, strict=True)
         if size
     ]
+
+
+def in_fixed_order(words: Sequence[WordResult], protocol: Protocol) -> list[WordResult]:
+    """In an order that depends on nothing but the words themselves; short words, and labels again, come last."""
+
+    def position(word: WordResult) -> tuple[bool, bytes]:
+        name = f"{word.set_name}\0{word.key}".encode()
+        return len(fold(word.label, protocol)) < 3, hashlib.blake2b(name, digest_size=8).digest()
+
+    firsts: dict[str, WordResult] = {}
+    repeats: list[WordResult] = []
+    for word in sorted(words, key=position):
+        if firsts.setdefault(fold(word.label), word) is not word:
+            repeats.append(word)
+    return [*firsts.values(), *repeats]
+
+
+def write_evaluation(folder: str | Path, table: BenchmarkTable, packs: Mapping[str, Pack]) -> None:
+    """``table.md``, ``table.json``, ``predictions.parquet`` and ``examples.png`` in the folder, made where missing."""
+    table.write(folder)
+    draw_examples(Path(folder) / "examples.png", table, packs)
 
 
 def draw_examples(
     path: str | Path, table: BenchmarkTable, packs: Mapping[str, Pairs], *, num_examples: int = 20
 ) -> None:
-    """Example words as a PNG: both images, the label, and every reader's reading with its mistakes marked.
+    """Example words as a PNG: both images, the label, and every reader's prediction with its mistakes marked.
 
     Args:
-        table: with readings; its first student, or else its first column, decides which words are shown.
-        packs: by set name, what the readings' rows are of.
+        table: its first student, or else its first column, decides which words are shown.
+        packs: by set name, what the words' rows are of.
     """
     groups = choose_examples(table, num_examples)
-    num_rows = sum(len(g.examples) for g in groups)
     width = 2 * _MARGIN + 2 * (_IMAGE_WIDTH + _GAP) + (1 + len(table.columns)) * _TEXT_WIDTH
-    height = _HEADER + num_rows * _ROW + len(groups) * _HEADING + _MARGIN
-    figure, page = _page(width, height)
-    lefts = [_MARGIN, _MARGIN + _IMAGE_WIDTH + _GAP]
+    height = _HEADER + sum(len(g.examples) for g in groups) * _ROW + len(groups) * _HEADING + _MARGIN
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    page = figure.add_axes((0, 0, 1, 1))  # in inches from the lower left
+    page.axis("off")
+    lefts = [_MARGIN + i * (_IMAGE_WIDTH + _GAP) for i in range(2)]
     lefts += [_MARGIN + 2 * (_IMAGE_WIDTH + _GAP) + i * _TEXT_WIDTH + 0.12 for i in range(1 + len(table.columns))]
-    heads = [("low_res", "16 × 64"), ("high_res", "32 × 128"), ("label", ""), *map(_column_head, table.columns)]
+    heads = [("low_res", "16 × 64"), ("high_res", "32 × 128"), ("label", "")]
+    heads += [(c.title.partition(", ")[0], f"reads {c.title.partition(', ')[2]}") for c in table.columns]
     for left, (head, detail) in zip(lefts, heads, strict=True):
-        page.text(left, height - 0.42, head, color=_INK, fontsize=11, fontweight="bold", parse_math=False)
-        page.text(left, height - 0.62, detail, color=_GREY, fontsize=9, parse_math=False)
+        page.text(left, height - 0.42, head, color=INK, fontsize=11, fontweight="bold", parse_math=False)
+        page.text(left, height - 0.62, detail, color=GREY, fontsize=9, parse_math=False)
 
     top = height - _HEADER
     for group in groups:
-        page.plot([_MARGIN, width - _MARGIN], [top, top], color=_RULE, linewidth=1)
-        page.text(_MARGIN, top - 0.3, group.heading, color=_INK, fontsize=11.5, fontweight="bold")
-        share = f"{group.num_words} of {len(table.judged)} words, {len(group.examples)} shown"
-        page.text(width - _MARGIN, top - 0.3, share, color=_GREY, fontsize=9.5, ha="right")
+        page.plot([_MARGIN, width - _MARGIN], [top, top], color=RULE, linewidth=1)
+        page.text(_MARGIN, top - 0.3, group.heading, color=INK, fontsize=11.5, fontweight="bold")
+        shown = f"{group.num_words} of {table.num_words} words, {len(group.examples)} shown"
+        page.text(width - _MARGIN, top - 0.3, shown, color=GREY, fontsize=9.5, ha="right")
         top -= _HEADING
-        for reading in group.examples:
+        for word in group.examples:
             middle = top - _ROW / 2 + 0.04
-            high_res, low_res = packs[reading.set_name].gather(np.array([reading.row]))
-            _show(page, low_res[0].numpy(), lefts[0], middle)
-            _show(page, high_res[0].numpy(), lefts[1], middle)
-            _write(page, lefts[2], middle + 0.06, reading.label)
-            page.text(lefts[2], middle - 0.2, reading.set_name, color=_GREY, fontsize=7.5, parse_math=False)
+            high_res, low_res = packs[word.set_name].gather(np.array([word.row]))
+            for left, image in zip(lefts, (low_res, high_res), strict=False):
+                extent = (left, left + _IMAGE_WIDTH, middle - _IMAGE_WIDTH / 8, middle + _IMAGE_WIDTH / 8)
+                page.imshow(image[0].numpy().transpose(1, 2, 0), extent=extent, interpolation="nearest", aspect="auto")
+            _write(page, lefts[2], middle + 0.06, word.label)
+            page.text(lefts[2], middle - 0.2, word.set_name, color=GREY, fontsize=7.5, parse_math=False)
             for left, column in zip(lefts[3:], table.columns, strict=True):
-                _write_reading(page, left, middle, reading, column, table.protocol)
+                _write_prediction(page, left, middle, word, column, table.protocol)
             top -= _ROW
+    page.set(xlim=(0, width), ylim=(0, height))
     figure.savefig(path, dpi=130)
 
 
@@ -120,100 +146,35 @@ def _share_out(wanted: Sequence[int], available: Sequence[int], total: int) -> l
     return sizes
 
 
-def in_fixed_order(readings: Sequence[WordResult], protocol: Protocol) -> list[WordResult]:
-    """In an order that depends on nothing but the words themselves."""
-
-    def position(reading: WordResult) -> tuple[bool, bytes]:
-        name = f"{reading.set_name}\0{reading.key}".encode()
-        return len(fold(reading.label, protocol)) < 3, hashlib.blake2b(name, digest_size=8).digest()
-
-    ordered = sorted(readings, key=position)
-    seen: set[str] = set()
-    firsts: list[WordResult] = []
-    repeats: list[WordResult] = []
-    for reading in ordered:
-        word = fold(reading.label)
-        (repeats if word in seen else firsts).append(reading)
-        seen.add(word)
-    return firsts + repeats
-
-
-def _page(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure with one axes over all of it, in inches from the lower left."""
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
-    page = figure.add_axes((0, 0, 1, 1))
-    page.set(xlim=(0, width), ylim=(0, height))
-    page.axis("off")
-    return figure, page
-
-
-def _column_head(column: Column) -> tuple[str, str]:
-    reader, _, image = column.title.partition(", ")
-    return reader, f"reads {image}"
-
-
-def _show(page: Axes, pixels: np.ndarray, left: float, middle: float) -> None:
-    """pixels: (3, H, W) uint8, drawn as they are: enlarged without smoothing."""
-    half = _IMAGE_WIDTH / 8
-    extent = (left, left + _IMAGE_WIDTH, middle - half, middle + half)
-    limits = page.get_xlim(), page.get_ylim()
-    page.imshow(pixels.transpose(1, 2, 0), extent=extent, interpolation="nearest", aspect="auto")
-    page.set(xlim=limits[0], ylim=limits[1])  # which imshow narrows to its image
-
-
-def _write(page: Axes, left: float, middle: float, text: str) -> None:
-    page.text(left, middle, _printable(text), color=_INK, fontsize=_size(text), **_MONO)
-
-
-def _write_reading(
-    page: Axes, left: float, middle: float, reading: WordResult, column: Column, protocol: Protocol
+def _write_prediction(
+    page: Axes, left: float, middle: float, word: WordResult, column: Column, protocol: Protocol
 ) -> None:
-    text, right = reading.predictions[column], reading.is_correct(column, protocol)
+    text, right = word.predictions[column], word.is_correct(column, protocol)
     mark, colour = ("✓", _RIGHT) if right else ("✗", _WRONG)
     page.text(left, middle, mark, color=colour, fontsize=12, fontweight="bold", va="center_baseline")
-    left += 0.22
-    if right:
-        _write(page, left, middle, text)
-        return
-    corner, rounding = (left - 0.28, middle - 0.19), "round,pad=0,rounding_size=0.06"
-    page.add_patch(FancyBboxPatch(corner, _TEXT_WIDTH - 0.12, 0.38, boxstyle=rounding, fc=_WRONG_GROUND, ec="none"))
     if not text:
-        page.text(left, middle, "nothing", color=_WRONG, fontsize=10, style="italic", va="center_baseline")
-    wrong, missing = _mistakes(text, reading.label, protocol)
-    size = _size(text)
-    advance = size * _ADVANCE / 72
-    for i, character in enumerate(_printable(text)):
-        colour, weight = (_WRONG, "bold") if i in wrong else (_INK, "normal")
-        page.text(left + i * advance, middle, character, color=colour, fontweight=weight, fontsize=size, **_MONO)
-    for i in missing if text else ():
-        page.plot(left + i * advance, middle - 0.14, marker="^", markersize=4, color=_WRONG, markeredgewidth=0)
+        page.text(left + 0.22, middle, "nothing", color=colour, fontsize=10, style="italic", va="center_baseline")
+    _write(page, left + 0.22, middle, text, () if right else wrong_characters(text, word.label, protocol))
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "·" for c in text)
+def _write(page: Axes, left: float, middle: float, text: str, wrong: Sequence[int] = ()) -> None:
+    """In one width a character, so small that it fits its column."""
+    size = min(11.5, (_TEXT_WIDTH - 0.42) * 72 / _ADVANCE / max(len(text), 1))
+    for i, character in enumerate(text):
+        page.text(
+            left + i * size * _ADVANCE / 72,
+            middle,
+            character if character.isprintable() else "·",
+            color=_WRONG if i in wrong else INK,
+            fontsize=size,
+            family="DejaVu Sans Mono",
+            va="center_baseline",
+            parse_math=False,
+        )
 
 
-def _size(text: str) -> float:
-    """Points at which the text fits its column."""
-    return min(11.5, (_TEXT_WIDTH - 0.42) * 72 / _ADVANCE / max(len(text), 1))
-
-
-def _mistakes(text: str, label: str, protocol: Protocol) -> tuple[list[int], list[int]]:
-    """Positions in the reading of wrong characters, and of gaps where characters of the label are missing."""
-    read = [(i, fold(c, protocol)) for i, c in enumerate(text) if fold(c, protocol)]
-    wrong: list[int] = []
-    missing: list[int] = []
-    matcher = SequenceMatcher(None, [c for _, c in read], list(fold(label, protocol)), autojunk=False)
-    for tag, first, last, _, _ in matcher.get_opcodes():
-        if tag in ("replace", "delete"):
-            wrong += [read[i][0] for i in range(first, last)]
-        elif tag == "insert":
-            missing.append(read[first][0] if first < len(read) else len(text))
-    return wrong, missing
-
-
-def write_evaluation(folder: str | Path, table: BenchmarkTable, packs: Mapping[str, Pack]) -> None:
-    """``table.md``, ``table.json``, ``predictions.parquet`` and ``examples.png`` in the folder, made where missing."""
-    table.write(folder)
-    draw_examples(Path(folder) / "examples.png", table, packs)
+def wrong_characters(text: str, label: str, protocol: Protocol) -> list[int]:
+    """Places in a prediction of characters that the label has otherwise or not at all."""
+    counted = [i for i, character in enumerate(text) for _ in fold(character, protocol)]
+    edits = Levenshtein.editops(fold(text, protocol), fold(label, protocol))
+    return [counted[edit.src_pos] for edit in edits if edit.tag != "insert"]

@@ -1,137 +1,193 @@
-"""The report's charts: robustness, length and height, reliability."""
+"""Figures of a report: charts and images as data URIs, and the words that only one of two readers reads."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import base64
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
+import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
+from kdltr_core.data.pack import Pairs
 from kdltr_core.evaluation.corruptions import SEVERITIES, Corruption
 from kdltr_core.evaluation.robustness import RobustnessCurves, severity_label
-from kdltr_core.evaluation.table import Column
-from pipelines.report.by_size import Group
-from pipelines.report.calibration import Calibration
-from pipelines.report.contents import Evidence
-from pipelines.report.elements import chart, legend
-from pipelines.report.plots import COLOURS, GREY, INK, draw_shares, style_axes
+from kdltr_core.evaluation.table import Column, WordResult
+from pipelines.report.analysis import Calibration, SizeGroup
+from pipelines.report.contents import ReportContents
+from pipelines.report.examples import in_fixed_order
+from pipelines.report.plots import COLOURS, GREY, INK, draw_accuracies, style_axes
 
-_TITLES = {
-    "gaussian_blur": "Gaussian blur",
-    "gaussian_noise": "Gaussian noise",
-    "jpeg_quality": "JPEG compression",
-    "motion_blur": "Motion blur",
-    "resolution": "Resolution of the source",
+WORDS_A_SIDE = 8
+MOST_STUDENTS = 6
+
+# Titles of the panels, and what is on their axes.
+CORRUPTIONS: dict[Corruption, tuple[str, str]] = {
+    "gaussian_blur": ("Gaussian blur", "Gaussian blur σ, low_res pixels"),
+    "gaussian_noise": ("Gaussian noise", "Gaussian noise σ, grey levels"),
+    "jpeg_quality": ("JPEG compression", "JPEG quality"),
+    "motion_blur": ("Motion blur", "motion blur, low_res pixels"),
+    "resolution": ("Resolution of the source", "resolution of the image"),
 }
 
 
-def robustness_charts(curves: RobustnessCurves, columns: Sequence[Column]) -> str:
-    """One panel a corruption, one legend for all; the readers have the colours that they have among all columns."""
-    panels = [
-        chart(_TITLES[name], lambda axes, name=name: draw_robustness_panel(curves, axes, name, columns))  # type: ignore[misc]
-        for name in AXES
+class Chart(NamedTuple):
+    """A chart under its title; ``source`` is a data URI."""
+
+    title: str
+    source: str
+
+
+class WordGroup(NamedTuple):
+    """The words that the first reader reads and the second does not: how many, and those that are shown."""
+
+    first: Column
+    second: Column
+    num_words: int
+    shown: Sequence[WordResult]
+
+
+def draw_chart(title: str, draw: Callable[[Axes], None], *, height: float = 3.1) -> Chart:
+    """An SVG without ground, whose text stays text.
+
+    Args:
+        draw: receives the axes.
+        height: in inches, at 100 pixels each.
+    """
+    figure = Figure(figsize=(4.6, height), layout="constrained")
+    draw(figure.subplots())
+    buffer = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return Chart(title, _data_uri("svg+xml", buffer))
+
+
+def embed(pixels: np.ndarray, kind: Literal["png", "jpeg"]) -> str:
+    """(H, W, 3) uint8 as a data URI: PNG where it is to be exact."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, quality=90, optimize=True)
+    return _data_uri(kind, buffer)
+
+
+def word_images(word: WordResult, packs: Mapping[str, Pairs]) -> tuple[str, str]:
+    """high_res and low_res as data URIs."""
+    high_res, low_res = (i[0].numpy().transpose(1, 2, 0) for i in packs[word.set_name].gather(np.array([word.row])))
+    return embed(high_res, "jpeg"), embed(low_res, "png")
+
+
+def robustness_charts(report: ReportContents) -> list[Chart]:
+    """One panel a corruption; the readers have the colours that they have among all columns."""
+    curves = report.curves
+    assert curves is not None
+    return [
+        draw_chart(title, lambda axes, name=name: draw_corruption(curves, axes, name, report.columns))  # type: ignore[misc]
+        for name, (title, _) in CORRUPTIONS.items()
         if name in curves.accuracies
     ]
-    return f'{legend({c.title: columns.index(c) for c in curves.columns})}<div class="charts">{"".join(panels)}</div>'
 
 
-def size_charts(evidence: Evidence) -> str:
+def size_charts(report: ReportContents) -> list[Chart]:
     """Accuracy by length and, where the sources are at hand and differ, by native height."""
-    panels = [_groups_chart("Word accuracy, %, by length", "characters of the label", evidence.by_length)]
-    if any(len(groups) > 1 for groups in evidence.by_height.values()):
+    panels = [_groups_chart("Word accuracy, %, by length", "characters of the label", report.by_length)]
+    if any(len(groups) > 1 for groups in report.by_height.values()):
         title = "Word accuracy, %, by native height"
-        panels.append(_groups_chart(title, "rows of the picture before it was resized", evidence.by_height))
-    return f'{legend({c.title: i for i, c in enumerate(evidence.columns)})}<div class="charts">{"".join(panels)}</div>'
+        panels.append(_groups_chart(title, "rows of the image before it was resized", report.by_height))
+    return panels
 
 
-def reliability_charts(calibrations: Mapping[Column, Calibration], columns: Sequence[Column]) -> str:
-    """One panel a reader, in the colours that the readers have elsewhere."""
-    panels = [
-        chart(column.title, lambda axes, c=column, found=found: _reliability(axes, found, columns.index(c)), height=3.4)  # type: ignore[misc]
-        for column, found in calibrations.items()
+def reliability_charts(report: ReportContents) -> list[Chart]:
+    """One panel a reader."""
+    return [
+        draw_chart(
+            column.title,
+            lambda axes, c=column, found=found: _draw_reliability(axes, found, report.columns.index(c)),  # type: ignore[misc]
+            height=3.4,
+        )
+        for column, found in report.calibrations.items()
     ]
-    return f'<div class="charts">{"".join(panels)}</div>'
 
 
-def _groups_chart(title: str, axis: str, groups: Mapping[Column, Sequence[Group]]) -> str:
-    labels = [g.label for g in next(iter(groups.values()))]
-    counts = [g.count for g in next(iter(groups.values()))]
+def draw_corruption(curves: RobustnessCurves, axes: Axes, corruption: Corruption, among: Sequence[Column] = ()) -> None:
+    """One corruption, with bands of one standard error; colours follow the place ``among`` all readers."""
+    severities = SEVERITIES[corruption]
+    for column, accuracies in curves.accuracies[corruption].items():
+        place = (among or curves.columns).index(column)
+        draw_accuracies(axes, place, range(len(severities)), accuracies, curves.errors(accuracies))
+    axes.set_xticks(range(len(severities)))
+    axes.set_xticklabels([severity_label(corruption, severity) for severity in severities])
+    style_axes(axes)
+    axes.set_xlabel(CORRUPTIONS[corruption][1], color=GREY)
+
+
+def write_robustness(curves: RobustnessCurves, file: str | Path) -> None:
+    """All corruptions in one PNG."""
+    figure = Figure(figsize=(13, 7.4), facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(2, 3, sharey=True).flat)
+    for axes, name in zip(panels, curves.accuracies, strict=False):
+        draw_corruption(curves, axes, name)
+    for axes in panels[len(curves.accuracies) :]:
+        axes.axis("off")
+    titles = [c.title for c in curves.columns]
+    figure.legend(panels[0].get_lines(), titles, loc="lower right", frameon=False, bbox_to_anchor=(0.98, 0.1))
+    panels[0].set_title(f"word accuracy, % of {curves.caption}", loc="left", fontsize=11, color=INK)
+    figure.savefig(file, dpi=110)
+
+
+def word_groups(report: ReportContents, packs: Mapping[str, Pairs]) -> list[WordGroup]:
+    """Both sides of every student, of so many, beside the enlarged teacher; without one, beside the others in turn.
+
+    Args:
+        packs: by set name; a set that is not there has no images, and is not shown.
+    """
+    students = [c for c in report.columns if c.role == "student_low_res"][:MOST_STUDENTS]
+    beside = [c for c in report.columns if c.role == "teacher_enlarged"]
+    beside += [c for c in report.columns if c.role == "two_stage"]
+    pairs = [(s, beside[0]) for s in students] if beside else [(students[0], other) for other in students[1:]]
+    groups = []
+    for first, second in (pair for a, b in pairs for pair in ((a, b), (b, a))):
+        alone = np.flatnonzero(report.correct[first] & ~report.correct[second]).tolist()
+        words = in_fixed_order([report.words[i] for i in alone], report.table.protocol)
+        shown = [word for word in words if word.set_name in packs][:WORDS_A_SIDE]
+        if shown:
+            groups.append(WordGroup(first, second, len(words), shown))
+    return groups
+
+
+def _groups_chart(title: str, axis: str, groups: Mapping[Column, Sequence[SizeGroup]]) -> Chart:
+    names = [f"{group.label}\n{group.count}" for group in next(iter(groups.values()))]
 
     def draw(axes: Axes) -> None:
         for place, of_one in enumerate(groups.values()):
-            draw_shares(axes, place, range(len(labels)), [g.accuracy for g in of_one], [g.error for g in of_one])
-        axes.set_xticks(range(len(labels)))
-        axes.set_xticklabels([f"{label}\n{count}" for label, count in zip(labels, counts, strict=True)], fontsize=8)
+            draw_accuracies(axes, place, range(len(names)), [g.accuracy for g in of_one], [g.error for g in of_one])
+        axes.set_xticks(range(len(names)))
+        axes.set_xticklabels(names, fontsize=8)
         style_axes(axes)
         axes.set_xlabel(f"{axis}; below: words", color=GREY)
 
-    return chart(title, draw, height=3.2)
+    return draw_chart(title, draw, height=3.2)
 
 
-def _reliability(axes: Axes, found: Calibration, place: int) -> None:
+def _draw_reliability(axes: Axes, found: Calibration, place: int) -> None:
     colour = COLOURS[place % len(COLOURS)]
-    most = max(b.count for b in found.bins)
+    confidences, accuracies, counts = (
+        np.array([getattr(b, name) for b in found.bins]) for name in ("confidence", "accuracy", "count")
+    )
     axes.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":")
-    # The bars at the bottom say how many words are that sure.
-    axes.bar(
-        [100 * b.confidence for b in found.bins],
-        [18 * b.count / most for b in found.bins],
-        width=4, color=colour, alpha=0.25, linewidth=0,
-    )  # fmt: skip
-    axes.plot(
-        [100 * b.confidence for b in found.bins],
-        [100 * b.accuracy for b in found.bins],
-        "-o", color=colour, linewidth=2, markersize=4,
-    )  # fmt: skip
+    # The bars at the bottom say how many words have that confidence.
+    axes.bar(100 * confidences, 18 * counts / counts.max(), width=4, color=colour, alpha=0.25, linewidth=0)
+    axes.plot(100 * confidences, 100 * accuracies, "-o", color=colour, linewidth=2, markersize=4)
     axes.set(xlim=(-2, 102), ylim=(-2, 102), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
     style_axes(axes)
     axes.set_xlabel("confidence, %", color=GREY)
     axes.set_ylabel("right, %", color=GREY)
 
 
-AXES: dict[Corruption, str] = {
-    "gaussian_blur": "Gaussian blur σ, low_res pixels",
-    "gaussian_noise": "Gaussian noise σ, grey levels",
-    "jpeg_quality": "JPEG quality",
-    "motion_blur": "motion blur, low_res pixels",
-    "resolution": "resolution of the picture",
-}
-
-
-def draw_robustness_panel(
-    curves: RobustnessCurves, axes: Axes, corruption: Corruption, among: Sequence[Column] = ()
-) -> None:
-    """One corruption, with bands of one standard error; colours follow the place ``among`` all readers."""
-    by_column, severities = curves.accuracies[corruption], SEVERITIES[corruption]
-    for column, shares in by_column.items():
-        number = (among or curves.columns).index(column)
-        draw_shares(axes, number, range(len(severities)), shares, curves.errors(shares))
-    axes.set_xticks(range(len(severities)))
-    axes.set_xticklabels([severity_label(corruption, severity) for severity in severities])
-    style_axes(axes)
-    axes.set_xlabel(AXES[corruption], color=GREY)
-
-
-def write_robustness(curves: RobustnessCurves, folder: str | Path) -> None:
-    """``curves.json`` and ``curves.png`` in a folder that is there."""
-    text = json.dumps(curves.to_tree(), indent=2, ensure_ascii=False) + "\n"
-    (Path(folder) / "curves.json").write_text(text, encoding="utf-8")
-    figure = Figure(figsize=(13, 7.4), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = list(figure.subplots(2, 3, sharey=True).flat)
-    for axes, name in zip(panels, curves.accuracies, strict=False):
-        draw_robustness_panel(curves, axes, name)
-    for axes in panels[len(curves.accuracies) :]:
-        axes.axis("off")
-    figure.legend(
-        panels[0].get_lines(),
-        [c.title for c in curves.columns],
-        loc="lower right",
-        frameon=False,
-        bbox_to_anchor=(0.98, 0.1),
-    )  # fmt: skip
-    panels[0].set_title(f"word accuracy, % of {curves.caption}", loc="left", fontsize=11, color=INK)
-    figure.savefig(Path(folder) / "curves.png", dpi=110)
+def _data_uri(kind: str, content: io.BytesIO) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"

@@ -52,14 +52,14 @@ class EvaluateOptions:
     output_folder: str = ""
     """where table.md, table.json, predictions.parquet and examples.png are written; empty: nowhere"""
     report: str = ""
-    """where report.html (one page that needs nothing else), report.md, report.json, predictions.parquet and curves.png
-    are written: comparisons, robustness, mistakes, calibration, pictures; empty: nowhere"""
+    """where report.html (one page that needs nothing else), report.json, predictions.parquet and curves.png are
+    written: comparisons, robustness, mistakes, calibration, pictures; empty: nowhere"""
     curve_words: int = 100
     """how many words, a seeded sample, the report's robustness curves are read on, 25 times each; 0: no curves"""
     time_words: int = 30
     """how many words, a seeded sample, each reader's time is taken on for the report; 0: no times"""
-    name: str = "evaluation"
-    """title of the report, and name of its run in MLflow"""
+    name: str = ""
+    """title of the report, and name of its run in MLflow; empty: after the runs that are evaluated"""
     tracking_uri: str = _RUN.tracking_uri
     """MLflow server or database that is given the report; empty: none"""
     experiment: str = _RUN.experiment
@@ -76,5 +76,3 @@ class EvaluateOptions:
         for option in ("curve_words", "time_words"):
             if getattr(self, option) < 0:
                 raise ValueError(f"--{option.replace('_', '-')} is {getattr(self, option)}, expected 0 or more words")
-        if not self.name.strip():
-            raise ValueError("--name is empty; give the report's title")

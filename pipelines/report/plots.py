@@ -1,34 +1,49 @@
-"""Curves of a training: what its metrics log holds, over steps."""
+"""Curves of a training: what its metrics log holds, over steps; and the look of all our curves."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from kdltr_core.losses.objective import is_loss_term
+from pipelines.run.metrics_log import read_records
+
 INK, GREY, RULE = "#1f2933", "#6b7785", "#dfe3e8"
 COLOURS = ("#1f2933", "#0b6bcb", "#c2570c", "#1a7f37", "#7b3fa0", "#b8860b")
-DASHES = ("-", "--", ":", "-.")
-_LOSS_TERMS = ("train/loss", "train/visual_focus", "train/semantic_contrast", "train/soft_logits")
+
+
+class LineStyle(NamedTuple):
+    """Of one among many lines: its colour, its dash in Matplotlib, and that of a border in CSS."""
+
+    colour: str
+    dash: str
+    border: str
+
+
+def line_style(number: int) -> LineStyle:
+    """Colours first, then dashes."""
+    dash, border = (("-", "solid"), ("--", "dashed"), (":", "dotted"), ("-.", "dotted"))[number // len(COLOURS) % 4]
+    return LineStyle(COLOURS[number % len(COLOURS)], dash, border)
 
 
 def draw_curves(path: str | Path, metrics_log: str | Path, column: str = "student_low_res") -> None:
     """A training's ``metrics.jsonl`` as a PNG: the loss and its terms, and accuracies, over steps.
 
     Args:
-        column: of what was trained, whose readings of the benchmarks are shown.
+        column: of what was trained, whose accuracies on the benchmarks are shown.
 
     Raises: ValueError if the metrics log holds no figures.
     """
-    series = read_metrics(metrics_log)
-    losses = {n: s for n, s in series.items() if n in _LOSS_TERMS or n.startswith("train/cross_entropy")}
+    series = read_series(metrics_log)
+    losses = {n: s for n, s in series.items() if n == "train/loss" or is_loss_term(n.removeprefix("train/"))}
     accuracies = {n: s for n, s in series.items() if n.startswith("validation/") or n.endswith(f"/{column}")}
     if not losses and not accuracies:
         raise ValueError(f"{metrics_log} holds no loss and no accuracy to draw; is it the metrics.jsonl of a run?")
@@ -63,17 +78,14 @@ def draw_curves(path: str | Path, metrics_log: str | Path, column: str = "studen
     figure.savefig(path, dpi=130)
 
 
-def draw_shares(
-    axes: Axes, number: int, places: Sequence[float], shares: Sequence[float], errors: Sequence[float]
+def draw_accuracies(
+    axes: Axes, number: int, places: Sequence[float], accuracies: Sequence[float], errors: Sequence[float]
 ) -> None:
-    """A line of shares in [0, 1], in per cent, with a band of one standard error; ``number`` chooses colour and dash.
-
-    A share that is nan leaves a gap.
-    """
-    colour, dash = COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)]
-    values, halves = 100 * np.array(shares), 100 * np.array(errors)
-    axes.plot(places, values, dash, color=colour, linewidth=2, marker="o", markersize=4)
-    axes.fill_between(places, values - halves, values + halves, color=colour, alpha=0.15, linewidth=0)
+    """A line of accuracies in [0, 1], in per cent, with a band of one standard error; ``number`` chooses its style."""
+    style = line_style(number)
+    values, halves = 100 * np.array(accuracies), 100 * np.array(errors)
+    axes.plot(places, values, style.dash, color=style.colour, linewidth=2, marker="o", markersize=4)
+    axes.fill_between(places, values - halves, values + halves, color=style.colour, alpha=0.15, linewidth=0)
     # A little room, so that a point at 100 is a whole point.
     axes.set(ylim=(-2, 102), yticks=range(0, 101, 20))
 
@@ -88,27 +100,14 @@ def style_axes(axes: Axes) -> None:
         axes.legend(frameon=False, fontsize=9)
 
 
-def read_metrics(path: str | Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of every name in a ``metrics.jsonl``; notes, and a last line that a crash cut off, are left out.
-
-    Raises: ValueError if there is no such file, or a line is no record.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}; a run's folder has a metrics.jsonl") from error
+def read_series(metrics_log: str | Path) -> dict[str, tuple[list[int], list[float]]]:
+    """Steps and values of every name in a ``metrics.jsonl``."""
     series: dict[str, tuple[list[int], list[float]]] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.endswith("\n"):
-            break
-        try:
-            record = json.loads(line)
-            for name, value in record.get("metrics", {}).items():
-                steps, values = series.setdefault(name, ([], []))
-                steps.append(int(record["step"]))
-                values.append(float(value))
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"line {number} of {path} is no record of step and metrics: {error!r}") from error
+    for record in read_records(Path(metrics_log))[0]:
+        for name, value in record.metrics.items():
+            steps, values = series.setdefault(name, ([], []))
+            steps.append(record.step)
+            values.append(value)
     return series
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SETS = ("easy", "medium", "hard")
-NOTICE = "published, TextZoom, not measured here"
+NOTICE = "Published, TextZoom, not measured here"
 
 
 @dataclass(frozen=True)

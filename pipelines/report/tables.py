@@ -1,63 +1,92 @@
-"""The report's tables: accuracies, published figures, paired tests, confusions, readings."""
+"""Tables of a report, as plain data: accuracies, published figures, paired tests, confusions, calibration, words."""
 
 from __future__ import annotations
 
-from html import escape
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from kdltr_core.charset import fold
-from kdltr_core.evaluation.table import Column, PairedComparison
-from pipelines.report.analysis import LOOK_ALIKES
-from pipelines.report.contents import Evidence
-from pipelines.report.elements import Cell, number, share, table, text
+from kdltr_core.evaluation.table import BenchmarkTable, Column, WordResult
+from pipelines.report.analysis import LOOK_ALIKES, Confusion
+from pipelines.report.contents import ReportContents
 from pipelines.report.published import NOTICE, ROWS, SETS
 
-SHOWN_READINGS = 500
-READINGS_A_PAGE = 25
+SHOWN_WORDS = 500
+WORDS_A_PAGE = 25
 SHOWN_CONFUSIONS = 30
 
 
-def main_table(evidence: Evidence) -> str:
+@dataclass(frozen=True)
+class TableCell:
+    """What a cell shows, what it is sorted by (None: its text), its CSS classes, and what stands behind it in small."""
+
+    text: str
+    value: float | None = None
+    kind: str = ""
+    detail: str = ""
+
+    @property
+    def is_number(self) -> bool:
+        return self.kind.startswith("number")
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """Rows of one length under their heads.
+
+    Attributes:
+        label: what it is, for those who cannot see it.
+        page_size: rows shown at a time; 0: all.
+        fit: as wide as its content rather than the page.
+        if_empty: what is said where it has no rows.
+    """
+
+    label: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[TableCell]]
+    page_size: int = 0
+    fit: bool = True
+    if_empty: str = ""
+
+
+def number(value: float | None, form: str = "{:.2f}", detail: str = "", kind: str = "") -> TableCell:
+    """Right-aligned; None is a dash that is sorted last."""
+    shown = "–" if value is None else form.format(value).replace("-", "−")
+    return TableCell(shown, -1e308 if value is None else value, f"number {kind}".strip(), detail)
+
+
+def accuracy_table(report: ReportContents) -> ReportTable:
     """One row a reader; the best of those that read low_res is bold in every column."""
-    benchmark = evidence.table
-    heads = ["reader", "recognizer", "method", "MAC, G", "parameters, M", "ms a word"]
-    heads += [f"{name} ({next(iter(cells.values())).count})" for name, cells in benchmark.scores.items()]
-    heads += [f"weighted mean ({benchmark.num_words})", "plain mean", "1 − NED", "CER"]
-    low = [c for c in evidence.columns if c.image != "high_res"]
-    best_of_set = {n: max((cells[c].accuracy for c in low), default=2) for n, cells in benchmark.scores.items()}
-    best_weighted = max((benchmark.weighted(c)[0] for c in low), default=2)
-    best_plain = max((benchmark.plain(c)[0] for c in low), default=2)
+    table = report.table
+    accuracies = {c: _accuracies(table, c) for c in report.columns}
+    of_low = [accuracies[c] for c in report.columns if c.image != "high_res"]
+    best = [max(place)[0] for place in zip(*of_low, strict=True)]
     rows = []
-    for column in evidence.columns:
-        note = evidence.note(column)
-
-        def marked(accuracy: float, error: float, best: float, column: Column = column) -> Cell:
-            return share(accuracy, error, "best" if column in low and accuracy == best else "")
-
-        row = [text(column.title), text(note.recognizer), text(note.method)]
-        row += [
-            number(_scaled(note.multiply_accumulates, 1e9)),
-            number(_scaled(note.parameters, 1e6)),
-            number(note.milliseconds, "{:.1f}"),
-        ]
-        row += [
-            marked(cells[column].accuracy, cells[column].standard_error, best_of_set[name])
-            for name, cells in benchmark.scores.items()
-        ]
-        row += [marked(*benchmark.weighted(column), best_weighted), marked(*benchmark.plain(column), best_plain)]
-        row += [number(100 * benchmark.ned(column)), number(100 * benchmark.character_error_rates[column])]
+    for column in report.columns:
+        note = report.note(column)
+        row = [TableCell(text) for text in (column.title, note.recognizer, note.method)]
+        row += [number(_scaled(note.multiply_accumulates, 1e9)), number(_scaled(note.parameters, 1e6))]
+        row += [number(note.milliseconds, "{:.1f}")]
+        for place, (accuracy, error) in enumerate(accuracies[column]):
+            kind = "best" if column.image != "high_res" and accuracy == best[place] else ""
+            row.append(number(100 * accuracy, detail=f" ± {100 * error:.2f}", kind=kind))
+        row += [number(100 * table.ned(column)), number(100 * table.character_error_rates[column])]
         rows.append(row)
-    return table(heads, rows, label="word accuracy of every reader on every set")
+    heads = ["reader", "recognizer", "method", "MAC, G", "parameters, M", "ms a word"]
+    heads += [f"{name} ({next(iter(scores.values())).count})" for name, scores in table.scores.items()]
+    heads += [f"weighted mean ({table.num_words})", "plain mean", "1 − NED", "CER"]
+    return ReportTable("word accuracy of every reader on every set", heads, rows, fit=False)
 
 
-def published_table() -> str:
-    """The paper's own figures, under their notice."""
+def published_table() -> ReportTable:
+    """The paper's own figures."""
     heads = ["recognizer", "method", "MAC, G", "parameters, M", *(f"TextZoom {name}" for name in SETS), "weighted mean"]
     rows = [
         [
-            text(row.recognizer),
-            text(row.method),
+            TableCell(row.recognizer),
+            TableCell(row.method),
             number(row.multiply_accumulates or None),
             number(row.parameters or None),
             *(number(value) for value in row.by_set or (None,) * len(SETS)),
@@ -65,107 +94,100 @@ def published_table() -> str:
         ]
         for row in ROWS
     ]
-    return (
-        f'<aside class="notice"><h3>{NOTICE[0].upper()}{NOTICE[1:]}</h3>'
-        '<p class="quiet">Word accuracy in per cent as Guo et al. 2023 (arXiv 2308.02770) print it, on words that are '
-        "not those above. The distances between its rows can be compared with those above; the rows cannot.</p>"
-        f"{table(heads, rows, label=NOTICE)}</aside>"
-    )
+    return ReportTable(NOTICE, heads, rows, fit=False)
 
 
-def pairs_table(evidence: Evidence) -> str:
+def pairs_table(report: ReportContents) -> ReportTable:
     """Exact McNemar tests of all pairs."""
-    heads = ["reader", "beside", "right alone", "wrong alone", "difference, points", "p"]
     rows = [
         [
-            text(pair.first.title),
-            text(pair.second.title),
+            TableCell(pair.first.title),
+            TableCell(pair.second.title),
             number(pair.test.only_first, "{:d}"),
             number(pair.test.only_second, "{:d}"),
-            number(_points(pair, len(evidence.readings)), "{:+.2f}"),
+            number(100 * (pair.test.only_first - pair.test.only_second) / len(report.words), "{:+.2f}"),
             number(pair.test.p, "{:.2g}" if pair.test.p else "< 1e-300"),
         ]
-        for pair in evidence.pairs
+        for pair in report.pairs
     ]
-    return table(heads, rows, label="paired tests of every two readers", kind="fit")
+    heads = ["reader", "beside", "right alone", "wrong alone", "difference, points", "p"]
+    return ReportTable("paired tests of every two readers", heads, rows)
 
 
-def look_alikes_table(evidence: Evidence) -> str:
+def look_alikes_table(report: ReportContents) -> ReportTable:
     """Known look-alikes, both directions together; those that nobody confused are left out."""
     rows = []
     for first, second in LOOK_ALIKES:
-        counts = [evidence.confusions[c].either_way(first, second) for c in evidence.columns]
+        counts = [report.confusions[c].either_way(first, second) for c in report.columns]
         if any(counts):
-            rows.append([Cell(f'<span class="word">{first} / {second}</span>'), *(number(n, "{:d}") for n in counts)])
-    if not rows:
-        return '<p class="quiet">No reader took one of the usual look-alikes for the other.</p>'
-    return table(["either for the other", *(c.title for c in evidence.columns)], rows, label="look-alikes", kind="fit")
+            rows.append([TableCell(f"{first} / {second}", kind="word"), *(number(n, "{:d}") for n in counts)])
+    heads = ["either for the other", *(c.title for c in report.columns)]
+    return ReportTable(
+        "look-alikes", heads, rows, if_empty="No reader took one of the usual look-alikes for the other."
+    )
 
 
-def confusions_table(evidence: Evidence) -> str:
+def confusions_table(report: ReportContents) -> ReportTable:
     """The most frequent differences of all readers together."""
-    found = evidence.confusions
-    total = sum((found[c].counts for c in evidence.columns), start=type(found[evidence.columns[0]].counts)())
+    by_reader = [report.confusions[c].counts for c in report.columns]
+    total: Counter[Confusion] = sum(by_reader, start=Counter())
     rows = [
         [
-            Cell(f'<span class="word">{escape(there) or "∅"} → {escape(seen) or "∅"}</span>'),
-            *(number(found[c].counts[there, seen], "{:d}") for c in evidence.columns),
+            TableCell(f"{pair[0] or '∅'} → {pair[1] or '∅'}", kind="word"),
+            *(number(counts[pair], "{:d}") for counts in by_reader),
             number(count, "{:d}"),
         ]
-        for (there, seen), count in sorted(total.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_CONFUSIONS]
+        for pair, count in sorted(total.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_CONFUSIONS]
     ]
-    if not rows:
-        return '<p class="quiet">There is no confusion to show.</p>'
-    heads = ["label → reading", *(c.title for c in evidence.columns), "all"]
-    return table(heads, rows, page_size=10, label="most frequent confusions", kind="fit")
+    heads = ["label → prediction", *(c.title for c in report.columns), "all"]
+    empty = "There is no confusion to show."
+    return ReportTable("most frequent confusions", heads, rows, page_size=10, if_empty=empty)
 
 
-def calibration_table(evidence: Evidence) -> str:
-    heads = ["reader", "accuracy, %", "mean confidence, %", "ECE, points"]
+def calibration_table(report: ReportContents) -> ReportTable:
     rows = [
         [
-            text(column.title),
-            number(100 * float(evidence.correct[column].mean())),
+            TableCell(column.title),
+            number(100 * float(report.correct[column].mean())),
             number(100 * found.confidence),
             number(100 * found.error),
         ]
-        for column, found in evidence.calibrations.items()
+        for column, found in report.calibrations.items()
     ]
-    return table(heads, rows, label="calibration", kind="fit")
+    return ReportTable("calibration", ["reader", "accuracy, %", "mean confidence, %", "ECE, points"], rows)
 
 
-def readings_table(evidence: Evidence, seed: int = 0) -> tuple[str, int]:
-    """A seeded sample of the words with what everyone read, and how many they are."""
-    count = min(SHOWN_READINGS, len(evidence.readings))
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(evidence.readings))[:count])
+def predictions_table(report: ReportContents, seed: int = 0) -> ReportTable:
+    """A seeded sample of the words, with every prediction."""
+    count = min(SHOWN_WORDS, len(report.words))
     rows = []
-    for place in chosen:
-        reading = evidence.readings[place]
-        row = [_word(reading.label)]
-        for column in evidence.columns:
-            right = bool(evidence.correct[column][place])
-            sure = reading.confidences.get(column)
-            beside = f'<span class="error"> {100 * sure:.0f}</span>' if sure is not None else ""
-            shown = f"{'✓' if right else '✗'} {_escaped(reading.predictions[column])}"
-            row.append(Cell(f'<span class="word {"right" if right else "wrong"}">{shown}</span>{beside}'))
-        rows.append([*row, text(reading.set_name), text(reading.key)])
-    heads = ["label", *(c.title for c in evidence.columns), "set", "key"]
-    return table(heads, rows, page_size=READINGS_A_PAGE, label="readings"), count
+    for place in np.sort(np.random.default_rng(seed).permutation(len(report.words))[:count]):
+        word = report.words[place]
+        row = [TableCell(_printable(word.label), kind="word")]
+        row += [prediction_cell(report, word, column) for column in report.columns]
+        rows.append([*row, TableCell(word.set_name), TableCell(word.key)])
+    heads = ["label", *(c.title for c in report.columns), "set", "key"]
+    return ReportTable("predictions", heads, rows, page_size=WORDS_A_PAGE, fit=False)
 
 
-def _word(content: str) -> Cell:
-    return Cell(f'<span class="word">{_escaped(content)}</span>')
+def prediction_cell(report: ReportContents, word: WordResult, column: Column) -> TableCell:
+    """What one reader made of one word, and its confidence."""
+    right = word.is_correct(column, report.table.protocol)
+    text = f"{'✓' if right else '✗'} {_printable(word.predictions[column]) or '(nothing)'}"
+    confidence = word.confidences.get(column)
+    detail = "" if confidence is None else f" {100 * confidence:.0f}"
+    return TableCell(text, kind="word right" if right else "word wrong", detail=detail)
 
 
-def _escaped(content: str) -> str:
-    if not fold(content, "94"):
-        return escape(content) or "<i>nothing</i>"
-    return escape("".join(c if c.isprintable() else "·" for c in content))
+def _accuracies(table: BenchmarkTable, column: Column) -> list[tuple[float, float]]:
+    """With their standard errors: of every set, then the weighted and the plain mean."""
+    scores = [of_set[column] for of_set in table.scores.values()]
+    return [*((s.accuracy, s.standard_error) for s in scores), table.weighted(column), table.plain(column)]
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "·" for c in text)
 
 
 def _scaled(count: int | None, unit: float) -> float | None:
     return None if count is None else count / unit
-
-
-def _points(pair: PairedComparison, num_words: int) -> float:
-    return 100 * (pair.test.only_first - pair.test.only_second) / num_words

@@ -9,8 +9,8 @@ from torch import Tensor
 from kdltr_core.evaluation.corruptions import SEVERITIES
 from kdltr_core.evaluation.robustness import RobustnessCurves
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable, Column
-from pipelines.report.attention import AttendedWord, glow
-from pipelines.report.contents import Evidence, ReaderNote
+from pipelines.report.analysis import AttendedWord, glow
+from pipelines.report.contents import ReaderNote, ReportContents
 
 TWO_STAGE = Column("two_stage", "bicubic")
 # How often each reader is right.
@@ -19,7 +19,9 @@ _LETTERS = np.array(list("abcdefghilmnorst01"))
 
 
 class Stripes:
-    """A set whose pictures follow from the row."""
+    """A set whose images follow from the row."""
+
+    contrast = 3
 
     def __init__(self, name: str, labels: list[str]) -> None:
         self.name, self.labels, self.keys = name, labels, [f"image-{i + 1:09d}" for i in range(len(labels))]
@@ -29,11 +31,11 @@ class Stripes:
 
     def gather(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         shades = torch.as_tensor(np.asarray(indices) % 200).to(torch.uint8)[:, None, None, None]
-        columns = (torch.arange(128) % 16 * 3).to(torch.uint8)
+        columns = (torch.arange(128) % 16 * self.contrast).to(torch.uint8)
         return (shades + columns).expand(-1, 3, 32, 128).clone(), (shades + columns[:64]).expand(-1, 3, 16, 64).clone()
 
 
-def made_up(num_words: int, *, columns: tuple[Column, ...] = tuple(SKILL)) -> tuple[Evidence, dict[str, Stripes]]:
+def made_up(num_words: int, *, columns: tuple[Column, ...] = tuple(SKILL)) -> tuple[ReportContents, dict[str, Stripes]]:
     """Two sets of ``num_words`` in all; a wrong reading has another first letter."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 12, num_words)
@@ -57,13 +59,14 @@ def made_up(num_words: int, *, columns: tuple[Column, ...] = tuple(SKILL)) -> tu
     }
     picture = np.full((16, 64, 3), 120, np.uint8)
     attended = AttendedWord("on", tuple(glow(picture, np.eye(256)[place]) for place in (100, 110)))
-    evidence = Evidence(
+    report = ReportContents(
         table,
         title="Made up <b>& nothing</b>",
+        made="2026-11-27, commit 0123456789",
         notes={column: ReaderNote("parseq_tiny", "made up", 6_000_000, 800_000_000, 12.5) for column in columns[:-1]},
         heights=rng.integers(8, 129, num_words).tolist(),
         curves=RobustnessCurves("36", min(500, num_words), num_words, accuracies) if readers else None,
         attended={STUDENT_LOW_RES: [("on", attended)]},
         times_note="Times: none were taken.",
     )
-    return evidence, {name: Stripes(name, labels) for name, labels in sets.items()}
+    return report, {name: Stripes(name, labels) for name, labels in sets.items()}

@@ -1,11 +1,22 @@
-"""Which characters are taken for which: alignments worked out by hand, and counts of them."""
+"""Analysis of predictions, against alignments by hand, closed forms, and definitions written out word by word."""
 
 import random
 
+import numpy as np
 import pytest
+import torch
 from rapidfuzz.distance import Levenshtein
 
-from pipelines.report.analysis import count_confusions, differences
+from kdltr_core.recognizers.decoding import decode_predictions
+from pipelines.report.analysis import (
+    attended_words,
+    calibrate,
+    count_confusions,
+    differences,
+    glow,
+    group_by_size,
+)
+from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS
 
 
 @pytest.mark.parametrize(
@@ -29,7 +40,7 @@ def test_words_differ_where_a_person_would_say(truth, read, expected):
     assert differences(truth, read) == expected
 
 
-def test_differences_cost_what_the_edit_distance_says_and_put_back_give_the_reading():
+def test_differences_cost_what_the_edit_distance_says():
     rng = random.Random(0)
     for _ in range(300):
         truth, read = ("".join(rng.choices("abc", k=rng.randint(0, 7))) for _ in range(2))
@@ -44,8 +55,96 @@ def test_confusions_are_counted_over_misread_words_as_the_protocol_folds_them():
     assert found.either_way("0", "o") == found.either_way("o", "0") == 2
 
 
-def test_a_reading_with_little_in_common_says_nothing_of_single_characters():
+def test_a_prediction_with_little_in_common_says_nothing_of_single_characters():
     found = count_confusions([("station", "xyz"), ("taxi", "maxl")])
     # Half of taxi is wrong, which is not more than half.
     assert (found.num_near, found.num_far) == (1, 1)
     assert found.counts == {("t", "m"): 1, ("i", "l"): 1}
+
+
+def test_groups_hold_the_words_from_their_start_to_the_next():
+    groups = group_by_size([1, 2, 3, 4, 9, 12], np.array([1, 1, 0, 1, 0, 1], bool), (1, 2, 4, 10))
+    assert [(g.label, g.count, g.accuracy) for g in groups] == [
+        ("1", 1, 1.0),
+        ("2–3", 2, 0.5),
+        ("4–9", 2, 0.5),
+        ("≥ 10", 1, 1.0),
+    ]
+    # sqrt(p (1 - p) / n)
+    assert groups[1].error == pytest.approx((0.25 / 2) ** 0.5)
+
+
+def test_empty_groups_and_words_below_the_first_start_are_left_out():
+    groups = group_by_size([0, 5], np.array([True, True]), (1, 4, 8))
+    assert [(g.label, g.count) for g in groups] == [("4–7", 1)]
+
+
+def test_a_reader_that_is_as_often_right_as_it_says_has_no_calibration_error():
+    found = calibrate([0.75] * 4 + [0.25] * 4, np.array([1, 1, 1, 0, 1, 0, 0, 0], bool))
+    assert found.error == pytest.approx(0)
+    assert [(b.confidence, b.accuracy, b.count) for b in found.bins] == [(0.25, 0.25, 4), (0.75, 0.75, 4)]
+
+
+def test_a_reader_that_is_always_confident_errs_by_what_it_reads_wrongly():
+    found = calibrate([1.0] * 5, np.array([True, True, False, False, False]))
+    assert found.error == pytest.approx(0.6)
+    assert found.confidence == 1.0
+
+
+def test_the_calibration_error_is_the_mean_gap_of_ten_bins_weighted_by_words():
+    rng = np.random.default_rng(0)
+    confidences = rng.random(500)
+    correct = rng.random(500) < confidences**2
+    total = 0.0
+    for tenth in range(10):
+        mine = [i for i in range(500) if tenth / 10 < confidences[i] <= (tenth + 1) / 10]
+        if mine:
+            right = sum(bool(correct[i]) for i in mine) / len(mine)
+            total += len(mine) / 500 * abs(right - sum(confidences[i] for i in mine) / len(mine))
+    assert calibrate(confidences.tolist(), correct).error == pytest.approx(total)
+
+
+def test_confidences_are_one_a_word():
+    for confidences, correct in (([], []), ([0.5], [True, False])):
+        with pytest.raises(ValueError, match="expected one a word"):
+            calibrate(confidences, np.array(correct, bool))
+
+
+def test_every_tenth_of_the_scale_is_a_bin_and_a_border_belongs_to_the_lower():
+    found = calibrate([place / 20 for place in range(1, 21)], np.ones(20, bool))
+    assert [b.count for b in found.bins] == [2] * 10
+    assert [b.count for b in calibrate([0.0, 0.05], np.ones(2, bool)).bins] == [2]
+    assert [b.confidence for b in found.bins] == pytest.approx([0.075 + place / 10 for place in range(10)])
+
+
+def test_the_picture_glows_where_the_map_is_and_is_dark_elsewhere():
+    grey = np.full((16, 64, 3), 120, np.uint8)
+    attention = np.zeros((8, 32))
+    attention[2, 20] = 0.5
+    lit = glow(grey, attention.ravel()).astype(int)
+    # Position (2, 20) of 8 x 32 covers rows 4 and 5, columns 40 and 41 of 16 x 64.
+    redness = lit[:, :, 0] - lit[:, :, 2]
+    assert np.unravel_index(redness.argmax(), redness.shape)[0] in (4, 5)
+    assert np.unravel_index(redness.argmax(), redness.shape)[1] in (40, 41)
+    assert (lit[10:, :30] < 120).all()
+
+
+@pytest.mark.parametrize("name", CNN_FAMILIES)
+def test_cnn_families_show_a_picture_for_each_character(name):
+    torch.manual_seed(1)
+    student = STUDENTS[name]().eval()
+    images = torch.randint(0, 256, (3, 3, 16, 64), dtype=torch.uint8)
+    words = attended_words(student, images)
+    with torch.inference_mode():
+        output = student(images.float() / 255)
+    assert [w.text for w in words] == decode_predictions(output.logits, student.charset)
+    assert any(w.text for w in words)
+    for row, word in enumerate(words):
+        assert len(word.steps) == len(word.text)
+        for step, picture in enumerate(word.steps):
+            expected = glow(images[row].numpy().transpose(1, 2, 0), output.attention[row, step].numpy())
+            np.testing.assert_array_equal(picture, expected)
+
+
+def test_parseq_has_no_attention_maps():
+    assert attended_words(STUDENTS["parseq_tiny"](), torch.zeros(1, 3, 16, 64, dtype=torch.uint8)) == []
