@@ -60,25 +60,6 @@ def standard_error(accuracy: float, count: int) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / count)
 
 
-def weighted_mean(values: Sequence[float], counts: Sequence[int]) -> float:
-    """Mean over sets, each weighted by its number of words.
-
-    Raises: ValueError if there are no words in all, or not as many counts as values.
-    """
-    if len(values) != len(counts):
-        raise ValueError(f"{len(values)} values and {len(counts)} counts; expected one count a value")
-    if sum(counts) < 1:
-        raise ValueError(f"a weighted mean needs at least one word, the counts are {list(counts)}")
-    return math.fsum(v * n for v, n in zip(values, counts, strict=True)) / sum(counts)
-
-
-def plain_mean(values: Sequence[float]) -> float:
-    """Mean over sets, each counting the same. Raises: ValueError if there are none."""
-    if not values:
-        raise ValueError("a mean over sets needs at least one set")
-    return math.fsum(values) / len(values)
-
-
 @dataclass(frozen=True)
 class McNemar:
     """A paired comparison of two readers of the same words.

@@ -90,7 +90,6 @@ def measure_robustness(
     num_words_in_all: int | None = None,
     native: NativeImages | None = None,
     protocol: Protocol = "36",
-    precision: str = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> RobustnessCurves:
     """Read every set at every severity of every corruption, by the readers of low_res (students, enlarged teacher).
@@ -116,11 +115,10 @@ def measure_robustness(
                 progress(done * whole + part, len(wanted) * whole)
 
         tables[name, severity] = read_benchmarks(
-            [_at_own_size(reader, precision) for reader in readers] if name == "resolution" else readers,
+            [_at_own_size(reader) for reader in readers] if name == "resolution" else readers,
             {set_name: CorruptedPairs(p, name, severity, set_name, native) for set_name, p in packs.items()},
             batch_size=batch_size,
             protocol=protocol,
-            precision=precision,
             progress=advance,
         )
     for unchanged in UNCORRUPTED.items():
@@ -133,9 +131,9 @@ def measure_robustness(
     return RobustnessCurves(protocol, num_words, num_words_in_all or num_words, accuracies)
 
 
-def _at_own_size(reader: BenchmarkReader, precision: str) -> BenchmarkReader:
+def _at_own_size(reader: BenchmarkReader) -> BenchmarkReader:
     """Teachers read the picture at the size they take, not one enlarged from 16×64."""
     if reader.column.image != "enlarged" or not isinstance(reader.read, nn.Module):
         return reader
     device = next((p.device for p in reader.read.parameters()), torch.device("cpu"))
-    return replace(reader, read=recognizer_reader(cast(Recognizer, reader.read.eval()), "high_res", device, precision))
+    return replace(reader, read=recognizer_reader(cast(Recognizer, reader.read.eval()), "high_res", device))

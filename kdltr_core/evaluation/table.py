@@ -9,22 +9,14 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdltr_core.charset import Protocol, fold
-from kdltr_core.metrics import (
-    McNemar,
-    character_error_rate,
-    is_correct,
-    mcnemar,
-    ned_similarity,
-    plain_mean,
-    standard_error,
-    weighted_mean,
-)
+from kdltr_core.metrics import McNemar, character_error_rate, is_correct, mcnemar, ned_similarity, standard_error
 
 Role = Literal["teacher_high_res", "teacher_enlarged", "student_low_res", "two_stage"]
 ImageKind = Literal["high_res", "enlarged", "low_res"]
@@ -263,20 +255,18 @@ class BenchmarkTable:
 
     def weighted(self, column: Column) -> tuple[float, float]:
         """Accuracy over all words, in [0, 1], and its standard error."""
-        scores = [of_set[column] for of_set in self.scores.values()]
-        accuracy = weighted_mean([s.accuracy for s in scores], [s.count for s in scores])
+        accuracy = sum(of_set[column].num_correct for of_set in self.scores.values()) / self.num_words
         return accuracy, standard_error(accuracy, self.num_words)
 
     def plain(self, column: Column) -> tuple[float, float]:
         """Mean of the sets' accuracies, in [0, 1], and the standard error that follows from theirs."""
         scores = [of_set[column] for of_set in self.scores.values()]
-        error = math.hypot(*(s.standard_error for s in scores)) / len(scores)
-        return plain_mean([s.accuracy for s in scores]), error
+        return fmean(s.accuracy for s in scores), math.hypot(*(s.standard_error for s in scores)) / len(scores)
 
     def ned(self, column: Column) -> float:
         """Edit similarity over all words, in [0, 1]."""
         scores = [of_set[column] for of_set in self.scores.values()]
-        return weighted_mean([s.ned_similarity for s in scores], [s.count for s in scores])
+        return fmean((s.ned_similarity for s in scores), [s.count for s in scores])
 
     def to_markdown(self) -> str:
         """A headline with protocol and counts, the table, and a line for every paired test."""

@@ -7,22 +7,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from kdltr_core.config import RecognizerName
 from kdltr_core.data.images import NativeImages
 from kdltr_core.data.pack import Pack
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
-from kdltr_core.evaluation.complexity import WORD_LENGTHS, Complexity, count_complexity
+from kdltr_core.evaluation.complexity import WORD_LENGTHS
 from kdltr_core.evaluation.corruptions import sample_words
 from kdltr_core.evaluation.robustness import RobustnessCurves, conditions, measure_robustness
 from kdltr_core.evaluation.table import BenchmarkTable, Column
 from kdltr_core.inference.batched import BatchReader, KeyedPairs, WordBatch, recognizer_reader
 from kdltr_core.recognizers import Recognizer
+from pipelines.measurement.table import recognizer_sizes
 from pipelines.report.analysis import AttendedWord, attended_words
 from pipelines.report.contents import ReaderNote, ReportContents
 from pipelines.report.examples import in_fixed_order
@@ -166,7 +166,6 @@ def _curves(evaluation: Evaluation) -> RobustnessCurves | None:
         num_words_in_all=evaluation.table.num_words,
         native=evaluation.native,
         protocol=options.protocol,
-        precision="float32",
         progress=progress_bar("robustness"),
     )
 
@@ -195,20 +194,14 @@ def _times(evaluation: Evaluation) -> tuple[dict[Column, float], str]:
 
 
 def _notes(evaluation: Evaluation, milliseconds: Mapping[Column, float]) -> dict[Column, ReaderNote]:
-    counted: dict[tuple[str, str], Complexity] = {}
+    sizes = {(row["recognizer"], row["role"]): row for row in recognizer_sizes()}
     notes = {}
     for reader in evaluation.readers:
-        key = reader.recognizer, "student" if reader.column.role == "student_low_res" else "teacher"
-        if reader.recognizer in get_args(RecognizerName) and key not in counted:
-            counted[key] = count_complexity(*key)  # type: ignore[arg-type]
-        found = counted.get(key)
-        notes[reader.column] = ReaderNote(
-            reader.recognizer,
-            reader.method,
-            found.parameters if found else None,
-            found.reading[min(WORD_LENGTHS)] if found else None,
-            milliseconds.get(reader.column),
-        )
+        role = "student" if reader.column.role == "student_low_res" else "teacher"
+        size = sizes.get((reader.recognizer, role))
+        parameters, products = (size["parameters"], size["reading"][str(min(WORD_LENGTHS))]) if size else (None, None)
+        time_taken = milliseconds.get(reader.column)
+        notes[reader.column] = ReaderNote(reader.recognizer, reader.method, parameters, products, time_taken)
     return notes
 
 

@@ -7,9 +7,7 @@ from kdltr_core.metrics import (
     is_correct,
     mcnemar,
     ned_similarity,
-    plain_mean,
     standard_error,
-    weighted_mean,
     word_accuracy,
 )
 
@@ -98,21 +96,7 @@ def test_standard_error_at_72_percent_of_textzoom_is_068_points():
     assert round(100 * standard_error(0.72, 4373), 2) == 0.68
 
 
-def test_textzoom_averages_come_out_as_published():
-    """MATRN's KD-LTR student: 86.91 / 73.14 / 56.96 on 1619 / 1411 / 1343 words is 73.27 in all (the paper's table)."""
-    counts = [1619, 1411, 1343]
-    assert weighted_mean([86.91, 73.14, 56.96], counts) == pytest.approx(73.27, abs=0.006)
-    assert weighted_mean([77.52, 56.98, 42.81], counts) == pytest.approx(60.23, abs=0.006)
-    assert plain_mean([86.91, 73.14, 56.96]) == pytest.approx((86.91 + 73.14 + 56.96) / 3)
-
-
-def test_means_without_words_are_refused():
-    with pytest.raises(ValueError, match="at least one word"):
-        weighted_mean([0.5], [0])
-    with pytest.raises(ValueError, match="one count a value"):
-        weighted_mean([0.5], [1, 2])
-    with pytest.raises(ValueError, match="at least one set"):
-        plain_mean([])
+def test_a_standard_error_without_words_is_refused():
     with pytest.raises(ValueError, match="at least one word, not 0"):
         standard_error(0.5, 0)
 

@@ -1,6 +1,5 @@
 """Curves over blur and noise: what is corrupted, by how much, and what is kept."""
 
-import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -94,12 +93,12 @@ def test_accuracy_is_measured_at_every_severity_by_the_readers_of_low_res(pack, 
     # Of 22 conditions three change nothing, and are read once.
     assert seen[-1] == (20 * 2 * 4, 20 * 2 * 4)
 
-    write_robustness(curves, tmp_path)
-    tree = json.loads((tmp_path / "curves.json").read_text())
+    write_robustness(curves, tmp_path / "curves.png")
+    tree = curves.to_tree()
     assert (tree["num_words"], tree["num_words_in_all"]) == (4, 9)
     assert curves.caption == "a seeded sample of 4 of the 9 words"
     assert tree["curves"]["gaussian_noise"]["severities"] == ["0", "5", "10", "15", "20"]
-    assert tree["curves"]["gaussian_blur"]["accuracy"]["student_low_res"][:2] == [1.0, 0.25]
+    assert tree["curves"]["gaussian_blur"]["accuracy"]["student_low_res"][:2] == (1.0, 0.25)
     # sqrt(p (1 - p) / n) of a quarter of four words.
     assert tree["curves"]["gaussian_blur"]["standard_error"]["student_low_res"][1] == pytest.approx((3 / 64) ** 0.5)
     assert Image.open(tmp_path / "curves.png").size == (1430, 814)

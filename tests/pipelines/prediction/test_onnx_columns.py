@@ -171,7 +171,7 @@ def test_a_report_has_the_file_wherever_it_needs_no_module(places: Path, evaluat
     for curve in tree["robustness"]["curves"].values():
         assert list(curve["accuracy"]) == ["student_low_res", "student_low_res:student-int8.onnx"]
     assert "student_low_res:student-int8.onnx" in tree["calibration"]
-    assert "ONNX files on 1 CPU thread" in (output / "report.md").read_text(encoding="utf-8")
+    assert "ONNX files on 1 CPU thread" in (output / "report.html").read_text(encoding="utf-8")
 
 
 def test_mistakes_are_one_sentence_with_the_way_out(
