@@ -116,7 +116,7 @@ def test_words_are_sorted_as_text_over_all_pages_and_paged(visit):
     smallest = opened.page.evaluate("words => [...words].sort((a, b) => a.localeCompare(b)).slice(0, 50)", everything)
     assert opened.column(table, 1) == smallest[:25]
     pager = opened.page.locator("#predictions .pager")
-    pager.get_by_text("on →").click()
+    pager.get_by_text("next →").click()
     assert opened.column(table, 1) == smallest[25:]
     assert pager.inner_text().split()[-3:] == ["26–50", "of", "500"]
     pager.get_by_text("← back").click()
@@ -163,7 +163,7 @@ def test_a_report_on_100_000_words_is_usable(visit, tmp_path):
     opened.page.locator("#predictions thead th:first-child button").click()
     first = opened.column("#predictions table", 1)
     assert len(first) == 25
-    opened.page.get_by_text("on →").last.click()
+    opened.page.get_by_text("next →").last.click()
     assert opened.column("#predictions table", 1) != first
 
 

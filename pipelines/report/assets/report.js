@@ -9,7 +9,7 @@ for (const table of document.querySelectorAll("table")) {
     const back = document.createElement("button"), on = document.createElement("button");
     const where = document.createElement("span");
     back.type = on.type = "button";
-    back.textContent = "← back"; on.textContent = "on →"; where.setAttribute("aria-live", "polite");
+    back.textContent = "← back"; on.textContent = "next →"; where.setAttribute("aria-live", "polite");
     pager.append(back, on, where);
     table.parentElement.after(pager);
     show = () => {
