@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
-import json
 import os
 import platform
 import re
@@ -16,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +27,7 @@ from PIL import Image, ImageFont
 from kdltr_core.data.synth.fonts import fonts
 from kdltr_core.data.synth.vocabulary import draw_text
 from kdltr_core.data.synth.word_image import FONT_SIZE, draw_picture
+from pipelines.measurement.table import tell
 from pipelines.run.command_line import RunStopped, answer_mistakes
 from pipelines.run.progress import progress_bar, say
 
@@ -96,7 +96,6 @@ def main() -> int:
     numbers = (options.seconds, options.rounds, options.replicas, options.max_batch, options.num_images)
     if not options.clients or min(*numbers, *options.clients) <= 0:
         raise ValueError("give a number of clients; all numbers must be more than 0")
-    options.output.mkdir(parents=True, exist_ok=True)
     images = rendered_words(options.num_images)
     with ExitStack() as running:
         services = {}
@@ -109,11 +108,7 @@ def main() -> int:
         progress = progress_bar("asking the services")
         seen = ask_all(services, images, options.clients, options.seconds, options.rounds, progress)
     rows = {name: [load.figures() for load in loads] for name, loads in seen.items()}
-    document = {"options": asdict(options), "machine": about, "seen": rows}
-    (options.output / "load_test.json").write_text(json.dumps(document, indent=2, default=str) + "\n")
-    table = load_table(seen)
-    (options.output / "load_test.md").write_text(table)
-    print(table)
+    tell(options.output, "load_test", {"machine": about, "seen": rows}, load_table(seen))
     return 0
 
 
@@ -148,37 +143,29 @@ def ask(address: str, images: Sequence[bytes], clients: int, seconds: float, tok
         address: of the service, without a path.
         token: that the service asks for.
     """
-    return asyncio.run(_ask(address, images, clients, seconds, token))
-
-
-async def _ask(address: str, images: Sequence[bytes], clients: int, seconds: float, token: str) -> Load:
     latencies: list[float] = []
-    num_failed = 0
+    failed: list[float] = []
     supply = itertools.cycle(images)
     headers = {"Content-Type": "image/png", **({"Authorization": f"Bearer {token}"} if token else {})}
-    connector = aiohttp.TCPConnector(limit=clients)
-    timeout = aiohttp.ClientTimeout(total=SECONDS_FOR_ONE)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
+    start = time.perf_counter()
 
-        async def client() -> None:
-            nonlocal num_failed
-            while time.perf_counter() < until:
-                began = time.perf_counter()
-                try:
-                    async with session.post(f"{address}/read", data=next(supply)) as response:
-                        await response.read()
-                        is_answered = response.status == 200
-                except (aiohttp.ClientError, TimeoutError):
-                    is_answered = False
-                if is_answered:
-                    latencies.append(time.perf_counter() - began)
-                else:
-                    num_failed += 1
+    async def client(session: aiohttp.ClientSession) -> None:
+        while (began := time.perf_counter()) < start + seconds:
+            try:
+                async with session.post(f"{address}/read", data=next(supply)) as response:
+                    await response.read()
+                    is_answered = response.status == 200
+            except (aiohttp.ClientError, TimeoutError):
+                is_answered = False
+            (latencies if is_answered else failed).append(time.perf_counter() - began)
 
-        start = time.perf_counter()
-        until = start + seconds
-        await asyncio.gather(*(client() for _ in range(clients)))
-    return Load(clients, np.array(latencies), num_failed, time.perf_counter() - start)
+    async def all_clients() -> None:
+        connector, timeout = aiohttp.TCPConnector(limit=clients), aiohttp.ClientTimeout(total=SECONDS_FOR_ONE)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session:
+            await asyncio.gather(*(client(session) for _ in range(clients)))
+
+    asyncio.run(all_clients())
+    return Load(clients, np.array(latencies), len(failed), time.perf_counter() - start)
 
 
 def load_table(seen: Mapping[str, Sequence[Load]]) -> str:

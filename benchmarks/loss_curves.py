@@ -1,11 +1,10 @@
-"""The fast step's loss beside that of the plain float32 step, and beside another seed's.
+"""The fast step's loss beside the float32 reference's, and beside another seed's.
 
-python benchmarks/loss_curves.py --help
+python -m benchmarks.loss_curves --help
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from kdltr_core.data.pack import Pack, build_pack
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.train.optim import rate_factor, set_rates
 from pipelines.measurement.step import Bench
+from pipelines.measurement.table import tell
 from pipelines.recipes import parseq_tiny_ltr
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import progress_bar
@@ -52,13 +52,9 @@ def main(config: CurveConfig) -> int:
         root = Path(scratch) / "rendered"
         render_pairs(root, config.num_steps * config.batch_size, seed=0, progress=progress_bar("rendering"))
         pack = build_pack(root, cache_folder=Path(scratch) / "packs")
-        ways = {f"{way}, seed {seed}": (way, seed) for seed in (0, 1) for way in ("plain", "fast")}
+        ways = {f"{way}, seed {seed}": (way, seed) for seed in (0, 1) for way in ("reference", "fast")}
         curves = {name: train(config, pack, *how, label=name) for name, how in ways.items()}
-    config.output.mkdir(parents=True, exist_ok=True)
-    (config.output / "curves.json").write_text(json.dumps(curves, indent=2) + "\n")
-    table = to_markdown(curves)
-    (config.output / "curves.md").write_text(table)
-    print(table)
+    tell(config.output, "curves", curves, curves_markdown(curves))
     return 0
 
 
@@ -72,15 +68,15 @@ def train(config: CurveConfig, pack: Pack, way: str, seed: int, label: str = "")
         bench.order_seed = 1000 * seed + step
         torch.manual_seed(1000 * seed + step)
         set_rates(bench.optimiser, rate_factor(bench.config.optim, step, config.num_steps, 1.0))
-        loss = bench.plain() if way == "plain" else bench.fast(config.precision)
+        loss = bench.reference() if way == "reference" else bench.fast(config.precision)
         losses.append(loss.total.item())
         progress(step + 1, config.num_steps)
     return losses
 
 
-def to_markdown(curves: Mapping[str, list[float]], width: int = 10) -> str:
+def curves_markdown(curves: Mapping[str, list[float]], width: int = 10) -> str:
     """Means over stretches of steps, and the mean distance of two curves: of the two ways, and of two seeds."""
-    lines = ["# Loss of the plain and of the fast step", "", "| steps | " + " | ".join(curves) + " |"]
+    lines = ["# Loss of the reference and of the fast step", "", "| steps | " + " | ".join(curves) + " |"]
     lines.append("|---|" + "---:|" * len(curves))
     num_steps = len(next(iter(curves.values())))
     for start in range(0, num_steps, width):
@@ -88,11 +84,12 @@ def to_markdown(curves: Mapping[str, list[float]], width: int = 10) -> str:
         means = " | ".join(f"{np.mean(losses[start:stop]):.3f}" for losses in curves.values())
         lines.append(f"| {start + 1}–{stop} | {means} |")
     lines += ["", "Mean distance at the same step, as a share of the loss:", ""]
-    for one, other in (("plain, seed 0", "fast, seed 0"), ("plain, seed 0", "plain, seed 1")):
+    for one, other in (("reference, seed 0", "fast, seed 0"), ("reference, seed 0", "reference, seed 1")):
         gap = np.abs(np.subtract(curves[one], curves[other])).mean() / np.mean(curves[one])
         lines.append(f"- {one} and {other}: {100 * gap:.2f} %")
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    sys.exit(answer_mistakes(lambda: main(tyro.cli(CurveConfig, description=__doc__))))
+    given = tyro.cli(CurveConfig, prog="python -m benchmarks.loss_curves", description=CurveConfig.__doc__)
+    sys.exit(answer_mistakes(lambda: main(given)))

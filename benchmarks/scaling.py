@@ -1,7 +1,7 @@
-"""How a training step scales: measured on this machine, and a model for more GPUs.  python benchmarks/scaling.py --help
+"""How a training step scales: measured on this machine, and a model for more GPUs.  python -m benchmarks.scaling --help
 
-Every worker has the same share of pairs. The model adds to a step a ring all-reduce of all gradients, none of it hidden
-behind the backward pass: each worker sends 2 (W - 1) / W times their bytes (Patarasu & Yuan 2009).
+Every worker has as many pairs. The model adds to a step a ring all-reduce of all gradients, none of it hidden behind
+the backward pass: each worker sends 2 (W - 1) / W times their bytes (Patarasu & Yuan 2009).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ScalingOptions:
 
     recognizer: RecognizerName = "parseq_tiny"
     """teacher and student, with random weights: speed does not depend on them"""
-    share: int = 16
+    pairs: int = 16
     """pairs of every worker"""
     workers: tuple[int, ...] = (1, 2)
     """numbers of workers measured here, over gloo; each has as many cores as there are for the largest number"""
@@ -58,9 +58,9 @@ def all_reduce_seconds(num_bytes: float, num_workers: int, gigabits: float) -> f
 
 
 def main() -> int:
-    options = tyro.cli(ScalingOptions, description=__doc__)
-    if min(*options.workers, options.share, options.repeats) < 1:
-        raise ValueError("workers, share and repeats must each be at least 1")
+    options = tyro.cli(ScalingOptions, prog="python -m benchmarks.scaling", description=ScalingOptions.__doc__)
+    if min(*options.workers, options.pairs, options.repeats) < 1:
+        raise ValueError("workers, pairs and repeats must each be at least 1")
     seconds, num_parameters = {}, 0
     for num_workers in options.workers:
         say(f"measuring {num_workers} worker(s)")
@@ -68,14 +68,14 @@ def main() -> int:
             mp.spawn(_measure, (num_workers, options, scratch), nprocs=num_workers)
             seconds[num_workers], num_parameters = torch.load(Path(scratch) / "measured.pt")
     first = options.workers[0]
-    print(f"## {options.recognizer}, {options.share} pairs a worker, on this machine\n")
+    print(f"## {options.recognizer}, {options.pairs} pairs a worker, on this machine\n")
     print("| workers | step, s | images/s | against one worker's |\n|---:|---:|---:|---:|")
     for number, step in seconds.items():
         ratio = (number / step) / (first / seconds[first])
-        print(f"| {number} | {step:.2f} | {number * options.share / step:.1f} | {ratio:.2f} |")
+        print(f"| {number} | {step:.2f} | {number * options.pairs / step:.1f} | {ratio:.2f} |")
     step = options.step_seconds or seconds[first]
     print(f"\n## Model: a step of {step:.3f} s, {num_parameters / 1e6:.2f} M gradients, nothing hidden\n")
-    print("| GPUs | Gbit/s | gradients | MB | all-reduce, ms | share of the step that is work |")
+    print("| GPUs | Gbit/s | gradients | MB | all-reduce, ms | fraction of the step that is work |")
     print("|---:|---:|---|---:|---:|---:|")
     widths = {"float32": 4, "bfloat16": 2}
     for num_gpus, gigabits, name in itertools.product(options.gpus, options.gigabits, widths):
@@ -92,11 +92,11 @@ def _measure(rank: int, num_workers: int, options: ScalingOptions, scratch: str)
     world, config = DistributedContext(rank, num_workers), ObjectiveConfig()
     teacher = build_teacher(options.recognizer).eval().requires_grad_(False)
     distiller = Distiller(build_student(options.recognizer), config)
-    targets, lengths = encode_targets(["scaling"] * options.share, teacher.charset, teacher.fixed_num_steps)
+    targets, lengths = encode_targets(["scaling"] * options.pairs, teacher.charset, teacher.fixed_num_steps)
     orders = sample_permutations(len("scaling"), config.num_permutations, torch.Generator().manual_seed(0))
-    high_res, low_res = (torch.zeros(options.share, 3, *size, dtype=torch.uint8) for size in ((32, 128), (16, 64)))
-    lesson = teach(teacher, high_res, targets, orders)
-    for name in unused_parameters(distiller, distiller(low_res, targets, lengths, orders, lesson).total):
+    high_res, low_res = (torch.zeros(options.pairs, 3, *size, dtype=torch.uint8) for size in ((32, 128), (16, 64)))
+    taught = teach(teacher, high_res, targets, orders)
+    for name in unused_parameters(distiller, distiller(low_res, targets, lengths, orders, taught).total):
         distiller.get_parameter(name).requires_grad_(False)
     optimiser, model = build_optimiser(distiller, OptimConfig()), world.wrap(distiller)
     times = []
@@ -104,8 +104,8 @@ def _measure(rank: int, num_workers: int, options: ScalingOptions, scratch: str)
         world.barrier()
         start = time.perf_counter()
         with autocast(world.device, "auto"):
-            lesson = teach(teacher, high_res, targets, orders)
-            loss = model(low_res, targets, lengths, orders, lesson)
+            taught = teach(teacher, high_res, targets, orders)
+            loss = model(low_res, targets, lengths, orders, taught)
         optimiser.zero_grad(set_to_none=True)
         loss.total.backward()
         optimiser.step()

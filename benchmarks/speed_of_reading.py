@@ -1,8 +1,7 @@
-"""How fast a student reads, beside RapidOCR's recognizer:  python benchmarks/speed_of_reading.py STUDENT"""
+"""How fast a student reads, beside RapidOCR's recognizer:  python -m benchmarks.speed_of_reading STUDENT"""
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
@@ -16,8 +15,7 @@ import numpy as np
 import torch
 import tyro
 
-from benchmarks.contenders import TITLES, ContenderName, Read, open_contender
-from benchmarks.reading_table import ReadingTimes, to_markdown
+from benchmarks.candidates import TITLES, CandidateName, Read, open_candidate
 from kdltr_core.data.dataset import benchmark_folders, open_benchmarks
 from kdltr_core.data.images import NativeImages
 from kdltr_core.data.pack import Pack
@@ -25,7 +23,8 @@ from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
 from pipelines.exporting.options import ExportOptions
 from pipelines.exporting.steps import quantise, write_checked
-from pipelines.measurement.stopwatch import interleaved, machine
+from pipelines.measurement.stopwatch import CallTimes, interleaved, machine
+from pipelines.measurement.table import Measured, SpeedTable, tell_speeds
 from pipelines.report.options import BenchmarkOptions
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import progress_bar, say
@@ -38,28 +37,27 @@ class SpeedOptions:
     student: Annotated[str, tyro.conf.Positional]
     """run folder, student folder in it, or .safetensors file"""
     data: BenchmarkOptions = field(default_factory=BenchmarkOptions)
-    contenders: tuple[ContenderName, ...] = ("rapidocr", "eager", "compiled", "onnx", "int8")
-    """the others are compared with the first; compiled takes a C++ compiler, and minutes to start"""
+    candidates: tuple[CandidateName, ...] = ("rapidocr", "pytorch", "onnx", "int8")
+    """the others are compared with the first"""
     batch_sizes: tuple[int, ...] = (1, 64)
     """crops in a call"""
     num_threads: tuple[int, ...] = (1, 2)
-    """of each contender in a call"""
+    """of each candidate in a call"""
     num_crops: int = 320
-    """evenly spaced over the benchmarks; each contender reads each of them, with every batch size"""
+    """evenly spaced over the benchmarks; each candidate reads each of them, with every batch size"""
     output: Path = Path("runs/speed-of-reading")
     """folder for reading.json and reading.md"""
 
 
 def main(options: SpeedOptions) -> int:
-    if not options.contenders or min(*options.batch_sizes, *options.num_threads, options.num_crops) < 1:
-        raise ValueError("give a contender; batch sizes, numbers of threads and of crops must each be at least 1")
-    options.output.mkdir(parents=True, exist_ok=True)
+    if not options.candidates or min(*options.batch_sizes, *options.num_threads, options.num_crops) < 1:
+        raise ValueError("give a candidate; batch sizes, numbers of threads and of crops must each be at least 1")
     export = ExportOptions(options.student, data=options.data, num_checked=64, num_words=64, max_loss=100.0)
     packs = open_benchmarks(export.benchmarks(), progress=progress_bar("preparing words"))
     crops = list(_crops(export, packs, options.num_crops))
     student = find_recognizer(options.student)
     recognizer = load_recognizer(student)
-    settings: list[ReadingTimes] = []
+    tables: list[SpeedTable] = []
     with tempfile.TemporaryDirectory(prefix="kdltr-speed-") as scratch:
         graphs = _write_graphs(Path(scratch), options, export, student, recognizer, packs)
         for num_threads in options.num_threads:
@@ -67,16 +65,14 @@ def main(options: SpeedOptions) -> int:
             for batch_size in options.batch_sizes:
                 say(f"reading {batch_size} at a time, threads: {num_threads}")
                 readers = {
-                    TITLES[name]: open_contender(name, recognizer, graphs, num_threads, batch_size)
-                    for name in options.contenders
+                    TITLES[name]: open_candidate(name, recognizer, graphs, num_threads, batch_size)
+                    for name in options.candidates
                 }
-                settings.append(_measure(readers, crops, num_threads, batch_size))
-    seen = {k: v for k, v in machine(torch.device("cpu")).items() if k != "threads"}
-    figures = [row for setting in settings for row in setting.figures()]
-    (options.output / "reading.json").write_text(json.dumps({"machine": seen, "rows": figures}, indent=2) + "\n")
-    table = to_markdown(settings, seen, f"{len(crops)} crops of {', '.join(packs)}.")
-    (options.output / "reading.md").write_text(table)
-    print(table)
+                times = _measure(readers, crops, batch_size)
+                rows = [Measured(title, each, batch_size) for title, each in times.items()]
+                tables.append(SpeedTable(f"Batch {batch_size}, threads: {num_threads}", "images", rows))
+    about = f"# Speed of reading\n\n{len(crops)} crops of {', '.join(packs)}."
+    tell_speeds(options.output, "reading", about, machine(torch.device("cpu")), tables)
     return 0
 
 
@@ -98,22 +94,23 @@ def _write_graphs(
     packs: dict[str, Pack],
 ) -> dict[str, Path]:
     graphs = {name: folder / f"{name}.onnx" for name in ("onnx", "int8")}
-    if {"onnx", "int8"} & set(options.contenders):
+    if {"onnx", "int8"} & set(options.candidates):
         write_checked(graphs["onnx"], export, student, recognizer, packs)
-    if "int8" in options.contenders:
+    if "int8" in options.candidates:
         shutil.copyfile(graphs["onnx"], graphs["int8"])
         quantise(graphs["int8"], export, recognizer, packs)
     return graphs
 
 
-def _measure(readers: dict[str, Read], crops: Sequence[np.ndarray], num_threads: int, batch_size: int) -> ReadingTimes:
-    """Each call reads other crops, and the same as every other reader's call of that turn."""
+def _measure(readers: dict[str, Read], crops: Sequence[np.ndarray], batch_size: int) -> dict[str, CallTimes]:
+    """Each call reads other crops, and the same as every other reader's call of that round."""
     rows = np.resize(np.random.default_rng(0).permutation(len(crops)), -(-len(crops) // batch_size) * batch_size)
     batches = [[crops[row] for row in part] for part in rows.reshape(-1, batch_size)]
     queues = {title: cycle(batches) for title in readers}
     actions = {title: lambda read=read, title=title: read(next(queues[title])) for title, read in readers.items()}
-    return ReadingTimes(num_threads, batch_size, interleaved(actions, max(len(batches), 4)))
+    return interleaved(actions, max(len(batches), 4))
 
 
 if __name__ == "__main__":
-    sys.exit(answer_mistakes(lambda: main(tyro.cli(SpeedOptions, prog="speed_of_reading.py", description=__doc__))))
+    options = tyro.cli(SpeedOptions, prog="python -m benchmarks.speed_of_reading", description=SpeedOptions.__doc__)
+    sys.exit(answer_mistakes(lambda: main(options)))

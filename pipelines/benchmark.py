@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import tyro
@@ -25,7 +24,7 @@ from pipelines.measurement.step import (
     train_table,
 )
 from pipelines.measurement.stopwatch import machine
-from pipelines.measurement.table import SpeedTable, recognizer_sizes, sizes_markdown
+from pipelines.measurement.table import SpeedTable, recognizer_sizes, sizes_markdown, tell, tell_speeds
 from pipelines.recipes import RECIPES
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import progress_bar, say
@@ -72,24 +71,14 @@ def main(config: BenchmarkConfig) -> int:
         raise ValueError(f"recipes {', '.join(unknown)}: expected some of {known}")
     device = torch.device(config.device)
     torch.set_num_threads(config.num_threads)
-    config.output.mkdir(parents=True, exist_ok=True)
     if config.describe:
         sizes = recognizer_sizes()
-        _write(config.output, "complexity", sizes, sizes_markdown(sizes))
+        tell(config.output, "complexity", sizes, sizes_markdown(sizes))
         return 0
     with tempfile.TemporaryDirectory(prefix="kdltr-benchmark-") as scratch:
         tables = list(_measure(config, Path(scratch), device))
-    seen = machine(device)
-    figures = {"machine": seen, "sections": [table.figures() for table in tables]}
-    head = f"# Speed\n\n{', '.join(f'{name} {value}' for name, value in seen.items())}\n"
-    _write(config.output, "speed", figures, "\n".join([head, *(table.markdown() for table in tables)]))
+    tell_speeds(config.output, "speed", "# Speed", machine(device), tables)
     return 0
-
-
-def _write(folder: Path, name: str, figures: Any, table: str) -> None:
-    (folder / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
-    (folder / f"{name}.md").write_text(table)
-    print(table)
 
 
 def _measure(config: BenchmarkConfig, scratch: Path, device: torch.device) -> Iterator[SpeedTable]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,11 +55,12 @@ class SpeedTable:
 
     def _figures(self, row: Measured) -> dict[str, Any]:
         first = self.rows[0]
-        lower, median, upper = np.percentile(row.times.seconds, (25, 50, 75)).tolist()
+        lower, median, upper, p95 = np.percentile(row.times.seconds, (25, 50, 75, 95)).tolist()
+        seconds = {"median": median, "quartiles": [lower, upper], "p95": p95, "repeats": len(row.times.seconds)}
         processor, processor_first = (float(np.median(each.times.processor_seconds)) for each in (row, first))
         figures = {
             "name": row.name,
-            "seconds": {"median": median, "quartiles": [lower, upper], "repeats": len(row.times.seconds)},
+            "seconds": seconds,
             "processor_seconds": processor,
             "items": row.num_items,
             "items_per_second": row.num_items / median,
@@ -96,6 +98,21 @@ class SpeedTable:
             ]
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines) + "\n"
+
+
+def tell(folder: Path, name: str, figures: Any, page: str) -> None:
+    """Print a page of Markdown, and leave it in the folder beside its figures as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(figures, indent=2) + "\n")
+    (folder / f"{name}.md").write_text(page)
+    print(page)
+
+
+def tell_speeds(folder: Path, name: str, about: str, machine: dict[str, object], tables: Sequence[SpeedTable]) -> None:
+    """As ``tell``, of the tables measured on a machine; ``about`` is what precedes them."""
+    where = ", ".join(f"{name} {value}" for name, value in machine.items())
+    figures = {"machine": machine, "sections": [table.figures() for table in tables]}
+    tell(folder, name, figures, "\n".join([f"{about}\n\n{where}\n", *(table.markdown() for table in tables)]))
 
 
 def recognizer_sizes() -> list[dict[str, Any]]:

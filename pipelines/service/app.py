@@ -162,6 +162,8 @@ class Admission:
         self._app, self._limits, self._num_requests = app, limits, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
         limits, num_bytes = self._limits, 0
         announced = int(Headers(scope=scope).get("content-length", "0"))
         is_admitted = self._num_requests < limits.requests_at_once

@@ -1,4 +1,4 @@
-"""The fast path's loss curve lies on the plain path's."""
+"""The fast path's loss curve lies on the reference path's."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.loss_curves import CurveConfig, to_markdown, train
+from benchmarks.loss_curves import CurveConfig, curves_markdown, train
 from kdltr_core.data.pack import Pack, build_pack
 from kdltr_core.data.synth.render import render_pairs
 from pipelines.measurement.step import Bench
@@ -35,15 +35,15 @@ def no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.1)])
-def test_the_fast_losses_are_the_plain_ones(pack: Pack, no_dropout: None, precision: str, tolerance: float):
+def test_the_fast_losses_are_the_reference_ones(pack: Pack, no_dropout: None, precision: str, tolerance: float):
     config = CurveConfig(STEPS, 4, torch.get_num_threads(), "cpu", precision)  # type: ignore[arg-type]
-    plain, fast = (np.array(train(config, pack, way, 0)) for way in ("plain", "fast"))
-    np.testing.assert_allclose(fast, plain, rtol=tolerance)
-    assert len(set(plain)) == STEPS
+    reference, fast = (np.array(train(config, pack, way, 0)) for way in ("reference", "fast"))
+    np.testing.assert_allclose(fast, reference, rtol=tolerance)
+    assert len(set(reference)) == STEPS
 
 
 def test_a_distance_is_a_share_of_the_loss():
-    curves = {"plain, seed 0": [4.0, 2.0], "fast, seed 0": [4.3, 2.3], "plain, seed 1": [4.0, 1.4]}
-    text = to_markdown(curves, width=1)
+    curves = {"reference, seed 0": [4.0, 2.0], "fast, seed 0": [4.3, 2.3], "reference, seed 1": [4.0, 1.4]}
+    text = curves_markdown(curves, width=1)
     assert "| 2–2 | 2.000 | 2.300 | 1.400 |" in text
     assert text.count("10.00 %") == 2

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-import pipelines
 from benchmarks.scaling import all_reduce_seconds
 
 
@@ -27,13 +25,9 @@ def test_a_ring_sends_all_but_its_own_part_twice(
 
 
 def test_one_and_two_workers_are_measured_and_the_model_is_worked_out() -> None:
-    script = Path(pipelines.__path__[0]) / "scaling.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--share", "2", "--repeats", "1", "--step-seconds", "0.05", "--gpus", "8"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ("--pairs", "2", "--repeats", "1", "--step-seconds", "0.05", "--gpus", "8")
+    command = [sys.executable, "-m", "benchmarks.scaling", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| ")]
     measured = [[cell.strip() for cell in row] for row in rows if len(row) == 4][1:]

@@ -59,13 +59,13 @@ def test_readers_take_turns_at_the_same_crops_and_no_crop_is_left_out() -> None:
 
         return call
 
-    times = _measure({title: reader(title) for title in read}, crops, num_threads=1, batch_size=2)
+    times = _measure({title: reader(title) for title in read}, crops, batch_size=2)
     assert order == ["first", "second"] * 6
     assert read["first"] == read["second"]
     # Five calls have them all, the last one filled up; one more was to warm up.
     assert {number for batch in read["first"][:5] for number in batch} == set(range(9))
     assert {len(batch) for batch in read["first"]} == {2}
-    assert (times.batch_size, [row["calls"] for row in times.figures()]) == (2, [5, 5])
+    assert [len(each.seconds) for each in times.values()] == [5, 5]
 
 
 @pytest.mark.slow
@@ -73,24 +73,23 @@ def test_a_run_writes_table_and_json(
     data: BenchmarkOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     student, output = make_student(tmp_path / "run"), tmp_path / "speed"
-    options = SpeedOptions(
-        str(student), data, ("eager", "onnx", "int8"), batch_sizes=(1, 3), num_threads=(1,), num_crops=6, output=output
-    )
-    assert main(options) == 0
+    settings = {"batch_sizes": (1, 3), "num_threads": (1,), "num_crops": 6, "output": output}
+    assert main(SpeedOptions(str(student), data, ("pytorch", "onnx", "int8"), **settings)) == 0
     table = (output / "reading.md").read_text()
     assert table in capsys.readouterr().out
     assert "6 crops of few, many." in table
-    rows = json.loads((output / "reading.json").read_text())["rows"]
-    titles = ["student, PyTorch eager", "student, ONNX", "student, ONNX int8"]
-    assert [(row["batch"], row["reader"]) for row in rows] == [(batch, title) for batch in (1, 3) for title in titles]
-    assert [row["speed"] for row in rows if row["reader"] == titles[0]] == [1.0, 1.0]
-    assert [row["calls"] for row in rows] == [6] * 3 + [4] * 3
+    ones, threes = json.loads((output / "reading.json").read_text())["sections"]
+    for section, items, calls in ((ones, 1, 6), (threes, 3, 4)):
+        rows = section["rows"]
+        assert [row["name"] for row in rows] == ["student, PyTorch", "student, ONNX", "student, ONNX int8"]
+        assert {(row["items"], row["seconds"]["repeats"]) for row in rows} == {(items, calls)}
+        assert rows[0]["speed"] == 1.0
 
 
 @pytest.mark.parametrize(
-    "mistake", [{"contenders": ()}, {"batch_sizes": (4, 0)}, {"num_threads": (0,)}, {"num_crops": 0}]
+    "mistake", [{"candidates": ()}, {"batch_sizes": (4, 0)}, {"num_threads": (0,)}, {"num_crops": 0}]
 )
 def test_what_cannot_be_measured_is_refused(mistake: dict[str, object], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="give a contender; batch sizes, numbers of threads and of crops must each"):
+    with pytest.raises(ValueError, match="give a candidate; batch sizes, numbers of threads and of crops must each"):
         main(SpeedOptions("run", output=tmp_path / "speed", **mistake))  # type: ignore[arg-type]
     assert not (tmp_path / "speed").exists()

@@ -19,7 +19,7 @@ def test_rates_and_ratios_are_those_of_one_item():
     old, new = CallTimes([2.0], [1.0], 2**20), CallTimes([5.0, 3.0, 1.0], [0.5], 2**21)
     table = SpeedTable("Walking", "steps", [Measured("old", old, 10), Measured("new", new, 30, 60)], matrix_rate=40.0)
     row = table.figures()["rows"][1]
-    assert row["seconds"] == {"median": 3.0, "quartiles": [2.0, 4.0], "repeats": 3}
+    assert row["seconds"] == {"median": 3.0, "quartiles": [2.0, 4.0], "p95": 4.8, "repeats": 3}
     assert (row["items_per_second"], row["speed"], row["processor_speed"]) == (10.0, 2.0, 6.0)
     assert (row["flops_per_second"], row["fraction_of_matrix_rate"]) == (240.0, 3.0)
     assert "| new | 3000.00 (2000.00–4000.00) | 10 | 2.00× | 6.00× | 50.0% | 300.0% | 2 |" in table.markdown()

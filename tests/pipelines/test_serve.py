@@ -123,18 +123,17 @@ def test_replicas_read_what_many_clients_send(service: str) -> None:
 def hostile() -> Iterator[tuple[str, bytes]]:
     """Content type and body of what nobody should send."""
     chance = random.Random(0)
-    good = {kind: encoded(word_picture("HOTEL"), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")}
-    for mode, size in (("RGB", (1, 1)), ("L", (100_000, 1)), ("1", (1, 65_000)), ("1", (9_000, 9_000))):
+    good = [encoded(word_picture("HOTEL"), kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")]
+    for mode, size in (("RGB", (1, 1)), ("L", (100_000, 1)), ("1", (9_000, 9_000)), ("RGBA", (1400, 1400))):
         yield "image/png", encoded(Image.new(mode, size))
-    yield "image/gif", encoded(Image.new("P", (1400, 1400)), "GIF")
+    for mode in ("CMYK", "I;16", "LA", "P", "1"):
+        yield "image/tiff", encoded(Image.new(mode, (64, 16)), "TIFF")
     yield "image/svg+xml", b'<svg xmlns="http://www.w3.org/2000/svg"><text>' + b"A" * 9000 + b"</text></svg>"
     yield "image/png", png_that_says(60_000, 60_000)
     yield "image/png", png_that_says(1000, 1000, zlib.compress(b"\0" * (50 * MEGABYTE), 9))
-    yield "application/zip", b"PK\3\4"
     yield "image/png", gzip.compress(b"\0" * 20 * MEGABYTE)
-    for mode in ("CMYK", "I;16", "LA", "P", "1", "RGBA"):
-        yield "image/tiff", encoded(Image.new(mode, (64, 16)), "TIFF")
-    for data in good.values():
+    yield "image/png", b"x" * 3 * MEGABYTE
+    for data in good:
         for kind in ("image/png", "text/html", "multipart/form-data; boundary=x", "application/json"):
             yield kind, data
         for _ in range(12):
@@ -142,15 +141,11 @@ def hostile() -> Iterator[tuple[str, bytes]]:
             for _ in range(chance.randrange(1, 40)):
                 broken[chance.randrange(len(broken))] = chance.randrange(256)
             yield "image/png", bytes(broken[: chance.randrange(1, len(broken))] if chance.random() < 0.4 else broken)
-    for size in (0, 1, 7, 64, 5000, MEGABYTE):
-        yield "image/jpeg", chance.randbytes(size)
-        yield "application/json", b'{"images": ["' + chance.randbytes(size) + b'"]}'
-    form = requests.Request("POST", "http://x/", files={"images": ("a.png", good["PNG"])}).prepare()
+    form = requests.Request("POST", "http://x/", files={"images": ("a.png", good[0])}).prepare()
     for _ in range(12):
         yield form.headers["Content-Type"], form.body[: chance.randrange(len(form.body))]
     yield "application/json", b'{"images": [' + b'"AAAA",' * 200_000 + b'"AAAA"]}'
     yield "application/json", b"[" * MEGABYTE
-    yield "image/png", b"x" * 3 * MEGABYTE
 
 
 def png_that_says(width: int, height: int, data: bytes = b"") -> bytes:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.contenders import ContenderName, open_contender
+from benchmarks.candidates import CandidateName, open_candidate
 from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.inference.reader import Reader
 from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
@@ -39,13 +38,13 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recognizer, dict[
     return recognizer, graphs
 
 
-@pytest.mark.parametrize("name", ["eager", "onnx", "int8", "rapidocr"])
+@pytest.mark.parametrize("name", ["pytorch", "onnx", "int8", "rapidocr"])
 def test_everyone_reads_the_words_of_crops_of_any_size(
-    name: ContenderName, student: tuple[Recognizer, dict[str, Path]]
+    name: CandidateName, student: tuple[Recognizer, dict[str, Path]]
 ) -> None:
     if name == "rapidocr":
         pytest.importorskip("rapidocr")
-    read = open_contender(name, *student, num_threads=1, batch_size=3)
+    read = open_candidate(name, *student, num_threads=1, batch_size=3)
     assert len({crop.shape for crop in crops()}) == len(WORDS)
     assert read(crops()) == WORDS
     assert read(crops()[::-1]) == WORDS[::-1]
@@ -53,26 +52,15 @@ def test_everyone_reads_the_words_of_crops_of_any_size(
 
 def test_each_graph_is_read_with_its_own_file(student: tuple[Recognizer, dict[str, Path]], tmp_path: Path) -> None:
     recognizer, graphs = student
-    names: tuple[ContenderName, ...] = ("onnx", "int8")
+    names: tuple[CandidateName, ...] = ("onnx", "int8")
     for name in names:
         only = {name: graphs[name], "another": tmp_path / "missing.onnx"}
-        assert open_contender(name, recognizer, only, 1, 1)(crops()[:1]) == WORDS[:1]
+        assert open_candidate(name, recognizer, only, 1, 1)(crops()[:1]) == WORDS[:1]
         with pytest.raises(ValueError, match=r"missing\.onnx is not an ONNX file"):
-            open_contender(name, recognizer, {name: only["another"]}, 1, 1)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_the_compiled_student_reads_as_the_student_does() -> None:
-    recognizer = lively_student("parseq_tiny")
-    colours = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 3), dtype=np.uint8)
-    blocks = [np.kron(colour, np.ones((9 + number, 17, 1), np.uint8)) for number, colour in enumerate(colours)]
-    expected = [word.text for word in Reader(recognizer, "cpu")(blocks)]
-    assert len(set(expected)) > 1
-    assert open_contender("compiled", recognizer, {}, 1, 1)(blocks) == expected
+            open_candidate(name, recognizer, {name: only["another"]}, 1, 1)
 
 
 def test_without_rapidocr_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'kdltr\[detect\]', or leave rapidocr out"):
-        open_contender("rapidocr", lively_student("parseq_tiny"), {}, 1, 1)
+        open_candidate("rapidocr", lively_student("parseq_tiny"), {}, 1, 1)
