@@ -50,6 +50,8 @@ class SweepTracker:
         self.parent.begin(description)
 
     def __enter__(self) -> SweepTracker:
+        for study in self._studies.values():
+            _ = study.study  # opened before two threads use it
         self._thread.start()
         return self
 
