@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,21 @@ HIGH_RES_SIZE = (32, 128)
 LOW_RES_SIZE = (16, 64)
 
 
+# What a field, or a section for all of its fields that do not, says of itself in its ``json_schema_extra``.
+#   free: a run that resumes may give another value and is still the same run.
+#   searched: a sweep may search it: how a student learns, not what it is or which words it is compared on.
+#   compared: candidates of one comparison may differ in it, for the amount that is learnt stays the same.
+Mark = Literal["free", "searched", "compared"]
+
+
+def _field(default: Any, marks: dict[str, Any], **properties: Any) -> Any:
+    return Field(default, json_schema_extra=marks, **properties)
+
+
+def _free(default: Any, **properties: Any) -> Any:
+    return _field(default, {"free": True}, **properties)
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -35,16 +51,16 @@ class DataConfig(_Section):
         (), description="LMDB folders, or their URIs, that the finished student is read on, one set each"
     )
     validation_fraction: float = Field(
-        0.05,
-        gt=0,
-        lt=0.5,
-        description="fraction of train held out, by the hash of the image, to choose the best step",
+        0.05, gt=0, lt=0.5, description="fraction of train held out, by the hash of the image, to choose the best step"
     )
-    train_degradation: DegradationName = Field(
-        "published", description="what makes low_res of single training images worse, anew in every epoch"
+    train_degradation: DegradationName = _field(
+        "published",
+        {"searched": True, "compared": True},
+        description="what makes low_res of single training images worse, anew in every epoch",
     )
-    train_degradation_strength: float = Field(
+    train_degradation_strength: float = _field(
         1.0,
+        {"searched": True, "compared": True},
         ge=0,
         le=4,
         description="of the published degradation of training images: every operation's probability is 0.25 times this",
@@ -54,10 +70,13 @@ class DataConfig(_Section):
     )
     max_label_length: int = Field(25, ge=1, le=25, description="samples with longer labels are rejected and reported")
     max_rejected_fraction: float = Field(0.02, ge=0, le=1, description="rejecting more of a set is an error")
-    cache_folder: str = Field("~/.cache/kdltr", description="where packs, rendered words and what is fetched are kept")
+    cache_folder: str = _free("~/.cache/kdltr", description="where packs, rendered words and what is fetched are kept")
     num_rendered_train: int = Field(6000, ge=64, description="pairs rendered for training where no train root is given")
-    num_rendered_beside_roots: int = Field(
-        0, ge=0, description="pairs rendered and joined to the train roots; none of them is held out"
+    num_rendered_beside_roots: int = _field(
+        0,
+        {"searched": True},
+        ge=0,
+        description="pairs rendered and joined to the train roots; none of them is held out",
     )
     num_rendered_benchmark: int = Field(
         600, ge=16, description="pairs rendered as benchmark where no benchmark root is given"
@@ -68,12 +87,12 @@ class DataConfig(_Section):
         description="on: what the teacher computes from each training image is computed once, kept in cache_folder "
         "(bfloat16) and used by every run with the same words and teacher",
     )
-    placement: Literal["host", "device"] = Field(
+    placement: Literal["host", "device"] = _free(
         "host",
         description="where training gathers its pixels: host: from the memory-mapped packs; device: from a copy of "
         "them all on the GPU (15 kB a pair), for pairs that are not degraded on the fly",
     )
-    num_loader_threads: int = Field(
+    num_loader_threads: int = _free(
         1, ge=1, description="threads of every worker that gather and degrade ahead of the training step"
     )
 
@@ -81,21 +100,25 @@ class DataConfig(_Section):
 class RecognizerConfig(_Section):
     """Teacher and student."""
 
-    name: RecognizerName = Field("parseq_tiny", description="family and size of the student")
-    resolution: Literal["low_res", "high_res"] = Field(
+    model_config = ConfigDict(json_schema_extra={"searched": True})
+
+    name: RecognizerName = _field("parseq_tiny", {"searched": False}, description="family and size of the student")
+    resolution: Literal["low_res", "high_res"] = _field(
         "low_res",
+        {"searched": False},
         description="what is trained reads these images: low_res makes a student; high_res, with the objective "
         "supervised, makes a teacher that students can be distilled from",
     )
-    teacher_name: RecognizerName | Literal[""] = Field(
-        "", description="family and size of the teacher; empty: the student's own"
+    teacher_name: RecognizerName | Literal[""] = _field(
+        "", {"searched": False}, description="family and size of the teacher; empty: the student's own"
     )
     teacher_weights: str = Field(
         "bundled",
         description="checkpoint of the teacher, a file or URI; 'bundled': the PARSeq-tiny that comes with the package",
     )
-    student_start: Literal["teacher", "random_patch", "random"] = Field(
+    student_start: Literal["teacher", "random_patch", "random"] = _field(
         "teacher",
+        {"compared": True},
         description="the student's first weights: the teacher's with its patch kernel resampled, "
         "the teacher's with a random patch kernel, or all random",
     )
@@ -133,6 +156,8 @@ class RecognizerConfig(_Section):
 class ObjectiveConfig(_Section):
     """The terms of the loss and their weights; a term of weight 0 is not computed."""
 
+    model_config = ConfigDict(json_schema_extra={"searched": True, "compared": True})
+
     name: ObjectiveName = Field(
         "distillation",
         description="distillation: all four terms; supervised: cross entropy only, no teacher; dfd, a_skd, unified, "
@@ -163,7 +188,9 @@ class ObjectiveConfig(_Section):
 class OptimConfig(_Section):
     """Adam with the published groups and schedule; cosine and warm-up as options."""
 
-    batch_size: int = Field(64, ge=1, description="pairs a step, over all workers")
+    model_config = ConfigDict(json_schema_extra={"searched": True, "compared": True})
+
+    batch_size: int = _field(64, {"compared": False}, ge=1, description="pairs a step, over all workers")
     learning_rate: float = Field(5e-5, gt=0, description="of the student")
     fast_learning_rate: float = Field(1e-4, gt=0, description="of patch embedding and projector")
     beta1: float = Field(0.5, ge=0, lt=1, description="of Adam, whose other beta is 0.999")
@@ -196,37 +223,37 @@ class RunConfig(_Section):
     name: str = Field(
         "", description="of the run and its folder; empty: the recipe's. The same name again resumes the run"
     )
-    recipe: str = Field("", description="the recipe this config came from")
-    output_folder: str = Field(
+    recipe: str = _free("", description="the recipe this config came from")
+    output_folder: str = _free(
         "runs", description="run folders are made here; a path, or a URI such as s3://bucket/runs"
     )
     seed: int = Field(0, ge=0, description="order, permutations, dropout and degradation follow from it")
-    workers: int = Field(1, ge=1, description="data-parallel workers (Ray Train), and shares of every batch")
-    min_workers: int = Field(
+    workers: int = _free(1, ge=1, description="data-parallel workers (Ray Train), and shares of every batch")
+    min_workers: int = _free(
         0,
         ge=0,
         description="fewest workers to go on with when machines are lost, each then computing several shares; "
         "0: wait for all",
     )
-    num_epochs: float = Field(100.0, ge=0, description="passes over the training pairs")
-    num_steps: int | None = Field(None, ge=0, description="steps instead of epochs")
+    num_epochs: float = _free(100.0, ge=0, description="passes over the training pairs")
+    num_steps: int | None = _free(None, ge=0, description="steps instead of epochs")
     validate_every: int = Field(400, ge=1, description="steps between two readings of the validation split")
     checkpoint_every: int = Field(400, ge=1, description="steps between two checkpoints")
-    checkpoint_minutes: float = Field(
+    checkpoint_minutes: float = _free(
         0.0, ge=0, description="minutes between two checkpoints, beside those by steps; 0: by steps only"
     )
-    log_every: int = Field(10, ge=1, description="steps between two records of the loss")
+    log_every: int = _free(10, ge=1, description="steps between two records of the loss")
     benchmark_every: int = Field(
         0, ge=0, description="steps between two readings of the benchmarks; 0: at the end only"
     )
-    keep_last: int = Field(2, ge=1, description="checkpoints kept beside the best")
-    evaluation_batch_size: int = Field(128, ge=1, description="images read at a time by every worker")
-    wait_minutes: float = Field(
+    keep_last: int = _free(2, ge=1, description="checkpoints kept beside the best")
+    evaluation_batch_size: int = _free(128, ge=1, description="images read at a time by every worker")
+    wait_minutes: float = _free(
         10.0, ge=0, description="minutes to wait for the machines of a cluster that are still starting"
     )
-    max_failures: int = Field(3, ge=0, description="times a lost worker group is rebuilt")
-    tracking_uri: str = Field("sqlite:///mlflow.db", description="MLflow server or database; empty: none")
-    experiment: str = Field("kdltr", description="MLflow experiment")
+    max_failures: int = _free(3, ge=0, description="times a lost worker group is rebuilt")
+    tracking_uri: str = _free("sqlite:///mlflow.db", description="MLflow server or database; empty: none")
+    experiment: str = _free("kdltr", description="MLflow experiment")
 
     data: DataConfig = DataConfig()
     recognizer: RecognizerConfig = RecognizerConfig()
@@ -234,54 +261,40 @@ class RunConfig(_Section):
     optim: OptimConfig = OptimConfig()
 
     @model_validator(mode="after")
-    def _fewer_workers_can_do_it(self) -> RunConfig:
-        if self.min_workers > self.workers:
-            raise ValueError(
-                f"min_workers {self.min_workers} is more than workers {self.workers}; give as many or fewer"
-            )
-        if 0 < self.min_workers < self.workers and self.optim.batch_norm == "synchronised":
+    def _fits_together(self) -> RunConfig:
+        recognizer, optim, workers = self.recognizer, self.optim, self.workers
+        with_language = " or ".join(WITH_LANGUAGE)
+        if self.min_workers > workers:
+            raise ValueError(f"min_workers {self.min_workers} is more than workers {workers}; give as many or fewer")
+        if 0 < self.min_workers < workers and optim.batch_norm == "synchronised":
             raise ValueError(
                 "optim.batch_norm synchronised needs all workers at every step; give per_worker, or no min_workers"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _a_teacher_is_not_taught(self) -> RunConfig:
-        if self.recognizer.resolution == "high_res":
-            if self.objective.name != "supervised":
-                raise ValueError(
-                    f"recognizer.resolution high_res makes a teacher, which objective.name {self.objective.name} does "
-                    "not; give supervised, or resolution low_res"
-                )
-            if self.recognizer.student_start != "random":
-                raise ValueError(
-                    f"recognizer.resolution high_res makes a teacher, whose start cannot be the student_start "
-                    f"{self.recognizer.student_start}; give random, and recognizer.student_weights to start from a "
-                    "checkpoint of the very same recognizer"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _language_has_a_place(self) -> RunConfig:
-        recognizer = self.recognizer
+        if optim.batch_size % workers:
+            raise ValueError(
+                f"optim.batch_size {optim.batch_size} does not divide by workers {workers}; "
+                f"the nearest that does is {round(optim.batch_size / workers) * workers or workers}"
+            )
+        if recognizer.trained == "teacher" and self.objective.name != "supervised":
+            raise ValueError(
+                f"recognizer.resolution high_res makes a teacher, which objective.name {self.objective.name} does "
+                "not; give supervised, or resolution low_res"
+            )
+        if recognizer.trained == "teacher" and recognizer.student_start != "random":
+            raise ValueError(
+                f"recognizer.resolution high_res makes a teacher, whose start cannot be the student_start "
+                f"{recognizer.student_start}; give random, and recognizer.student_weights to start from a "
+                "checkpoint of the very same recognizer"
+            )
         if recognizer.language_weights and recognizer.name not in WITH_LANGUAGE:
             raise ValueError(
                 f"recognizer.language_weights are given and {recognizer.name} has no language part; "
-                f"leave them out, or give recognizer.name {' or '.join(WITH_LANGUAGE)}"
+                f"leave them out, or give recognizer.name {with_language}"
             )
         if recognizer.num_iterations and not {recognizer.name, recognizer.teacher_name} & set(WITH_LANGUAGE):
             raise ValueError(
-                f"recognizer.num_iterations is {recognizer.num_iterations} and {recognizer.name} corrects no readings; "
-                f"leave it 0, or give recognizer.name {' or '.join(WITH_LANGUAGE)}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _workers_share_the_batch(self) -> RunConfig:
-        if self.optim.batch_size % self.workers:
-            raise ValueError(
-                f"optim.batch_size {self.optim.batch_size} does not divide by workers {self.workers}; "
-                f"the nearest that does is {round(self.optim.batch_size / self.workers) * self.workers or self.workers}"
+                f"recognizer.num_iterations is {recognizer.num_iterations} and {recognizer.name} corrects no "
+                f"predictions; leave it 0, or give recognizer.name {with_language}"
             )
         return self
 
@@ -326,6 +339,25 @@ class RunConfig(_Section):
                 f"{path} holds {type(tree).__name__}, expected the fields of a run as in a run's config.yaml"
             )
         return _validated(tree, f"{path}: ")
+
+
+@cache
+def fields_marked(mark: Mark) -> frozenset[str]:
+    """Dotted names of the fields of a run that carry a mark."""
+
+    def carries(of: Any, otherwise: bool = False) -> bool:
+        return (of if isinstance(of, dict) else {}).get(mark, otherwise)
+
+    marked = set()
+    for name, field in RunConfig.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, _Section):
+            otherwise = carries(section.model_config.get("json_schema_extra"))
+            inner = section.model_fields.items()
+            marked |= {f"{name}.{n}" for n, f in inner if carries(f.json_schema_extra, otherwise)}
+        elif carries(field.json_schema_extra):
+            marked.add(name)
+    return frozenset(marked)
 
 
 def nearest(name: str, known: Any) -> str:

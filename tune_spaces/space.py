@@ -17,15 +17,8 @@ from typing import Any
 from numpy.random import RandomState
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Quantized, Uniform
 
-from kdltr_core.config import RunConfig, nearest
+from kdltr_core.config import RunConfig, fields_marked, nearest
 from tune_spaces import SPACES
-
-# What a student learns by. All else decides which words trials are compared on, or nothing that is learnt.
-SEARCHED_SECTIONS = ("objective.", "optim.", "recognizer.")
-SEARCHED_BESIDE = frozenset(
-    {"data.train_degradation", "data.train_degradation_strength", "data.num_rendered_beside_roots"}
-)
-NOT_SEARCHED = frozenset({"recognizer.name", "recognizer.resolution", "recognizer.teacher_name"})
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ def load_space(source: str) -> Space:
     for name in space.domains:
         if name not in known:
             raise ValueError(f"the space {source} names {name!r}, which no run has{nearest(name, known)}")
-        if name in NOT_SEARCHED or not (name.startswith(SEARCHED_SECTIONS) or name in SEARCHED_BESIDE):
+        if name not in fields_marked("searched"):
             raise ValueError(
                 f"the space {source} varies {name}, and then trials could not be compared; "
                 f"give it once for the whole sweep, as --{name.replace('_', '-')}"

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from kdltr_core.config import RunConfig
+from kdltr_core.config import RunConfig, fields_marked
 from kdltr_core.files import DamagedFile, read_json, write_text
 from kdltr_core.remote import is_uri, under
 from kdltr_core.train.checkpoint import CheckpointStore
@@ -31,13 +31,6 @@ DATA_FILE = "data.json"
 KINDS = {CHECKPOINTS: "training run", "sweep.json": "sweep", "comparison.json": "comparison"}
 SECONDS_BETWEEN_PULLS = 5.0
 
-# What a resumed run may change without becoming another run.
-FREE_FIELDS = frozenset(
-    {"num_steps", "num_epochs", "workers", "max_failures", "tracking_uri", "experiment", "output_folder", "recipe"}
-    | {"min_workers", "wait_minutes", "checkpoint_minutes", "log_every", "keep_last", "evaluation_batch_size"}
-    | {"data.cache_folder", "data.num_loader_threads", "data.placement"}
-)
-
 
 class RunFolder:
     """``output_folder/name``: config.yaml, checkpoints/, student/, evaluation/, metrics.jsonl.
@@ -50,7 +43,7 @@ class RunFolder:
     """
 
     mark: ClassVar[str] = CHECKPOINTS
-    free_fields: ClassVar[frozenset[str]] = FREE_FIELDS
+    free_fields: ClassVar[frozenset[str]] = fields_marked("free")
 
     def __init__(self, config: RunConfig) -> None:
         if config.name in (".", "..") or not config.name.strip() or {"/", "\\", "\n"} & set(config.name):

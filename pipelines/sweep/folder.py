@@ -14,7 +14,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.evaluation.significance import read_correct, read_judged
 from kdltr_core.files import write_text
 from kdltr_core.remote import is_uri
-from pipelines.run.folder import FREE_FIELDS, RunFolder
+from pipelines.run.folder import RunFolder
 from pipelines.run.metrics_log import MetricsLog, read_records
 from pipelines.sweep.comparison import Candidate, ObjectiveComparison
 from pipelines.sweep.objectives import ComparedRun
@@ -99,7 +99,7 @@ class SweepFolder(StudyFolder):
 
     noun, mark, command = "sweep", "sweep.json", "pipelines/tune.py"
     # Each trial says for itself whether the teacher's outputs were kept; what is learnt is the same.
-    free_fields = FREE_FIELDS | {"data.teacher_cache"}
+    free_fields = RunFolder.free_fields | {"data.teacher_cache"}
 
     options: SweepOptions
 

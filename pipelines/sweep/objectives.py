@@ -6,17 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdltr_core.config import RunConfig, nearest
+from kdltr_core.config import RunConfig, fields_marked, nearest
 
 OBJECTIVES: Mapping[str, Mapping[str, Any]] = {
     **{name: {"objective.name": name} for name in ("supervised", "dfd", "a_skd", "unified", "dld", "distillation")},
     # PARSeq's published student has a patch embedding of its own; the other families start as published in any case.
     "distillation_published": {"objective.name": "distillation", "recognizer.student_start": "random_patch"},
 }
-# What else may be changed after a +: how a student learns, not what it is or which words it learns from.
-CHANGEABLE = ("objective.", "optim.", "data.train_degradation", "recognizer.student_start")
-# What is learnt in so many steps would be another amount.
-NOT_CHANGEABLE = frozenset({"optim.batch_size"})
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ def candidate_fields(text: str, config: RunConfig) -> dict[str, Any]:
         field = field.replace("-", "_")
         if not equals:
             raise ValueError(f"--objectives has {text!r}; after a name, changes are +field=value")
-        if not field.startswith(CHANGEABLE) or field in NOT_CHANGEABLE:
+        if field in RunConfig().flatten() and field not in fields_marked("compared"):
             raise ValueError(
                 f"--objectives has {text!r}, and then runs could not be compared; "
                 f"give {field} once for all, as --{field.replace('_', '-')}"

@@ -155,7 +155,7 @@ def test_the_evaluation_of_a_teacher_alone_has_its_table_and_pictures(
         ({"objective__name": "distillation"}, "high_res makes a teacher, which objective.name distillation does not"),
         ({"recognizer__student_start": "teacher"}, "cannot be the student_start teacher; give random"),
         ({"recognizer__language_weights": "language.safetensors"}, "parseq_tiny has no language part"),
-        ({"recognizer__num_iterations": 3}, "num_iterations is 3 and parseq_tiny corrects no readings"),
+        ({"recognizer__num_iterations": 3}, "num_iterations is 3 and parseq_tiny corrects no predictions"),
     ],
 )
 def test_what_cannot_make_a_teacher_is_refused(changes: dict[str, object], sentence: str, roots: Path) -> None:
