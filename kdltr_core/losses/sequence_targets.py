@@ -44,6 +44,11 @@ def sequence_targets(probs: Tensor, num_paths: int = 6, branching: int = 3) -> S
         num_paths: K, at least 1. Where fewer paths exist, all of them vote.
         branching: classes tried at every step, at least 1.
 
+    Example: a word of one character, which is the class 1 or the class 2, and then the end.
+        >>> targets = sequence_targets(torch.tensor([[[0.0, 0.8, 0.2], [1.0, 0.0, 0.0]]]), branching=2)
+        >>> targets.length, targets.distribution[0, 0]
+        (tensor([2]), tensor([0.0000, 0.8000, 0.2000]))
+
     Raises: ValueError if ``num_paths`` or ``branching`` is below 1.
     """
     if num_paths < 1 or branching < 1:

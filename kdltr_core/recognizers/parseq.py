@@ -169,8 +169,8 @@ class Parseq(Recognizer):
     def encode(self, images: Tensor) -> dict[str, Tensor]:
         return {"tokens": self._encode(images)}
 
-    def decode(self, lesson: Mapping[str, Tensor], targets: Tensor, permutations: Tensor) -> RecognizerOutput:
-        visual = lesson["tokens"]
+    def decode(self, encoded: Mapping[str, Tensor], targets: Tensor, permutations: Tensor) -> RecognizerOutput:
+        visual = encoded["tokens"]
         memory = self._layer.cross_attn.keys_and_values(visual)
         tokens = targets[:, :-1]
         num_permutations, (n, steps) = len(permutations), tokens.shape

@@ -32,12 +32,27 @@ _STUDENTS: dict[str, Callable[[], Recognizer]] = {
 
 
 def build_teacher(name: str) -> Recognizer:
-    """The recognizer of 32×128 images, with random weights. Raises: ValueError for an unknown name."""
+    """The recognizer of 32×128 images, with random weights.
+
+    Example:
+        >>> teacher = build_teacher("parseq_tiny").eval()
+        >>> teacher(torch.rand(1, 3, 32, 128)).logits.shape[-1]
+        95
+
+    Raises: ValueError for an unknown name.
+    """
     return _build(_TEACHERS, name)
 
 
 def build_student(name: str) -> Recognizer:
-    """The recognizer of 16×64 images, with random weights. Raises: ValueError for an unknown name."""
+    """The recognizer of 16×64 images, with random weights.
+
+    Example:
+        >>> build_student("abinet").image_size
+        (16, 64)
+
+    Raises: ValueError for an unknown name.
+    """
     return _build(_STUDENTS, name)
 
 

@@ -1,6 +1,6 @@
 """What a teacher says of every training image, computed once and mapped into memory.
 
-The teacher is frozen and the images it sees are never disturbed, so what it computes from an image alone is the same
+The teacher is frozen and the images it sees are never degraded, so what it computes from an image alone is the same
 in every epoch of every run with the same words.
 """
 
@@ -22,13 +22,13 @@ from kdltr_core.files import locked, remedy, whole_folder
 from kdltr_core.recognizers import Recognizer
 
 FORMAT_VERSION = 1
-_INDEX = "lessons.json"
+_INDEX = "index.json"
 # Logits are small, and the losses look at their differences: these alone keep all their digits.
 _WHOLE = frozenset({"logits"})
 
 
 class TeacherCache:
-    """The lessons of one teacher on one set of training pairs, one file for every name."""
+    """The outputs of one teacher on one set of training pairs, one file for every name."""
 
     def __init__(self, folder: Path) -> None:
         notes = json.loads((folder / _INDEX).read_text())
@@ -41,7 +41,7 @@ class TeacherCache:
             self._columns[name] = column
 
     def gather(self, indices: np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """TeacherCache of the pairs at ``indices`` (N,): names to float32 tensors (N, …)."""
+        """Those of the pairs at ``indices`` (N,): names to float32 tensors (N, …)."""
         gathered = {name: torch.from_numpy(column.take(indices, axis=0)) for name, column in self._columns.items()}
         return {
             name: (values if name in _WHOLE else values.view(torch.bfloat16)).to(device, non_blocking=True).float()
@@ -59,11 +59,11 @@ def open_teacher_cache(
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> TeacherCache:
-    """The cached lessons of this very teacher on these very pairs, made by the first process that asks.
+    """The cached outputs of this very teacher on these very pairs, made by the first process that asks.
 
     Args:
         teacher: in evaluation mode on ``device``.
-        cache_folder: lessons are kept in ``lessons/`` under it.
+        cache_folder: they are kept in ``teacher_outputs/`` under it.
         precision: of the teacher's forward pass, as for ``device.autocast``.
         batch_size: of that pass.
         progress: called with (pairs done, pairs in all).
@@ -80,7 +80,7 @@ def open_teacher_cache(
                     _write(writing, teacher, pairs, device, precision, batch_size, progress)
     except OSError as error:
         raise OSError(
-            f"the teacher's lessons cannot be kept in {home}: {error}; {remedy(error)}, set data.cache_folder to "
+            f"the teacher's outputs cannot be kept in {home}: {error}; {remedy(error)}, set data.cache_folder to "
             "another folder, or set data.teacher_cache to off"
         ) from error
     return TeacherCache(folder)
@@ -92,8 +92,8 @@ def teacher_cache_size(
     """Bytes that ``open_teacher_cache`` would write; 0 if they are there. Arguments as for that."""
     if (_folder(teacher, pairs, cache_folder, precision) / _INDEX).is_file() or not len(pairs):
         return 0
-    lesson = _encode(teacher, pairs.gather(np.arange(1))[0], device, precision)
-    return len(pairs) * sum(values.nbytes for values in lesson.values())
+    encoded = _encode(teacher, pairs.gather(np.arange(1))[0], device, precision)
+    return len(pairs) * sum(values.nbytes for values in encoded.values())
 
 
 def _folder(teacher: Recognizer, pairs: TrainingPairs, cache_folder: str | Path, precision: str) -> Path:
@@ -107,17 +107,17 @@ def _folder(teacher: Recognizer, pairs: TrainingPairs, cache_folder: str | Path,
     for pack in pairs.packs:
         digest.update(pack.fingerprint.encode())
     digest.update(pairs.image_hashes.tobytes())
-    return Path(cache_folder).expanduser() / "lessons" / digest.hexdigest()
+    return Path(cache_folder).expanduser() / "teacher_outputs" / digest.hexdigest()
 
 
 @torch.inference_mode()
 def _encode(teacher: Recognizer, high_res: Tensor, device: torch.device, precision: str) -> dict[str, np.ndarray]:
     """As it is stored, bfloat16 by its bits."""
     with autocast(device, precision):
-        lesson = teacher.encode(as_float(high_res.to(device)))
+        encoded = teacher.encode(as_float(high_res.to(device)))
     return {
         name: (values.float() if name in _WHOLE else values.to(torch.bfloat16).view(torch.int16)).cpu().numpy()
-        for name, values in lesson.items()
+        for name, values in encoded.items()
     }
 
 

@@ -93,7 +93,7 @@ def test_a_sweep_that_is_interrupted_goes_on_to_its_report_and_every_trial_is_to
 
     # The teacher was asked once for all trials, and what that gains is measured and told.
     assert RunConfig.from_yaml(sweep / "trials" / "0000" / "config.yaml").data.teacher_cache == "on"
-    assert len(list((tmp_path / "cache" / "lessons").glob("*/lessons.json"))) == 1
+    assert len(list((tmp_path / "cache" / "teacher_outputs").glob("*/index.json"))) == 1
     assert "with the teacher's outputs kept" in (sweep / "report" / "sweep.md").read_text()
     figures = after["demo-space"].data.metrics
     assert figures["sweep/step_seconds_teacher_kept"] > 0

@@ -145,10 +145,10 @@ def test_the_whole_step_runs_where_no_value_is_known(family: str, objective: str
         teacher = copy.deepcopy(TEACHERS[family]().eval())
     with mode:
         batch = [mode.from_tensor(t) for t in (targets, lengths, torch.arange(27)[None])]
-        lesson = None
+        taught = None
         if needs_teacher(config):
-            lesson = teach(teacher, torch.zeros(3, 3, 32, 128, dtype=torch.uint8), batch[0], batch[2])
-        loss = distiller(torch.zeros(3, 3, 16, 64, dtype=torch.uint8), *batch, lesson)
+            taught = teach(teacher, torch.zeros(3, 3, 32, 128, dtype=torch.uint8), batch[0], batch[2])
+        loss = distiller(torch.zeros(3, 3, 16, 64, dtype=torch.uint8), *batch, taught)
         idle = set(unused_parameters(distiller, loss.total))
         loss.total.backward()
         assert all((p.grad is None) == (name in idle) for name, p in distiller.named_parameters())
@@ -259,14 +259,14 @@ def step_on(
     permutations = torch.arange(27)[None]
     num_valid = world.all_reduce(lengths[rows].sum().float()) / world.size
     arguments = low_res[rows], targets[rows], lengths[rows], permutations
-    lesson = teach(teacher, high_res[rows], targets[rows], permutations)
+    taught = teach(teacher, high_res[rows], targets[rows], permutations)
     if leave_out:
         before = copy.deepcopy(distiller.state_dict())
-        for name in unused_parameters(distiller, distiller(*arguments, lesson, num_valid).total):
+        for name in unused_parameters(distiller, distiller(*arguments, taught, num_valid).total):
             distiller.get_parameter(name).requires_grad_(False)
         distiller.load_state_dict(before)
     model = world.wrap(distiller)
-    return distiller, model, model(*arguments, lesson, num_valid)
+    return distiller, model, model(*arguments, taught, num_valid)
 
 
 def gradients(family: str, world: DistributedContext, rows: slice, norms: str) -> dict[str, Tensor]:
@@ -296,9 +296,9 @@ def train_for_three_steps(family: str, world: DistributedContext) -> dict[str, T
     optimiser = torch.optim.SGD([p for p in distiller.parameters() if p.requires_grad], 1e-3)
     for step in range(3):
         high_res, low_res, targets, lengths = random_rows(10 * step + world.rank)
-        lesson = teach(teacher, high_res, targets, torch.arange(27)[None])
+        taught = teach(teacher, high_res, targets, torch.arange(27)[None])
         optimiser.zero_grad()
-        model(low_res, targets, lengths, torch.arange(27)[None], lesson).total.backward()
+        model(low_res, targets, lengths, torch.arange(27)[None], taught).total.backward()
         assert all((p.grad is not None) == p.requires_grad for p in distiller.parameters())
         optimiser.step()
     return {name: p.detach().clone() for name, p in distiller.named_parameters()}

@@ -28,8 +28,8 @@ def test_the_whole_step_runs_where_no_value_is_known() -> None:
         teacher = copy.deepcopy(Parseq((32, 128), (4, 8), SIZE).eval())
     with mode:
         batch = [mode.from_tensor(t) for t in (targets, lengths, permutations)]
-        lesson = teach(teacher, torch.zeros(3, 3, 32, 128, dtype=torch.uint8), batch[0], batch[2])
-        loss = distiller(torch.zeros(3, 3, 16, 64, dtype=torch.uint8), *batch, lesson)
+        taught = teach(teacher, torch.zeros(3, 3, 32, 128, dtype=torch.uint8), batch[0], batch[2])
+        loss = distiller(torch.zeros(3, 3, 16, 64, dtype=torch.uint8), *batch, taught)
         loss.total.backward()
         assert all(p.grad is not None for p in distiller.parameters())
         with pytest.raises(DataDependentOutputException):

@@ -238,8 +238,8 @@ def gradients(world: DistributedContext, rows: slice) -> dict[str, torch.Tensor]
     low_res = torch.randint(0, 256, (6, 3, 16, 64), dtype=torch.uint8, generator=generator)
     permutations = sample_permutations(targets.shape[1] - 2, 6, generator)
     num_valid = world.all_reduce(lengths[rows].sum().float()) / world.size
-    lesson = teach(teacher, high_res[rows], targets[rows], permutations)
-    model(low_res[rows], targets[rows], lengths[rows], permutations, lesson, num_valid).total.backward()
+    taught = teach(teacher, high_res[rows], targets[rows], permutations)
+    model(low_res[rows], targets[rows], lengths[rows], permutations, taught, num_valid).total.backward()
     return {name: p.grad.clone() for name, p in distiller.named_parameters() if p.grad is not None}
 
 

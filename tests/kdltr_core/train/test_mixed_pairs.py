@@ -105,14 +105,14 @@ def words(distiller: Distiller) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 def test_where_widths_differ_the_students_features_are_mapped_to_the_teachers() -> None:
     distiller, teacher = distiller_of("parseq_tiny", "parseq")
     high_res, low_res, targets, lengths, permutations = words(distiller)
-    lesson = teach(teacher, high_res, targets, permutations)
-    loss = distiller(low_res, targets, lengths, permutations, lesson)
+    taught = teach(teacher, high_res, targets, permutations)
+    loss = distiller(low_res, targets, lengths, permutations, taught)
     output = distiller.student.forward_training(low_res / 255, targets, permutations)
     assert output.visual.shape[1] == output.semantic.shape[-1] == 32
-    assert lesson.visual.shape[1] == lesson.semantic.shape[-1] == 48
+    assert taught.visual.shape[1] == taught.semantic.shape[-1] == 48
     weight, bias = distiller.visual_projection.weight[..., 0], distiller.visual_projection.bias
     mapped = torch.einsum("dc,ncl->ndl", weight, output.visual) + bias[:, None]
-    torch.testing.assert_close(loss.terms["visual_focus"], visual_focus(mapped, lesson.visual))
+    torch.testing.assert_close(loss.terms["visual_focus"], visual_focus(mapped, taught.visual))
 
     loss.total.backward()
     named = dict(distiller.named_parameters())

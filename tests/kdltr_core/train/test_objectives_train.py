@@ -25,11 +25,11 @@ def test_a_few_steps_lower_the_loss(family: str, name: ObjectiveName) -> None:
     permutations = sample_permutations(targets.shape[1] - 2, 2, torch.Generator().manual_seed(0))
     high_res = torch.randint(0, 256, (4, 3, 32, 128), dtype=torch.uint8)
     low_res = torch.nn.functional.avg_pool2d(high_res.float(), 2).to(torch.uint8)
-    lesson = teach(teacher, high_res, targets, permutations)
+    taught = teach(teacher, high_res, targets, permutations)
     optimiser = torch.optim.Adam(distiller.parameters(), 2e-3)
     losses = []
     for _ in range(8):
-        loss = distiller(low_res, targets, lengths, permutations, lesson).total
+        loss = distiller(low_res, targets, lengths, permutations, taught).total
         losses.append(float(loss.detach()))
         optimiser.zero_grad()
         loss.backward()

@@ -1,4 +1,4 @@
-"""What a teacher says of every image, kept: the same lesson, computed once."""
+"""What a teacher says of every image, kept: the same output, computed once."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_lesson_and_its_rest_make_the_training_forward(family: str) -> None:
             assert torch.equal(expected, found), name
 
 
-def lessons_of(teacher: Recognizer, pairs: TrainingPairs, folder: Path) -> TeacherCache:
+def cache_of(teacher: Recognizer, pairs: TrainingPairs, folder: Path) -> TeacherCache:
     return open_teacher_cache(
         teacher, pairs, cache_folder=folder, device=torch.device("cpu"), precision="float32", batch_size=4
     )
@@ -90,11 +90,11 @@ def lessons_of(teacher: Recognizer, pairs: TrainingPairs, folder: Path) -> Teach
 @pytest.mark.parametrize("family", TEACHERS)
 def test_what_is_kept_is_what_the_teacher_says(family: str, pairs: TrainingPairs, tmp_path: Path) -> None:
     teacher = teacher_of(family)
-    lessons = lessons_of(teacher, pairs, tmp_path)
+    cache = cache_of(teacher, pairs, tmp_path)
     indices = np.array([5, 0, 5, 3])
     with torch.inference_mode():
         expected = teacher.encode(as_float(pairs.gather(indices)[0]))
-    found = lessons.gather(indices, torch.device("cpu"))
+    found = cache.gather(indices, torch.device("cpu"))
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         # bfloat16 keeps eight bits; batches of another size may be rounded otherwise in the last of float32's.
@@ -114,23 +114,23 @@ def test_lessons_are_computed_once_for_one_teacher_and_one_set(
         return original(self, images)
 
     monkeypatch.setattr(Parseq, "encode", counted)
-    lessons_of(teacher, pairs, tmp_path)
+    cache_of(teacher, pairs, tmp_path)
     assert sum(calls) == len(pairs)
-    lessons_of(teacher, pairs, tmp_path)
+    cache_of(teacher, pairs, tmp_path)
     assert sum(calls) == len(pairs)
     other = copy.deepcopy(teacher)
     with torch.no_grad():
         other.head.bias[0] += 1
-    lessons_of(other, pairs, tmp_path)
+    cache_of(other, pairs, tmp_path)
     assert sum(calls) == 2 * len(pairs)
 
 
 def test_a_teacher_that_corrects_itself_more_often_says_something_else(pairs: TrainingPairs, tmp_path: Path) -> None:
     """The weights are the same."""
     teacher = teacher_of("abinet")
-    once = lessons_of(teacher, pairs, tmp_path).gather(np.arange(4), torch.device("cpu"))["logits"]
+    once = cache_of(teacher, pairs, tmp_path).gather(np.arange(4), torch.device("cpu"))["logits"]
     teacher.num_iterations = 3
-    thrice = lessons_of(teacher, pairs, tmp_path).gather(np.arange(4), torch.device("cpu"))["logits"]
+    thrice = cache_of(teacher, pairs, tmp_path).gather(np.arange(4), torch.device("cpu"))["logits"]
     assert not torch.equal(once, thrice)
 
 
@@ -144,7 +144,7 @@ def test_the_size_of_what_would_be_kept_is_known_before(family: str, pairs: Trai
         )
 
     before = size()
-    assert lessons_of(teacher, pairs, tmp_path).num_bytes == before
+    assert cache_of(teacher, pairs, tmp_path).num_bytes == before
     assert sum(file.stat().st_size for file in tmp_path.rglob("*.bin")) == before
     assert size() == 0
 

@@ -43,8 +43,8 @@ def step(student: Recognizer, teacher: Recognizer, config: ObjectiveConfig) -> t
     permutations = sample_permutations(targets.shape[1] - 2, 2, torch.Generator().manual_seed(0))
     high_res = torch.randint(0, 256, (2, 3, 32, 128), dtype=torch.uint8)
     low_res = torch.randint(0, 256, (2, 3, 16, 64), dtype=torch.uint8)
-    lesson = teach(teacher.eval(), high_res, targets, permutations) if needs_teacher(config) else None
-    return distiller, distiller(low_res, targets, lengths, permutations, lesson)
+    taught = teach(teacher.eval(), high_res, targets, permutations) if needs_teacher(config) else None
+    return distiller, distiller(low_res, targets, lengths, permutations, taught)
 
 
 def attention_of(student: Recognizer) -> nn.Module:

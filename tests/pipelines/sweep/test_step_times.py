@@ -36,7 +36,7 @@ def test_the_teacher_is_asked_in_the_runs_without_kept_outputs_and_in_no_other(
     )
     words = load_datasets(config.data, build_student("parseq_tiny").charset)
     kept = config.override({"data.teacher_cache": "on", "num_steps": 0})
-    fit(kept, words, run_folder=tmp_path / "makes the lessons", record=lambda step, values: None)
+    fit(kept, words, run_folder=tmp_path / "makes the cache", record=lambda step, values: None)
     asked = 0
     original = Parseq.encode
 
