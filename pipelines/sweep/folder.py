@@ -20,7 +20,7 @@ from pipelines.sweep.comparison import Candidate, ObjectiveComparison
 from pipelines.sweep.objectives import ComparedRun
 from pipelines.sweep.options import CompareOptions, SweepOptions
 from pipelines.sweep.search import points_to_try, pruner_for, sampler_for
-from pipelines.sweep.study import SweepStudy, plain
+from pipelines.sweep.study import SweepStudy, as_json
 from tune_spaces.space import Space
 
 _SPEED = "train/images_per_second"
@@ -48,7 +48,7 @@ class StudyFolder(RunFolder):
                 "give --output-folder as a path, of a shared mount where there are several machines (data and weights "
                 "may be URIs)"
             )
-        self._settings, self._asked_for = plain(settings), plain(extent)
+        self._settings, self._asked_for = as_json(settings), as_json(extent)
         super().__init__(config)
 
     @property
@@ -196,7 +196,7 @@ class CompareFolder(StudyFolder):
         return ""
 
     def _finished(self, run: ComparedRun) -> Path | None:
-        wanted = plain(run.fields)
+        wanted = as_json(run.fields)
         done = (t.folder for t in self.runs.ended if t.state == "FINISHED" and t.params == wanted)
         return next(done, None)
 

@@ -24,7 +24,7 @@ from pipelines.sweep.options import TrialOptions
 from pipelines.sweep.report import best_first, summary_metrics
 from pipelines.sweep.resources import TrialResources, machines_for, resources_for
 from pipelines.sweep.search import GRACE
-from pipelines.sweep.study import PARTS, SweepStudy, plain
+from pipelines.sweep.study import PARTS, SweepStudy, as_json
 from pipelines.sweep.tracking import SweepTracker, counted
 from pipelines.sweep.tuner import StudySearch, run_trials
 
@@ -133,7 +133,7 @@ def confirm(config: RunConfig, folder: SweepFolder, resources: TrialResources) -
     if len(found) < 2:
         say("there is nothing to confirm: no trial but the baseline's ran to its end")
         return None
-    points = [plain({**point, "seed": seed}) for seed in confirmation_seeds(folder) for point in found.values()]
+    points = [as_json({**point, "seed": seed}) for seed in confirmation_seeds(folder) for point in found.values()]
     _train_all(folder.confirmation, "confirmation", points, config, folder, resources)
     test = confirmation_test(folder, say)
     if test is not None:
@@ -149,7 +149,7 @@ def confirmation_test(folder: SweepFolder, say: Callable[[str], None]) -> Signif
     done = [trial for trial in folder.confirmation.ended if trial.state == "FINISHED"]
     correct = {}
     for name, point in candidates(folder).items():
-        wanted = [plain({**point, "seed": seed}) for seed in confirmation_seeds(folder)]
+        wanted = [as_json({**point, "seed": seed}) for seed in confirmation_seeds(folder)]
         trials = [next((trial for trial in done if trial.params == params), None) for params in wanted]
         files = [trial.folder / "evaluation" / "predictions.parquet" for trial in trials if trial is not None]
         if len(files) == len(wanted):
@@ -167,7 +167,7 @@ def train_compared(config: RunConfig, folder: CompareFolder, resources: TrialRes
 
     Raises: RunStopped; KeyboardInterrupt.
     """
-    _train_all(folder.runs, "run", [plain(run.fields) for run in folder.asked], config, folder, resources)
+    _train_all(folder.runs, "run", [as_json(run.fields) for run in folder.asked], config, folder, resources)
 
 
 def _train_all(

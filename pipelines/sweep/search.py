@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from kdltr_core.config import RunConfig
 from pipelines.sweep.options import SweepOptions
-from pipelines.sweep.study import PARTS, plain
+from pipelines.sweep.study import PARTS, as_json
 from tune_spaces.space import Space
 
 # A trial is compared with the others after a quarter of its length and after a half; the lower half stops.
@@ -35,7 +35,7 @@ def points_to_try(space: Space, config: RunConfig, options: SweepOptions) -> lis
 def first_points(space: Space, config: RunConfig) -> list[dict[str, Any]]:
     """The baseline, which is what the config itself has, then the points that the space names; each once."""
     flat = config.flatten()
-    points = [plain({name: flat[name] for name in space.domains}), *(plain(point) for point in space.points)]
+    points = [as_json({name: flat[name] for name in space.domains}), *(as_json(point) for point in space.points)]
     return [point for place, point in enumerate(points) if point not in points[:place]]
 
 
@@ -58,7 +58,7 @@ def grid_points(space: Space, num_points: int, beside: Sequence[Mapping[str, Any
         fewest = fewest or size
         if size > num_points:
             break
-        finer = [plain(dict(zip(described, values, strict=True))) for values in itertools.product(*columns)]
+        finer = [as_json(dict(zip(described, values, strict=True))) for values in itertools.product(*columns)]
         finer = [point for point in finer if point not in beside]
         if len(beside) + len(finer) <= num_points:
             grid = finer

@@ -94,7 +94,7 @@ class SweepStudy:
         pruner: BasePruner | None = None,
     ) -> None:
         self.folder = folder
-        self.baseline = None if baseline is None else plain(baseline)
+        self.baseline = None if baseline is None else as_json(baseline)
         self.space = space
         # Called with this study whenever a trial begins or ends.
         self.on_change: Callable[[SweepStudy], None] = lambda study: None
@@ -133,7 +133,7 @@ class SweepStudy:
     def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
         """To be tried before the sampler is asked, in order; what is known already is left out."""
         known = [trial.user_attrs.get("params") for trial in self.study.get_trials(deepcopy=False)]
-        for point in map(plain, points):
+        for point in map(as_json, points):
             if point not in known:
                 self._enqueue(point)
 
@@ -211,7 +211,7 @@ class SweepStudy:
         if self.space is not None and (point is None or self.space.holds(point)):
             drawn = {name: _suggest(asked, name, described) for name, described in self.space.describe().items()}
             if point is None:
-                asked.set_user_attr("params", plain(drawn))
+                asked.set_user_attr("params", as_json(drawn))
         return asked
 
     def _seen(self, frozen: FrozenTrial) -> SweepTrial:
@@ -273,6 +273,6 @@ def best_accuracy(folder: Path) -> float | None:
     return max((record.metrics[ACCURACY] for record in records if ACCURACY in record.metrics), default=None)
 
 
-def plain(params: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(params: Mapping[str, Any]) -> dict[str, Any]:
     """As JSON gives it back, so that points can be compared."""
     return json.loads(json.dumps(dict(params)))

@@ -143,7 +143,7 @@ def test_the_next_driver_goes_on_in_the_same_runs(tmp_path: Path, config: RunCon
 def test_trials_of_two_kinds_have_names_of_their_own(tmp_path: Path, config: RunConfig) -> None:
     tracker, study = begin(tmp_path / "sweep", config)
     try_point(study, point(20.0), 50.0)
-    try_point(tracker._studies["confirmation"], {**point(20.0), "seed": 1}, 50.0)
+    try_point(SweepStudy(tmp_path / "sweep" / "confirmation"), {**point(20.0), "seed": 1}, 50.0)
     tracker.end("FINISHED")
     assert {run.data.tags["sweep.role"] for run in runs(config).values()} == {"sweep", "trial", "confirmation"}
     assert set(runs(config)) == {"sweep", "sweep trial 0", "sweep confirmation 0"}
