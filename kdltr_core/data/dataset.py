@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import current_process
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -73,10 +74,7 @@ class TrainingPairs:
 
         Returns: high_res (N, 3, 32, 128) uint8 and low_res (N, 3, 16, 64) uint8.
         """
-        if len(self.packs) == 1:
-            high_res, low_res = self.packs[0].gather(self._rows[indices])
-        else:
-            high_res, low_res = self._gather_joined(indices)
+        high_res, low_res = self._gather(indices)
         if self.degradation != "none":
             pixels = low_res.numpy()
             seeds = self.image_hashes[indices] if seeds is None else seeds
@@ -88,7 +86,7 @@ class TrainingPairs:
                     pixels[place] = degraded.transpose(2, 0, 1)
         return high_res, low_res
 
-    def _gather_joined(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+    def _gather(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         rows, owners = self._rows[indices], self._pack_of[indices]
         high_res = low_res = torch.empty(0)
         for pack in np.unique(owners):
@@ -236,9 +234,12 @@ def _writable_rows(pack: Pack, charset: Charset, max_label_length: int, report: 
 
 
 def _open(config: DataConfig, progress: Progress | None) -> tuple[dict[str, Pack], int, dict[str, Pack]]:
-    beside = _rendered_beside_roots(config, progress)
-    roots = [*_train_roots(config, progress), *beside]
-    train = {str(root): _build(config, root, "none", progress) for root in roots}
+    """The training packs by their roots, how many of them are rendered beside the roots, and the benchmarks' packs."""
+    roots = _folders(config, "train_roots", progress)
+    beside = []
+    if config.train_roots and config.num_rendered_beside_roots:
+        beside = [_rendered(config, "train", config.num_rendered_beside_roots, progress)]
+    train = {str(root): _build(config, root, "none", progress) for root in [*roots, *beside]}
     return train, len(beside), open_benchmarks(config, progress)
 
 
@@ -285,7 +286,7 @@ def open_benchmarks(config: DataConfig, progress: Progress | None = None) -> dic
 def benchmark_folders(config: DataConfig, progress: Progress | None = None) -> dict[str, Path]:
     """The LMDB of each benchmark set, by the name that ``open_benchmarks`` gives the set. Raises: as that does."""
     folders: dict[str, Path] = {}
-    for root in _benchmark_roots(config, progress):
+    for root in _folders(config, "benchmark_roots", progress):
         name = root.resolve().name
         name = name if name not in folders else f"{root.resolve().parent.name}-{name}"
         if name in folders:
@@ -312,36 +313,26 @@ def lmdb_folders(root: str | Path) -> list[Path]:
     return found or [LmdbStore.open(root).root]  # which says what is wrong
 
 
-def _all_folders(roots: Sequence[str], field: str, config: DataConfig, progress: Progress | None) -> list[Path]:
+def _folders(
+    config: DataConfig, field: Literal["train_roots", "benchmark_roots"], progress: Progress | None
+) -> list[Path]:
+    """The LMDBs under the roots of a field; where it names none, that of rendered words."""
     folders: list[Path] = []
-    for root in roots:
+    for root in getattr(config, field):
         for folder in lmdb_folders(fetch(root, config.cache_folder, progress, only=LMDB_FILE)):
             if any(folder.samefile(other) for other in folders):
-                raise ValueError(f"{folder} is given twice in {field}; name it once")
+                raise ValueError(f"{folder} is given twice in data.{field}; name it once")
             folders.append(folder)
-    return folders
+    if not folders and field == "train_roots":
+        folders = [_rendered(config, "train", config.num_rendered_train, progress)]
+    return folders or [_rendered(config, "benchmark", config.num_rendered_benchmark, progress)]
 
 
-def _train_roots(config: DataConfig, progress: Progress | None) -> list[Path]:
-    if config.train_roots:
-        return _all_folders(config.train_roots, "data.train_roots", config, progress)
-    return [_rendered(config, "train", config.num_rendered_train, 2 * config.render_seed, progress)]
-
-
-def _rendered_beside_roots(config: DataConfig, progress: Progress | None) -> list[Path]:
-    if not (config.train_roots and config.num_rendered_beside_roots):
-        return []
-    return [_rendered(config, "train", config.num_rendered_beside_roots, 2 * config.render_seed, progress)]
-
-
-def _benchmark_roots(config: DataConfig, progress: Progress | None) -> list[Path]:
-    if config.benchmark_roots:
-        return _all_folders(config.benchmark_roots, "data.benchmark_roots", config, progress)
-    return [_rendered(config, "benchmark", config.num_rendered_benchmark, 2 * config.render_seed + 1, progress)]
-
-
-def _rendered(config: DataConfig, name: str, num_pairs: int, seed: int, progress: Progress | None) -> Path:
+def _rendered(
+    config: DataConfig, name: Literal["train", "benchmark"], num_pairs: int, progress: Progress | None
+) -> Path:
     """The LMDB of rendered words, made by the first process that asks; even seeds train, odd ones test."""
+    seed = 2 * config.render_seed + (name == "benchmark")
     folder = Path(config.cache_folder).expanduser() / f"rendered-v{RENDERING_VERSION}-{num_pairs}-pairs-seed-{seed}"
     root = folder / f"rendered_{name}"
     if getattr(current_process(), "_inheriting", False):

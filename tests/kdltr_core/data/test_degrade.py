@@ -4,7 +4,6 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 
-import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -84,21 +83,6 @@ def test_each_of_the_eight_operations_comes_with_probability_a_quarter_and_in_an
     assert abs(ascending / followed - 0.5) < 4 * np.sqrt(0.25 / followed)
 
 
-def test_kernel_sizes_are_those_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Average 1 to 5 evenly; median odd, 3, 5, 7 with 1/5, 2/5, 2/5; bilateral diameter 3 to 9."""
-    sizes: dict[str, list[int]] = {"blur": [], "medianBlur": [], "bilateralFilter": []}
-    monkeypatch.setattr(cv2, "blur", lambda image, size: sizes["blur"].append(size[0]))
-    monkeypatch.setattr(cv2, "medianBlur", lambda image, size: sizes["medianBlur"].append(size))
-    monkeypatch.setattr(cv2, "bilateralFilter", lambda image, d, a, b: sizes["bilateralFilter"].append(d))
-    for seed in range(1000):
-        for operation in (module._average, module._median, module._bilateral):
-            operation(small(), np.random.default_rng(seed))
-    assert set(sizes["blur"]) == {1, 2, 3, 4, 5}
-    assert set(sizes["bilateralFilter"]) == set(range(3, 10))
-    shares = {size: sizes["medianBlur"].count(size) / 1000 for size in set(sizes["medianBlur"])}
-    assert shares == pytest.approx({3: 0.2, 5: 0.4, 7: 0.4}, abs=0.06)
-
-
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.5])
 def test_gaussian_blur_agrees_with_another_implementation(sigma: float) -> None:
     image = small()
@@ -121,12 +105,6 @@ def test_gaussian_noise_has_the_asked_standard_deviation_and_follows_its_seed() 
 def test_noise_is_clipped_and_does_not_wrap_around() -> None:
     white = np.full((16, 64, 3), 255, np.uint8)
     assert gaussian_noise(white, 10.0, seed=0).min() > 180
-
-
-def test_motion_blur_keeps_the_brightness() -> None:
-    grey = np.full((16, 64, 3), 100, np.uint8)
-    for seed in range(50):
-        np.testing.assert_allclose(module._motion(grey, np.random.default_rng(seed)), 100, atol=1)
 
 
 @pytest.mark.parametrize(

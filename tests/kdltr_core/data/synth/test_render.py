@@ -91,6 +91,7 @@ def test_what_a_killed_process_leaves_is_drawn_here(
     assert records(tmp_path / "killed") == records(rendered)
 
 
+@pytest.mark.long
 def test_a_script_without_a_guard_draws_its_words_and_ends(tmp_path: Path) -> None:
     """In spawned processes Python runs it again; there it may not wait for the words that its parent makes."""
     script = tmp_path / "mine.py"
