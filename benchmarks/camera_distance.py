@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import ks_2samp
 
-from kdltr_core.config import LOW_RES_SIZE
+from kdltr_core.config import LOW_RES_SIZE, DataConfig
 from kdltr_core.data.camera import photograph
 from kdltr_core.data.degrade import degrade
 from kdltr_core.data.images import resize
@@ -60,7 +60,9 @@ def measure(pictures: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def main(config: DistanceConfig) -> int:
-    pack = build_pack(config.root, progress=progress_bar("packing"))
+    pack = build_pack(
+        config.root, cache_folder=Path(DataConfig().cache_folder).expanduser(), progress=progress_bar("packing")
+    )
     high_res, real = (side.numpy().transpose(0, 2, 3, 1) for side in pack.gather(np.arange(len(pack))))
     small = np.stack([resize(Image.fromarray(picture), LOW_RES_SIZE) for picture in high_res])
     measured = {
