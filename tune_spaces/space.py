@@ -14,7 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from numpy.random import RandomState
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Quantized, Uniform
 
 from kdltr_core.config import RunConfig, fields_marked, nearest
@@ -38,11 +37,6 @@ class Space:
     def describe(self) -> dict[str, dict[str, Any]]:
         """By field, in plain values: ``low``, ``high`` (both inclusive), ``log`` and ``is_integer``, or ``choices``."""
         return {name: _describe(domain) for name, domain in self.domains.items()}
-
-    def draw(self, seed: int) -> dict[str, Any]:
-        """A point at random, the same for the same seed."""
-        generator = RandomState(seed)
-        return {name: domain.sample(random_state=generator) for name, domain in self.domains.items()}
 
     def holds(self, point: Mapping[str, Any]) -> bool:
         """Whether a searcher could have drawn this point."""
