@@ -77,12 +77,10 @@ def main() -> int:
     )
     if options.output_folder:
         write_evaluation(options.output_folder, table, packs)
+        say(f"table, predictions of every word and example words: {options.output_folder}")
+    print(table.to_markdown(), flush=True)
     if options.report:
         report(Evaluation(options, readers, packs, native, table, world.device))
-    print(table.to_markdown())
-    if options.output_folder:
-        say(f"table, predictions of every word and example words: {options.output_folder}")
-    if options.report:
         say(f"the report: {Path(options.report) / 'report.html'}")
     return 0
 

@@ -148,9 +148,10 @@ def test_several_students_are_named_after_their_runs_and_share_one_teacher(place
 
 
 def test_without_roots_words_are_rendered(places, evaluate):
-    code, out, _ = evaluate(places / "first-try", "--no-teacher", "--data.num-rendered-benchmark", 16)
+    protocol = ("--protocol", 94)
+    code, out, _ = evaluate(places / "first-try", "--no-teacher", "--data.num-rendered-benchmark", 16, *protocol)
     assert code == 0
-    assert "16 words in 1 set" in out
+    assert "Protocol: 94 characters (printable ASCII, case-sensitive). 16 words in 1 set." in out
 
 
 @pytest.mark.slow
@@ -194,14 +195,6 @@ def test_without_tracking_the_report_is_only_a_folder(places, evaluate, tmp_path
     assert code == 0
     assert [f.name for f in tmp_path.iterdir()] == ["here"]
     assert json.loads((tmp_path / "here" / "report.json").read_text())["robustness"] is None
-
-
-def test_the_protocol_is_printed(places, evaluate):
-    code, out, _ = evaluate(
-        places / "first-try", "--no-teacher", "--protocol", "94", "--data.benchmark-roots", places / "words"
-    )
-    assert code == 0
-    assert "Protocol: 94 characters (printable ASCII, case-sensitive)" in out
 
 
 def _empty_lmdb(folder):
