@@ -59,7 +59,11 @@ def predict(options: PredictOptions) -> int:
     sources = find_sources(options.images, options.lmdb, reads_low_res, sys.stdin.buffer)
     if sources.num_left_alone:
         say(f"left alone, as they are not called like images: {sources.num_left_alone}")
-    skipped = [*sources.skipped, *(read_on_ray if options.ray else read_here)(options, reader, sources)]
+    if options.ray:
+        from pipelines.prediction.cluster import read_on_cluster as read
+    else:
+        read = read_here
+    skipped = [*sources.skipped, *read(options, reader, sources)]
     for image in skipped:
         say(f"skipped {image.image}: {image.reason}")
     if skipped:
@@ -85,13 +89,6 @@ def read_here(options: PredictOptions, reader: BaseReader, sources: Sources) -> 
             num_done += chunk.num_images
             progress(num_done, len(sources.images))
     return skipped
-
-
-def read_on_ray(options: PredictOptions, reader: BaseReader, sources: Sources) -> list[Skipped]:
-    """Likewise, by the workers of a cluster."""
-    from pipelines.prediction.cluster import read_on_cluster
-
-    return read_on_cluster(options, reader, sources)
 
 
 if __name__ == "__main__":

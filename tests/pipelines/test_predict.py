@@ -151,13 +151,6 @@ def test_the_student_reads_low_res_of_pairs(student: Path, predict: Predict, tmp
         assert rows[4]["image"] == f"{tmp_path}/sets/rendered/image_lr-000000005"
 
 
-def test_the_size_of_the_batches_does_not_show(folder: Path, predict: Predict) -> None:
-    def texts(*options: object) -> list[str]:
-        return [json.loads(line)["text"] for line in predict(folder, *options)[1].splitlines()]
-
-    assert texts("--batch-size", 1, "--threads", 1) == texts("--batch-size", 3) == ["Cafe", "HOTEL", "exit", "Taxi"]
-
-
 def test_an_image_of_too_many_pixels_is_passed_over(folder: Path, predict: Predict) -> None:
     code, out, err = predict(folder / "a.JPG", "--max-pixels", 100)
     assert (code, out) == (1, "")

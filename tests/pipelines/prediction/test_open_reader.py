@@ -66,8 +66,10 @@ def test_what_a_file_cannot_do_is_said_with_the_way_out(
         open_reader(graph, "cuda")
     with pytest.raises(ValueError, match=r"is read on the CPU; leave out --gpus-per-replica"):
         ServeOptions(str(graph), gpus_per_replica=0.5).check()
-    with pytest.raises(ValueError, match=r"there is no file .*none\.onnx; pipelines/export\.py writes one"):
-        open_reader(tmp_path / "none.onnx")
+    (tmp_path / "folder.onnx").mkdir()
+    for name in ("none.onnx", "folder.onnx"):
+        with pytest.raises(ValueError, match=rf"there is no file .*{name}; pipelines/export\.py writes one"):
+            open_reader(tmp_path / name)
     monkeypatch.setattr(opening, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs onnxruntime: pip install 'kdltr\[export\]'"):
         open_reader(graph)
