@@ -54,7 +54,9 @@ def open_output(kind: Format, path: str, with_boxes: bool, names: Sequence[str])
         else:
             width = min(MAX_NAME_WIDTH, max((len(name) for name in names), default=0))
             box = ", box" * with_boxes
-            _write_lines(file, [f"{'image':{width}}  {'text':{WORD_WIDTH}}  {'sure, %':>7}  of each character{box}"])
+            _write_lines(
+                file, [f"{'image':{width}}  {'text':{WORD_WIDTH}}  {'confidence, %':>13}  of each character{box}"]
+            )
             yield lambda words: _write_lines(file, [_line(word, width) for word in words])
 
 
@@ -102,4 +104,4 @@ def _line(word: PredictedWord, name_width: int) -> str:
     read = word.prediction
     each = " ".join(f"{c} {100 * one:.0f}" for c, one in zip(read.text, read.character_confidences, strict=True))
     box = "  " + " ".join(f"{x:.0f},{y:.0f}" for x, y in word.box) if word.box else ""
-    return f"{name:{name_width}}  {read.text:{WORD_WIDTH}}  {100 * read.confidence:7.1f}  {each}{box}"
+    return f"{name:{name_width}}  {read.text:{WORD_WIDTH}}  {100 * read.confidence:13.1f}  {each}{box}"
