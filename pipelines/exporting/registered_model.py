@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,21 +79,24 @@ def register(graph: Path, origin: Origin, name: str, found: Mapping[str, str]) -
     name = name or f"kdltr-{notes['recognizer'].replace('_', '-')}"
     for logger in ("alembic", "mlflow"):
         logging.getLogger(logger).setLevel(logging.ERROR)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         mlflow.set_tracking_uri(with_secrets(origin.uri))
         client = MlflowClient()
         run_id = _known_run(client, origin.run_id)
         experiment = experiment_id(client, origin.experiment, origin.uri)
         model = mlflow.initialize_logged_model("reader", source_run_id=run_id, experiment_id=experiment)
-        info = mlflow.pyfunc.log_model(
-            model_id=model.model_id,
-            python_model=str(Path(__file__).with_name("mlflow_model.py")),
-            artifacts={"graph": str(graph)},
-            signature=_SIGNATURE,
-            pip_requirements=["kdltr", "onnxruntime"],
-            metadata=dict(notes),
-            registered_model_name=name,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            info = mlflow.pyfunc.log_model(
+                model_id=model.model_id,
+                python_model=str(Path(__file__).with_name("mlflow_model.py")),
+                artifacts={"graph": str(graph)},
+                signature=_SIGNATURE,
+                pip_requirements=["kdltr", "onnxruntime"],
+                metadata=dict(notes),
+                registered_model_name=name,
+            )
         if run_id:
             client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         version = str(info.registered_model_version)
