@@ -53,12 +53,12 @@ def main(config: CurveConfig) -> int:
         render_pairs(root, config.num_steps * config.batch_size, seed=0, progress=progress_bar("rendering"))
         pack = build_pack(root, cache_folder=Path(scratch) / "packs")
         ways = {f"{way}, seed {seed}": (way, seed) for seed in (0, 1) for way in ("reference", "fast")}
-        curves = {name: train(config, pack, *how, label=name) for name, how in ways.items()}
+        curves = {name: train_curve(config, pack, *how, label=name) for name, how in ways.items()}
     tell(config.output, "curves", curves, curves_markdown(curves))
     return 0
 
 
-def train(config: CurveConfig, pack: Pack, way: str, seed: int, label: str = "") -> list[float]:
+def train_curve(config: CurveConfig, pack: Pack, way: str, seed: int, label: str = "") -> list[float]:
     """Losses of every step. The seed is that of dropout and of the decoding orders; words and weights are the same."""
     bench = Bench(parseq_tiny_ltr(), pack, config.batch_size, torch.device(config.device))
     order = np.random.default_rng(0).permutation(len(pack))
@@ -83,7 +83,7 @@ def curves_markdown(curves: Mapping[str, list[float]], width: int = 10) -> str:
         stop = min(start + width, num_steps)
         means = " | ".join(f"{np.mean(losses[start:stop]):.3f}" for losses in curves.values())
         lines.append(f"| {start + 1}–{stop} | {means} |")
-    lines += ["", "Mean distance at the same step, as a share of the loss:", ""]
+    lines += ["", "Mean distance at the same step, as a fraction of the loss:", ""]
     for one, other in (("reference, seed 0", "fast, seed 0"), ("reference, seed 0", "reference, seed 1")):
         gap = np.abs(np.subtract(curves[one], curves[other])).mean() / np.mean(curves[one])
         lines.append(f"- {one} and {other}: {100 * gap:.2f} %")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.loss_curves import CurveConfig, curves_markdown, train
+from benchmarks.loss_curves import CurveConfig, curves_markdown, train_curve
 from kdltr_core.data.pack import Pack, build_pack
 from kdltr_core.data.synth.render import render_pairs
 from pipelines.measurement.step import Bench
@@ -37,7 +37,7 @@ def no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.1)])
 def test_the_fast_losses_are_the_reference_ones(pack: Pack, no_dropout: None, precision: str, tolerance: float):
     config = CurveConfig(STEPS, 4, torch.get_num_threads(), "cpu", precision)  # type: ignore[arg-type]
-    reference, fast = (np.array(train(config, pack, way, 0)) for way in ("reference", "fast"))
+    reference, fast = (np.array(train_curve(config, pack, way, 0)) for way in ("reference", "fast"))
     np.testing.assert_allclose(fast, reference, rtol=tolerance)
     assert len(set(reference)) == STEPS
 
