@@ -76,7 +76,7 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
     if len(set(steps)) > 1:  # one came meanwhile; a new group finds the same
         raise RuntimeError(f"the newest whole checkpoint in {storage.place} is not one for all: {steps}")
     note = metrics_log.note if metrics_log else lambda sentence: None
-    send_metrics = _now_and_then(lambda: _try_to_push(storage))
+    send_metrics = _now_and_then(lambda: storage.try_to_push(METRICS_FILE, "the metrics log is sent again soon"))
 
     def record(step: int, metrics: Mapping[str, float]) -> None:
         assert metrics_log is not None
@@ -169,13 +169,6 @@ def _now_and_then(action: Callable[..., None]) -> Callable[..., None]:
             action(*arguments)
 
     return act
-
-
-def _try_to_push(storage: Storage) -> None:
-    try:
-        storage.push(METRICS_FILE)
-    except (OSError, ValueError) as error:
-        warnings.warn(f"{error}; the metrics log is sent again in {SECONDS_BETWEEN_NOTES:.0f} s", stacklevel=2)
 
 
 def _hand_on_warnings(metrics_log: MetricsLog) -> None:

@@ -152,10 +152,7 @@ class RunFolder:
 
     def keep(self, name: str) -> None:
         """Puts a file that the driver wrote under ``path`` where the run is."""
-        try:
-            self.storage.push(name)
-        except (OSError, ValueError) as error:
-            warnings.warn(f"{error}; {name} is not kept", stacklevel=2)
+        self.storage.try_to_push(name, f"{name} is not kept")
 
     def mark_finished(self) -> None:
         write_text(self.path / FINISHED_FILE, json.dumps(self._extent()))

@@ -77,6 +77,13 @@ class Storage:
                 if path.exists() and not path.name.startswith("."):
                     self._store.put(path.relative_to(self.path).as_posix(), path.read_bytes())
 
+    def try_to_push(self, name: str, otherwise: str) -> None:
+        """As ``push``; a failure is a warning that ends in ``otherwise``."""
+        try:
+            self.push(name)
+        except (OSError, ValueError) as error:
+            warnings.warn(f"{error}; {otherwise}", stacklevel=2)
+
     def pull(self, *names: str) -> None:
         """Make files and folders of the copy what they are in the bucket: none where it has none."""
         if not self._store:

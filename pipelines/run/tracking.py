@@ -120,11 +120,6 @@ class Tracker:
             logging.getLogger(name).setLevel(logging.ERROR)
 
     @property
-    def uri(self) -> str:
-        """Of the store, with what may stand nowhere."""
-        return self._uri
-
-    @property
     def run_id(self) -> str:
         return self._state.run_id
 
@@ -317,7 +312,7 @@ def _make_database(uri: str) -> None:
     making = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
     try:
         MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
-        with suppress(FileExistsError):
+        with suppress(OSError):  # another run made it, or the file system has no links: MLflow then makes it itself
             os.link(making, path)
     finally:
         making.unlink(missing_ok=True)

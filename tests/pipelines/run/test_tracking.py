@@ -396,7 +396,7 @@ def test_secrets_are_kept_nowhere_and_lines_to_paste_are_quoted(
     server_uri = f"http://me:hunter2@127.0.0.1:{free_port()}/?token=hunter2"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server_uri)
     one = tracker(folder, public(server_uri), said)  # as a run's config.yaml has it
-    assert one.uri == server_uri
+    assert tracking.with_secrets(public(server_uri)) == server_uri
     one.begin(DESCRIPTION)
     assert "hunter2" not in (folder / "tracking.json").read_text() + one.where + "".join(said)
     database = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'a b.db')}"
