@@ -172,11 +172,11 @@ def _join(address: str, origin: str, quiet: dict[str, Any]) -> None:
 
 
 def _start(quiet: dict[str, Any]) -> None:
-    """Ray gives a machine 30 s to start it, which a busy one may need more than once.
+    """Ray gives a machine 30 s to start it, fixed in its code, which a busy one may need more than once.
 
-    Raises: what ``ray.init`` raises; RunStopped where it did not start in time again.
+    Raises: what ``ray.init`` raises; RunStopped where it did not start in time three times.
     """
-    for tries_left in (1, 0):
+    for tries_left in (2, 1, 0):
         try:
             ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
             return
@@ -185,8 +185,8 @@ def _start(quiet: dict[str, Any]) -> None:
                 raise
             if not tries_left:
                 raise RunStopped(
-                    "Ray did not start on this machine within 30 s, twice: it is very busy or short of memory (see "
-                    "`uptime` and `free -h`); give the same command when it is quieter, and nothing is lost"
+                    "Ray did not start on this machine within 30 s, three times: it is very busy or short of memory "
+                    "(see `uptime` and `free -h`); give the same command when it is quieter, and nothing is lost"
                 ) from error
             say("Ray did not start within its 30 s, this machine is busy; once more")
 
