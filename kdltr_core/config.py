@@ -138,7 +138,7 @@ class RecognizerConfig(_Section):
     num_iterations: int = Field(
         0,
         ge=0,
-        description="times that abinet and matrn correct a reading, of student and teacher; 0: once in abinet and "
+        description="times that abinet and matrn correct a prediction, of student and teacher; 0: once in abinet and "
         "3 times in matrn, as the published students do",
     )
 
@@ -174,10 +174,10 @@ class ObjectiveConfig(_Section):
     contrast_temperature: float = Field(0.1, gt=0, description="temperature of the semantic contrast")
     contrast_group: int = Field(64, ge=1, description="images contrasted with one another")
     sequence_mix: float = Field(
-        0.2, ge=0, le=1, description="share of the sequence-level distribution in the soft target"
+        0.2, ge=0, le=1, description="fraction of the sequence-level distribution in the soft target"
     )
     sequence_threshold: float = Field(
-        0.1, ge=0, le=1, description="least probability of the best path for that share to be mixed in"
+        0.1, ge=0, le=1, description="least probability of the best path for it to be mixed in"
     )
     num_paths: int = Field(6, ge=1, description="best decoding paths of the sequence-level distribution")
     num_permutations: int = Field(
@@ -207,7 +207,7 @@ class OptimConfig(_Section):
         description="exponential moving average of the student, which is then what is read and exported; 0: none",
     )
     batch_norm: Literal["per_worker", "synchronised"] = Field(
-        "per_worker", description="statistics over each worker's share of the batch, or over the joined batch of all"
+        "per_worker", description="statistics over each worker's micro-batch, or over the joined batch of all"
     )
     gradient_exchange: Literal["float32", "bfloat16"] = Field(
         "float32", description="how gradients travel between workers; bfloat16: half the bytes, rounded to 1 in 256"
@@ -228,23 +228,23 @@ class RunConfig(_Section):
         "runs", description="run folders are made here; a path, or a URI such as s3://bucket/runs"
     )
     seed: int = Field(0, ge=0, description="order, permutations, dropout and degradation follow from it")
-    workers: int = _free(1, ge=1, description="data-parallel workers (Ray Train), and shares of every batch")
+    workers: int = _free(1, ge=1, description="data-parallel workers (Ray Train), and micro-batches of every batch")
     min_workers: int = _free(
         0,
         ge=0,
-        description="fewest workers to go on with when machines are lost, each then computing several shares; "
-        "0: wait for all",
+        description="fewest workers to continue with when machines are lost, each then computing several "
+        "micro-batches; 0: wait for all",
     )
     num_epochs: float = _free(100.0, ge=0, description="passes over the training pairs")
     num_steps: int | None = _free(None, ge=0, description="steps instead of epochs")
-    validate_every: int = Field(400, ge=1, description="steps between two readings of the validation split")
+    validate_every: int = Field(400, ge=1, description="steps between two evaluations on the validation split")
     checkpoint_every: int = Field(400, ge=1, description="steps between two checkpoints")
     checkpoint_minutes: float = _free(
         0.0, ge=0, description="minutes between two checkpoints, beside those by steps; 0: by steps only"
     )
     log_every: int = _free(10, ge=1, description="steps between two records of the loss")
     benchmark_every: int = Field(
-        0, ge=0, description="steps between two readings of the benchmarks; 0: at the end only"
+        0, ge=0, description="steps between two evaluations on the benchmarks; 0: at the end only"
     )
     keep_last: int = _free(2, ge=1, description="checkpoints kept beside the best")
     evaluation_batch_size: int = _free(128, ge=1, description="images read at a time by every worker")

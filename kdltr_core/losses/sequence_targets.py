@@ -16,7 +16,7 @@ class SequenceTargets:
     """What the best decoding paths say.
 
     Attributes:
-        distribution: (N, T, C), the share of the paths' probability that votes for each class at each step.
+        distribution: (N, T, C), the fraction of the paths' probability that votes for each class at each step.
         length: (N,) int64, steps of the best path, its end included.
         best_probability: (N,), probability of the best path.
     """

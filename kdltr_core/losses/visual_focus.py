@@ -1,4 +1,4 @@
-"""Visual focus: the student's feature maps, compared where the teacher looks."""
+"""Visual focus: the student's feature maps, compared where the teacher attends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def focus_mask(attention: Tensor, lengths: Tensor) -> Tensor:
-    """Where the teacher looks while it reads the word: the maximum of its attention over valid steps.
+    """Where the teacher attends while it reads the word: the maximum of its attention over valid steps.
 
     Args:
         attention: (N, T, L), each step a distribution over positions.
@@ -34,7 +34,7 @@ def visual_focus(student: Tensor, teacher: Tensor, mask: Tensor | None = None, e
     """
     student, teacher = student.float(), teacher.detach().float()
     alive = (student.detach().var(dim=-1) > epsilon) & (teacher.var(dim=-1) > epsilon)
-    # Replaced before the division, because a gradient of 1 / std would be huge here and spoil the whole step.
+    # Replaced before the division, because a gradient of 1 / std would be huge here and make the whole step useless.
     student = _standardise(torch.where(alive[..., None], student, 0.0), epsilon)
     teacher = _standardise(torch.where(alive[..., None], teacher, 0.0), epsilon)
     if mask is not None:

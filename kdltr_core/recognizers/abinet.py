@@ -131,11 +131,11 @@ class AbinetVision(ParallelRecognizer):
 
 
 class LanguageModel(nn.Module):
-    """The bidirectional cloze network: every character is predicted from all the others of a reading.
+    """The bidirectional cloze network: every character is predicted from all the others of a prediction.
 
     Args:
         size: widths and depths.
-        num_classes: of the readings.
+        num_classes: of the predictions.
         num_steps: T.
     """
 
@@ -151,11 +151,11 @@ class LanguageModel(nn.Module):
         self.dropout = nn.Dropout(size.dropout)
 
     def forward(self, probabilities: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Correct readings.
+        """Correct predictions.
 
         Args:
             probabilities: (N, T, classes), each step a distribution; no gradient flows into them.
-            lengths: (N,), steps of each reading, the end included, at least 2: a single step sees nothing but itself.
+            lengths: (N,), steps of each prediction, the end included, at least 2: one alone sees nothing but itself.
 
         Returns: features (N, T, D) and logits (N, T, classes).
         """
@@ -189,11 +189,11 @@ def predicted_lengths(logits: Tensor, end_id: int = 0) -> Tensor:
 
 
 class VisionAndLanguage(ParallelRecognizer):
-    """A vision part whose reading a language part corrects, once or several times over.
+    """A vision part whose predictions a language part corrects, once or several times over.
 
     Args:
         image_size, size, charset, max_label_length: as for ``AbinetVision``.
-        num_iterations: how often the reading is corrected.
+        num_iterations: how often a prediction is corrected.
     """
 
     teacher_only = tuple(f"vision.{key}" for key in AbinetVision.teacher_only)

@@ -15,7 +15,7 @@ class Prediction:
 
     Attributes:
         text: up to the end class.
-        confidence: probability of the whole reading, in [0, 1]: the product over its characters and its end.
+        confidence: probability of the whole prediction, in [0, 1]: the product over its characters and its end.
         character_confidences: probability of each character of ``text``, in [0, 1].
     """
 
@@ -33,10 +33,10 @@ def decode_with_confidence(logits: Tensor, charset: Charset) -> list[Prediction]
     """As ``decode_predictions``, with the probabilities of what was read. logits: (N, T, classes)."""
     probabilities, classes = logits.float().softmax(-1).max(-1)
     words = []
-    for ids, shares in zip(classes.tolist(), probabilities.tolist(), strict=True):
+    for ids, certainties in zip(classes.tolist(), probabilities.tolist(), strict=True):
         text = charset.decode(ids)
         confidence = 1.0
-        for share in shares[: len(text) + 1]:
-            confidence *= share
-        words.append(Prediction(text, confidence, tuple(shares[: len(text)])))
+        for certainty in certainties[: len(text) + 1]:
+            confidence *= certainty
+        words.append(Prediction(text, confidence, tuple(certainties[: len(text)])))
     return words

@@ -41,7 +41,7 @@ class SemanticVisual(nn.Module):
             language: (N, T, D), the language part's features.
             tokens: (N, L, D), the visual features.
             attention: (N, T, L), where the vision part attended at every step.
-            lengths: (N,), steps of the language part's reading.
+            lengths: (N,), steps of the language part's prediction.
 
         Returns: logits (N, T, classes) of the enhanced "visual" and "semantic" features, and "fused".
         """
@@ -59,7 +59,7 @@ class SemanticVisual(nn.Module):
 def masked_positions(attention: Tensor, lengths: Tensor) -> Tensor:
     """Which visual positions are hidden in training (Na et al. 2022, section 3.3), all images at once.
 
-    Of an image, with probability 0.9: a random step of its reading is picked, and each of the 10 positions that it
+    Of an image, with probability 0.9: a random step of its prediction is picked, and each of the 10 positions that it
     attended to most is hidden with probability 0.9.
 
     Args:

@@ -143,7 +143,7 @@ class Parseq(Recognizer):
 
         Args:
             images: (N, 3, H, W) float in [0, 1].
-            num_refinements: passes over the whole reading after the first.
+            num_refinements: passes over the whole prediction after the first.
 
         Returns: logits (N, T, classes), visual (N, D, L), semantic (N, T, D); T is 26, or fewer where all end before.
         """

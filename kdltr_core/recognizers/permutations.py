@@ -43,12 +43,12 @@ def sample_permutations(num_characters: int, num_permutations: int, generator: t
 
 
 def query_masks(permutations: Tensor) -> Tensor:
-    """Where a query may look: the positions that come before its own in the permutation.
+    """Where a query may attend: the positions that come before its own in the permutation.
 
     Args:
         permutations: (P, T + 1).
 
-    Returns: (P, T, T) bool: output step t (position t + 1) by input position, True where it may look.
+    Returns: (P, T, T) bool: output step t (position t + 1) by input position, True where it may attend.
     """
     rank = permutations.argsort(dim=1)
     return rank[:, None, :-1] < rank[:, 1:, None]

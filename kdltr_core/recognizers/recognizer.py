@@ -44,7 +44,7 @@ class Recognizer(nn.Module):
         visual_shape: (C, L) of its visual features.
         uses_permutations: whether the training forward reads every word in several orders.
         fixed_num_steps: T of the training forward where it is always the same; None: as the targets have it.
-        num_iterations: how often a reading is corrected; 0 where there is no language part to do it.
+        num_iterations: how often a prediction is corrected; 0 where there is no language part to do it.
         teacher_only: beginnings of the keys that a teacher's state dict has and its student's has not.
     """
 
@@ -73,12 +73,12 @@ class Recognizer(nn.Module):
         raise NotImplementedError
 
     def forward_training(self, images: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
-        """What the losses look at, with a leading dimension P.
+        """What the losses compare, with a leading dimension P.
 
         Args:
             images: (N, 3, H, W) float in [0, 1].
             targets: (N, T + 1) class ids: begin, characters, end, pad.
-            permutations: (P, T + 1); families without permutations do not look at them.
+            permutations: (P, T + 1); families without permutations ignore them.
         """
         raise NotImplementedError
 

@@ -94,5 +94,5 @@ def check_pair(student: Recognizer, teacher: Recognizer) -> None:
 
 
 def needs_teacher(config: ObjectiveConfig) -> bool:
-    """Whether any term of the loss looks at the teacher."""
+    """Whether any term of the loss needs the teacher."""
     return any(not name.startswith("cross_entropy") for name in term_weights(config))

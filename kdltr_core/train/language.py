@@ -159,7 +159,7 @@ def pretrain(
     Args:
         model: with its first weights; trained in place.
         words: of the alphabet, each once; some of them are held out.
-        config: where a training goes on the same, but for number of steps, checkpoints and precision.
+        config: where a training resumes the same, but for number of steps, checkpoints and precision.
         folder: checkpoints/ are written here, and at the end ``language.safetensors``.
         progress: called with (done, total) steps.
 
@@ -201,41 +201,41 @@ def pretrain(
 
 @torch.inference_mode()
 def correct(model: LanguageModel, words: Sequence[str], config: LanguageConfig) -> Correction:
-    """How a language model corrects readings of words, ten of each, the same ones whenever it is asked."""
+    """How a language model corrects predictions of words, ten of each, the same ones whenever it is asked."""
     was_training = model.training
     model.eval()
     rng = np.random.default_rng(derive(config.seed, "held out"))
     pairs = [(word, misspell(word, rng, MAX_LENGTH)) for word in words for _ in range(_PREDICTIONS_A_WORD)]
     corrected: list[str] = []
     for first in range(0, len(pairs), config.batch_size):
-        readings = [reading for _, reading in pairs[first : first + config.batch_size]]
-        probabilities, lengths = _as_input(readings, next(model.parameters()).device)
+        predictions = [before for _, before in pairs[first : first + config.batch_size]]
+        probabilities, lengths = _as_input(predictions, next(model.parameters()).device)
         with autocast(probabilities.device, config.precision):
             _, logits = model(probabilities, lengths)
         corrected += decode_predictions(logits, Charset36)
     model.train(was_training)
-    fates = [(reading == word, after == word) for (word, reading), after in zip(pairs, corrected, strict=True)]
-    num_right = sum(before for before, _ in fates)
+    outcomes = [(before == word, after == word) for (word, before), after in zip(pairs, corrected, strict=True)]
+    num_right = sum(before for before, _ in outcomes)
     return Correction(
-        num_wrong=len(fates) - num_right,
-        num_corrected=sum(after for before, after in fates if not before),
+        num_wrong=len(outcomes) - num_right,
+        num_corrected=sum(after for before, after in outcomes if not before),
         num_right=num_right,
-        num_kept=sum(after for before, after in fates if before),
+        num_kept=sum(after for before, after in outcomes if before),
     )
 
 
-def _loss(model: LanguageModel, words: Sequence[str], readings: Sequence[str], precision: str) -> Tensor:
+def _loss(model: LanguageModel, words: Sequence[str], predictions: Sequence[str], precision: str) -> Tensor:
     device = next(model.parameters()).device
-    probabilities, lengths = _as_input(readings, device)
+    probabilities, lengths = _as_input(predictions, device)
     targets, valid = (tensor.to(device) for tensor in encode_targets(words, Charset36, MAX_LENGTH + 1))
     with autocast(device, precision):
         _, logits = model(probabilities, lengths)
     return recognition(logits[None], targets, valid)
 
 
-def _as_input(readings: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
+def _as_input(predictions: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
     """Readings as the vision part would give them, were it quite sure: (N, T, classes) one-hot, and lengths (N,)."""
-    targets, lengths = encode_targets(readings, Charset36, MAX_LENGTH + 1)
+    targets, lengths = encode_targets(predictions, Charset36, MAX_LENGTH + 1)
     classes = targets[:, 1:].masked_fill(targets[:, 1:] == Charset36.pad_id, Charset36.end_id)
     return F.one_hot(classes, Charset36.num_classes).float().to(device), lengths.to(device)
 
@@ -243,7 +243,7 @@ def _as_input(readings: Sequence[str], device: torch.device) -> tuple[Tensor, Te
 def _resume(
     store: CheckpointStore, model: LanguageModel, optimiser: torch.optim.Optimizer, settings: dict[str, object]
 ) -> int:
-    """The step to go on from."""
+    """The step to resume from."""
     state = store.newest()
     if state is None:
         return 0
@@ -253,7 +253,7 @@ def _resume(
         raise ValueError(
             f"the pre-training in {store.folder.parent} was begun with "
             + ", ".join(f"{name} {earlier[name]!r}, now {settings[name]!r}" for name in changed)
-            + "; give another output folder, or the same values to go on"
+            + "; give another output folder, or the same values to resume"
         )
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])

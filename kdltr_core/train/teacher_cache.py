@@ -23,7 +23,7 @@ from kdltr_core.recognizers import Recognizer
 
 FORMAT_VERSION = 1
 _INDEX = "index.json"
-# Logits are small, and the losses look at their differences: these alone keep all their digits.
+# Logits are small, and the losses compare their differences: these alone keep all their digits.
 _WHOLE = frozenset({"logits"})
 
 

@@ -29,7 +29,7 @@ def test_what_it_makes_is_what_an_abinet_starts_with(
     captured = capsys.readouterr()
     file = tmp_path / "language" / "language.safetensors"
     assert captured.out.startswith(f"{file}: ")
-    assert "wrong readings of held-out words corrected" in captured.out
+    assert "wrong predictions of held-out words corrected" in captured.out
 
     data = {"num_rendered_train": 64, "num_rendered_benchmark": 16, "cache_folder": str(tmp_path / "cache")}
     config = RunConfig().override(

@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeCopyMode, FakeTensorMode
 
 from kdltr_core.charset import Charset36
 from kdltr_core.config import ObjectiveConfig, RunConfig
@@ -26,24 +25,18 @@ from kdltr_core.losses import LossTerms
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.matrn import SemanticVisual
 from kdltr_core.train.checkpoint import read_checkpoint
-from kdltr_core.train.distiller import Distiller, needs_teacher, teach
-from kdltr_core.train.engine import FitResult, fit
+from kdltr_core.train.distiller import Distiller, teach
 from kdltr_core.train.step import unused_parameters
-from tests.kdltr_core.data.sets import single_records, write_records
-from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS, TEACHERS, build_small, read_words, save_teacher
+from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS, TEACHERS, build_small, read_words
+from tests.kdltr_core.train import runs
+from tests.kdltr_core.train.runs import LABELS, Interrupted, assert_same, run, write_words
 
-LABELS = ["Hello", "a", "kd-LTR7", "EXIT", "don't", "Main", "St", "£9.50", "1/2", "OPEN", "shut", "left", "on", "off"]
 WITH_LANGUAGE = ("abinet", "matrn")
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("words")
-    write_records(folder / "train", single_records(LABELS))
-    write_records(folder / "benchmark", single_records(LABELS[:7], first_seed=500))
-    for family in CNN_FAMILIES:
-        save_teacher(family, folder)
-    return folder
+    return write_words(tmp_path_factory.mktemp("words"), *CNN_FAMILIES)
 
 
 @pytest.fixture
@@ -52,51 +45,13 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config_of(roots: Path, family: str, **values: object) -> RunConfig:
-    return RunConfig().override(
-        {
-            "recognizer.name": family,
-            "recognizer.teacher_weights": str(roots / f"{family}-0.pt"),
-            "data.train_roots": (str(roots / "train"),),
-            "data.benchmark_roots": (str(roots / "benchmark"),),
-            "data.cache_folder": str(roots / "cache"),
-            "data.validation_fraction": 0.2,
-            "optim.batch_size": 4,
-            "optim.precision": "float32",
-            "num_steps": 3,
-            "validate_every": 3,
-            "checkpoint_every": 1,
-            "log_every": 1,
-            "keep_last": 9,
-            **{name.replace("__", "."): value for name, value in values.items()},
-        }
-    )
-
-
-class Interrupted(Exception):
-    pass
-
-
-class Records:
-    """What a run recorded; a power cut at a step, if asked for."""
-
-    def __init__(self, cut_at: int | None = None) -> None:
-        self.cut_at = cut_at
-        self.values: dict[int, dict[str, float]] = {}
-
-    def __call__(self, step: int, values: Mapping[str, float]) -> None:
-        if step == self.cut_at:
-            raise Interrupted
-        self.values.setdefault(step, {}).update(values)
+    short = {"num_steps": 3, "validate_every": 3, "checkpoint_every": 1, "keep_last": 9}
+    named = {"recognizer__name": family, "recognizer__teacher_weights": str(roots / f"{family}-0.pt")}
+    return runs.config_of(roots, **(named | short | values))
 
 
 def words_of(config: RunConfig) -> Datasets:
     return load_datasets(config.data, Charset36)
-
-
-def run(
-    config: RunConfig, folder: Path, world: DistributedContext | None = None, records: Records | None = None
-) -> FitResult:
-    return fit(config, words_of(config), run_folder=folder, record=records or Records(), world=world)
 
 
 def weights_at(folder: Path, step: int) -> dict[str, Tensor]:
@@ -106,11 +61,6 @@ def weights_at(folder: Path, step: int) -> dict[str, Tensor]:
 def statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names = ("running_mean", "running_var", "num_batches_tracked")
     return {name: value for name, value in state.items() if name.endswith(names)}
-
-
-def assert_same(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    assert actual.keys() == expected.keys()
-    assert [name for name, value in expected.items() if not torch.equal(actual[name], value)] == []
 
 
 def test_what_is_not_in_the_alphabet_is_no_step_of_the_target(roots: Path) -> None:
@@ -133,29 +83,6 @@ def test_what_is_not_in_the_alphabet_is_no_step_of_the_target(roots: Path) -> No
     assert seen == expected.keys()
 
 
-@pytest.mark.parametrize("objective", ["distillation", "supervised"])
-@pytest.mark.parametrize("family", CNN_FAMILIES)
-def test_the_whole_step_runs_where_no_value_is_known(family: str, objective: str) -> None:
-    """Forward of teacher and student, all terms, backward: with fake tensors, reading a value would raise."""
-    targets, lengths = encode_targets(["Hello", "a", "don't"], Charset36, 26)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    config = ObjectiveConfig.model_validate({"name": objective})
-    with FakeCopyMode(mode):
-        distiller = copy.deepcopy(Distiller(STUDENTS[family](), config).train())
-        teacher = copy.deepcopy(TEACHERS[family]().eval())
-    with mode:
-        batch = [mode.from_tensor(t) for t in (targets, lengths, torch.arange(27)[None])]
-        taught = None
-        if needs_teacher(config):
-            taught = teach(teacher, torch.zeros(3, 3, 32, 128, dtype=torch.uint8), batch[0], batch[2])
-        loss = distiller(torch.zeros(3, 3, 16, 64, dtype=torch.uint8), *batch, taught)
-        idle = set(unused_parameters(distiller, loss.total))
-        loss.total.backward()
-        assert all((p.grad is None) == (name in idle) for name, p in distiller.named_parameters())
-        with pytest.raises(DataDependentOutputException):
-            loss.total.item()
-
-
 @pytest.mark.parametrize("norms", ["evaluation", "training"])
 @pytest.mark.parametrize("family", CNN_FAMILIES)
 def test_in_bfloat16_the_terms_are_those_of_float32_but_for_rounding(family: str, norms: str) -> None:
@@ -174,10 +101,10 @@ def test_in_bfloat16_the_terms_are_those_of_float32_but_for_rounding(family: str
 @pytest.mark.parametrize("family", WITH_LANGUAGE)
 def test_an_interrupted_run_ends_with_bitwise_the_same_state(family: str, roots: Path, tmp_path: Path) -> None:
     config = config_of(roots, family, optim__ema_decay=0.5)
-    whole = run(config, tmp_path / "whole")
+    whole = run(config, tmp_path / "whole")[0]
     with pytest.raises(Interrupted):
-        run(config, tmp_path / "cut", records=Records(cut_at=2))
-    assert run(config, tmp_path / "cut") == whole
+        run(config, tmp_path / "cut", cut_at=2)
+    assert run(config, tmp_path / "cut")[0] == whole
     expected, actual = (read_checkpoint(tmp_path / name / "checkpoints/step-00000003") for name in ("whole", "cut"))
     for part in ("distiller", "average"):
         assert_same(actual[part], expected[part])
@@ -217,7 +144,7 @@ def test_a_step_that_is_not_finite_leaves_weights_and_statistics_bitwise_alone(
 
     mean = STUDENTS["abinet_vision"]().get_buffer("_mean")
     monkeypatch.setattr(Distiller, "forward", broken_once)
-    assert run(config_of(roots, "abinet_vision", optim__ema_decay=0.9), tmp_path).num_skipped == 1
+    assert run(config_of(roots, "abinet_vision", optim__ema_decay=0.9), tmp_path)[0].num_skipped == 1
     first, second, third = (weights_at(tmp_path, step) for step in (1, 2, 3))
     assert_same(second, first)
     moved = {name for name in first if not torch.equal(first[name], third[name])}
@@ -347,8 +274,8 @@ def work(rank: int, rendezvous: str, roots: Path, folder: Path) -> None:
         for family in WITH_LANGUAGE:
             found[f"gradients {family}"] = gradients(family, world, rows, "evaluation")
             found[f"trained {family}"] = train_for_three_steps(family, world)
-            config, records = config_of(roots, family, workers=2), Records()
-            result = run(config, folder / family, world, records)
+            config = config_of(roots, family, workers=2)
+            result, records = run(config, folder / family, world=world)
             found[f"{family} ran"] = {"result": vars(result), "records": records.values}
         found["readings"] = readings_with_statistics_of_their_own(world, words_of(config))
     found["warnings"] = [str(warning.message) for warning in given]

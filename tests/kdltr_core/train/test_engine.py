@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from kdltr_core.charset import Charset94
-from kdltr_core.config import ObjectiveConfig, RunConfig
+from kdltr_core.config import ObjectiveConfig
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.data.dataset import Datasets, load_datasets
 from kdltr_core.distributed import DistributedContext
@@ -24,68 +23,14 @@ from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.build import build_pair
 from kdltr_core.train.checkpoint import CheckpointStore, read_checkpoint
 from kdltr_core.train.distiller import Distiller, teach
-from kdltr_core.train.engine import FitResult, TrainingDiverged, fit
-from tests.kdltr_core.data.sets import single_records, write_records
+from kdltr_core.train.engine import TrainingDiverged, fit
 from tests.kdltr_core.small import read_words
-
-LABELS = ["Hello", "a", "kd-LTR7", "EXIT", "no. 5", "Main", "St", "£9.50", "1/2", "OPEN", "shut", "left", "on", "off"]
+from tests.kdltr_core.train.runs import LABELS, Interrupted, Records, config_of, leaves, run, write_words
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("words")
-    write_records(folder / "train", single_records(LABELS))
-    write_records(folder / "benchmark", single_records(LABELS[:7], first_seed=500))
-    return folder
-
-
-def config_of(roots: Path, **values: object) -> RunConfig:
-    return RunConfig().override(
-        {
-            "data.train_roots": (str(roots / "train"),),
-            "data.benchmark_roots": (str(roots / "benchmark"),),
-            "data.cache_folder": str(roots / "cache"),
-            "data.validation_fraction": 0.2,
-            "optim.batch_size": 4,
-            "optim.precision": "float32",
-            "num_steps": 5,
-            "validate_every": 4,
-            "checkpoint_every": 2,
-            "log_every": 1,
-            **{name.replace("__", "."): value for name, value in values.items()},
-        }
-    )
-
-
-class Interrupted(Exception):
-    pass
-
-
-class Records:
-    """What a run recorded; a power cut at a step, if asked for."""
-
-    def __init__(self, cut_at: int | None = None) -> None:
-        self.cut_at = cut_at
-        self.values: dict[int, dict[str, float]] = {}
-
-    def __call__(self, step: int, values: Mapping[str, float]) -> None:
-        if step == self.cut_at:
-            raise Interrupted
-        self.values.setdefault(step, {}).update(values)
-
-
-def run(config: RunConfig, folder: Path, cut_at: int | None = None) -> tuple[FitResult, Records]:
-    records = Records(cut_at)
-    return fit(config, load_datasets(config.data, Charset94), run_folder=folder, record=records), records
-
-
-def leaves(tree: object, path: str = "") -> dict[str, object]:
-    """Every tensor and number of a checkpoint, by its place."""
-    if isinstance(tree, Mapping):
-        return {k: v for key, value in tree.items() for k, v in leaves(value, f"{path}/{key}").items()}
-    if isinstance(tree, list | tuple):
-        return {k: v for key, value in enumerate(tree) for k, v in leaves(value, f"{path}/{key}").items()}
-    return {path: tree}
+    return write_words(tmp_path_factory.mktemp("words"))
 
 
 @pytest.mark.parametrize("cut_at", [1, 3, 5])

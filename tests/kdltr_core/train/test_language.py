@@ -1,12 +1,14 @@
-"""Pre-training of the language part: it learns its words, goes on where it stopped, and fits its place in an ABINet."""
+"""Pre-training of the language part: its words, how they are misspelt, and what is learnt of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from rapidfuzz.distance import Levenshtein
 
 from kdltr_core.charset import Charset36
 from kdltr_core.recognizers.abinet import Abinet, AbinetSize, LanguageModel
@@ -17,8 +19,11 @@ from kdltr_core.train.language import (
     LanguageConfig,
     _loss,
     build_language_model,
+    bundled_word_list,
     correct,
+    misspell,
     pretrain,
+    read_word_list,
     split_words,
 )
 
@@ -118,3 +123,71 @@ def test_a_correction_is_told_in_shares_of_wrong_and_right_readings() -> None:
     assert Correction(num_wrong=40, num_corrected=10, num_right=60, num_kept=57).describe() == (
         "25.0 % of 40 wrong predictions of held-out words corrected, 95.0 % of 60 right ones kept"
     )
+
+
+def misspelt(word: str, count: int) -> list[str]:
+    rng = np.random.default_rng(0)
+    return [misspell(word, rng) for _ in range(count)]
+
+
+def test_three_words_in_ten_are_wrong() -> None:
+    """Fewer by those whose letter was replaced by itself: at most 1 in 26."""
+    count = 20_000
+    share = np.mean([reading != "parking" for reading in misspelt("parking", count)])
+    error = 4 * np.sqrt(0.3 * 0.7 / count)
+    assert 0.3 * (1 - 0.7 / 26) - error < share < 0.3 + error
+
+
+def test_one_touched_place_is_replaced_preceded_or_left_out_as_often_as_said() -> None:
+    """Of a word of four letters one place at most is touched, so that its length tells what happened."""
+    lengths = np.array([len(reading) for reading in misspelt("taxi", 20_000)])
+    touched = 0.3
+    for length, share in ((5, 0.15), (3, 0.15), (4, None)):
+        expected = touched * share if share else 1 - touched * 0.3
+        assert np.mean(lengths == length) == pytest.approx(expected, abs=4 * np.sqrt(expected / len(lengths)))
+
+
+@pytest.mark.parametrize(("word", "most"), [("abcdefghij", 3), ("abcde", 2), ("abcd", 1)])
+def test_long_words_have_up_to_three_mistakes_and_short_ones_one(word: str, most: int) -> None:
+    assert max(Levenshtein.distance(word, reading) for reading in misspelt(word, 2000)) == most
+
+
+@pytest.mark.parametrize("word", ["a", "7", "2024", "ab12", "m25"])
+def test_what_follows_no_spelling_stays(word: str) -> None:
+    assert set(misspelt(word, 500)) == {word}
+
+
+def test_a_misspelt_word_is_never_empty_nor_too_long() -> None:
+    longest = "z" * 25
+    lengths = {len(reading) for word in ("ab", longest) for reading in misspelt(word, 3000)}
+    assert min(lengths) == 1
+    assert max(lengths) == 25
+
+
+TWENTY = [f"word{i}" for i in range(20)]
+
+
+def test_words_are_folded_to_the_alphabet_once_each_and_in_order(tmp_path: Path) -> None:
+    file = tmp_path / "words.txt"
+    file.write_text("\n".join([*TWENTY, "Don't", "dont", "", "---", "x" * 26, "é7"]), encoding="utf-8")
+    assert read_word_list(file, Charset36) == (*TWENTY, "dont", "e7")
+
+
+def test_a_file_that_is_no_word_list_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be read as UTF-8 text"):
+        read_word_list(tmp_path / "nowhere.txt", Charset36)
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="cannot be read as UTF-8 text"):
+        read_word_list(tmp_path / "bytes", Charset36)
+    (tmp_path / "few").write_text("one\ntwo\ntwo\n")
+    with pytest.raises(ValueError, match="2 usable words, expected at least 20"):
+        read_word_list(tmp_path / "few", Charset36)
+
+
+def test_every_word_is_on_one_side_whatever_the_order_and_company() -> None:
+    words = bundled_word_list(Charset36)
+    train, held_out = split_words(words, 0.05)
+    assert sorted([*train, *held_out]) == sorted(words)
+    assert 0.02 < len(held_out) / len(words) < 0.08
+    assert set(split_words([*reversed(words), "another"], 0.05)[1]) - {"another"} == set(held_out)
+    assert [len(part) for part in split_words(TWENTY[:2], 1e-9)] == [1, 1]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from kdltr_core.charset import Charset94
 from kdltr_core.config import ObjectiveConfig, OptimConfig, RunConfig
 from kdltr_core.data.batch import encode_targets
-from kdltr_core.data.dataset import TrainingPairs, load_datasets
 from kdltr_core.inference.weights_files import load_recognizer
 from kdltr_core.losses.visual_focus import visual_focus
 from kdltr_core.recognizers import Recognizer
@@ -21,12 +18,11 @@ from kdltr_core.recognizers.weights import PATCH_KERNEL
 from kdltr_core.train.build import build_pair
 from kdltr_core.train.checkpoint import read_checkpoint
 from kdltr_core.train.distiller import Distiller, teach
-from kdltr_core.train.engine import fit
 from kdltr_core.train.optim import build_optimiser
-from tests.kdltr_core.data.sets import single_records, write_records
-from tests.kdltr_core.small import STUDENTS, TEACHERS, build_small, save_teacher
+from tests.kdltr_core.small import STUDENTS, TEACHERS, build_small
+from tests.kdltr_core.train import runs
+from tests.kdltr_core.train.runs import assert_same, run, write_words
 
-LABELS = ["Hello", "a", "kd-LTR7", "EXIT", "don't", "Main", "St", "9.50", "1/2", "OPEN", "shut", "left", "on", "off"]
 CPU = torch.device("cpu")
 PROJECTIONS = {f"{kind}_projection.{name}" for kind in ("visual", "semantic") for name in ("weight", "bias")}
 
@@ -38,34 +34,14 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Words, and every family's high-res weights."""
-    folder = tmp_path_factory.mktemp("words")
-    write_records(folder / "train", single_records(LABELS))
-    write_records(folder / "benchmark", single_records(LABELS[:3], first_seed=500))
-    for name in TEACHERS:
-        save_teacher(name, folder)
-    return folder
+    return write_words(tmp_path_factory.mktemp("words"), *TEACHERS)
 
 
 def config_of(roots: Path, student: str, teacher: str, **values: object) -> RunConfig:
-    return RunConfig().override(
-        {
-            "recognizer.name": student,
-            "recognizer.teacher_name": teacher,
-            "recognizer.teacher_weights": str(roots / f"{teacher}-0.pt"),
-            "data.train_roots": (str(roots / "train"),),
-            "data.benchmark_roots": (str(roots / "benchmark"),),
-            "data.cache_folder": str(roots / "cache"),
-            "data.validation_fraction": 0.2,
-            "optim.batch_size": 4,
-            "optim.precision": "float32",
-            "num_steps": 2,
-            "validate_every": 2,
-            "checkpoint_every": 1,
-            "keep_last": 9,
-            **{name.replace("__", "."): value for name, value in values.items()},
-        }
-    )
+    short = {"num_steps": 2, "validate_every": 2, "checkpoint_every": 1, "keep_last": 9}
+    names = {"recognizer__name": student, "recognizer__teacher_name": teacher}
+    file = {"recognizer__teacher_weights": str(roots / f"{teacher}-0.pt")}
+    return runs.config_of(roots, **(names | file | short | values))
 
 
 def started_at(roots: Path, student: str) -> dict[str, str]:
@@ -74,15 +50,6 @@ def started_at(roots: Path, student: str) -> dict[str, str]:
 
 def pair_of(config: RunConfig) -> tuple[Recognizer, Recognizer | None]:
     return build_pair(config, CPU)
-
-
-def pairs(config: RunConfig) -> TrainingPairs:
-    return load_datasets(config.data, Charset94).train
-
-
-def assert_same(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    assert actual.keys() == expected.keys()
-    assert [name for name, value in expected.items() if not torch.equal(actual[name], value)] == []
 
 
 def distiller_of(student: str, teacher: str, **fields: object) -> tuple[Distiller, Recognizer]:
@@ -166,10 +133,9 @@ def test_projections_have_the_rate_of_what_starts_from_nothing() -> None:
 
 def test_projections_are_kept_in_checkpoints_and_left_behind_at_the_end(roots: Path, tmp_path: Path) -> None:
     config = config_of(roots, "parseq_tiny", "parseq", **started_at(roots, "parseq_tiny"))
-    data = load_datasets(config.data, Charset94)
 
     def go(num_steps: int, folder: str) -> dict[str, Tensor]:
-        fit(config.override({"num_steps": num_steps}), data, run_folder=tmp_path / folder, record=lambda *_: None)
+        run(config.override({"num_steps": num_steps}), tmp_path / folder)
         return read_checkpoint(tmp_path / folder / f"checkpoints/step-{num_steps:08d}")["distiller"]
 
     first, last = go(1, "resumed"), go(2, "resumed")
@@ -207,9 +173,7 @@ def test_a_vision_part_starts_from_that_of_its_teacher(teacher: str, roots: Path
 )
 def test_the_cnn_families_teach_one_another(student: str, teacher: str, roots: Path, tmp_path: Path) -> None:
     config = config_of(roots, student, teacher, num_steps=1, validate_every=1, **started_at(roots, student))
-    values: dict[str, float] = {}
-    data = load_datasets(config.data, STUDENTS[student]().charset)
-    fit(config, data, run_folder=tmp_path, record=lambda step, recorded: values.update(recorded))
+    values = run(config, tmp_path)[1].values[1]
     assert values["train/skipped_steps"] == 0
     assert 0 < values["train/visual_focus"] < 2
 

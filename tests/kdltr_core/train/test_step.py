@@ -86,13 +86,15 @@ def make_batch(pairs: TrainingPairs, charset: Charset, num_steps: int | None) ->
     return Batch(*pairs.gather(rows), tuple(LABELS), targets, lengths, rows, steps)
 
 
-@pytest.mark.parametrize("name", get_args(RecognizerName))
+@pytest.mark.parametrize(
+    ("name", "objective"), [*((name, "distillation") for name in get_args(RecognizerName)), ("matrn", "supervised")]
+)
 def test_no_operation_of_a_step_waits_for_the_device(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The moving average apart: torch's counts its updates on the CPU, and asks there."""
     build_small(monkeypatch, dropout=0.1)
-    step, pairs = make_step(name, tmp_path)
+    step, pairs = make_step(name, tmp_path, objective__name=objective)
     step.begin()
     batch = make_batch(pairs, step.distiller.student.charset, step.distiller.student.fixed_num_steps)
     step.run(0, [batch], 1.0, None)  # the optimiser makes its state

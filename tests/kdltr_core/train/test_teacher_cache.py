@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,53 +10,32 @@ import pytest
 import torch
 
 from kdltr_core.charset import Charset94
-from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import encode_targets
-from kdltr_core.data.dataset import Datasets, TrainingPairs, load_datasets
+from kdltr_core.data.dataset import TrainingPairs, load_datasets
 from kdltr_core.data.images import as_float
 from kdltr_core.recognizers import Recognizer
-from kdltr_core.recognizers.abinet import Abinet, AbinetSize, AbinetVision
-from kdltr_core.recognizers.matrn import Matrn
-from kdltr_core.recognizers.parseq import Parseq, ParseqSize
+from kdltr_core.recognizers.parseq import Parseq
 from kdltr_core.recognizers.permutations import sample_permutations
-from kdltr_core.train.engine import fit
 from kdltr_core.train.teacher_cache import TeacherCache, open_teacher_cache, teacher_cache_size
-from tests.kdltr_core.data.sets import single_records, write_records
+from tests.kdltr_core.small import TEACHERS, build_small
+from tests.kdltr_core.train.runs import config_of, run, write_words
 
-LABELS = ["Hello", "a", "LTR7", "EXIT", "no5", "Main", "St", "OPEN", "shut", "left", "on", "off"]
-SMALL = AbinetSize(planes=(8, 8, 8, 8, 16), blocks=(1, 1, 1, 1, 1), num_heads=2, feedforward=16, attention_channels=8)
-TEACHERS = {
-    "parseq": lambda: Parseq((32, 128), (4, 8), ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4)),
-    "abinet_vision": lambda: AbinetVision((32, 128), SMALL),
-    "abinet": lambda: Abinet((32, 128), SMALL),
-    "matrn": lambda: Matrn((32, 128), SMALL),
-}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    build_small(monkeypatch)
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> TrainingPairs:
-    return words_of(tmp_path_factory.mktemp("words")).train
+def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_words(tmp_path_factory.mktemp("words"), "parseq_tiny")
 
 
-def words_of(folder: Path) -> Datasets:
-    write_records(folder / "train", single_records(LABELS))
-    return load_datasets(config_of(folder).data, Charset94)
-
-
-def config_of(folder: Path, **values: object) -> RunConfig:
-    return RunConfig().override(
-        {
-            "data.train_roots": (str(folder / "train"),),
-            "data.benchmark_roots": (str(folder / "train"),),
-            "data.cache_folder": str(folder / "cache"),
-            "data.validation_fraction": 0.2,
-            "optim.batch_size": 4,
-            "optim.precision": "float32",
-            "num_steps": 2,
-            "log_every": 1,
-            **values,
-        }
-    )
+@pytest.fixture(scope="module")
+def pairs(roots: Path) -> TrainingPairs:
+    return load_datasets(config_of(roots).data, Charset94).train
 
 
 def teacher_of(family: str) -> Recognizer:
@@ -66,9 +44,9 @@ def teacher_of(family: str) -> Recognizer:
 
 
 @pytest.mark.parametrize("family", TEACHERS)
-def test_a_lesson_and_its_rest_make_the_training_forward(family: str) -> None:
+def test_what_is_encoded_and_its_rest_make_the_training_forward(family: str) -> None:
     teacher = teacher_of(family)
-    targets, _ = encode_targets(LABELS[:3], teacher.charset, teacher.fixed_num_steps)
+    targets, _ = encode_targets(["Hello", "a", "LTR7"], teacher.charset, teacher.fixed_num_steps)
     permutations = sample_permutations(targets.shape[1] - 2, 6, torch.Generator().manual_seed(0))
     images = torch.rand(3, 3, 32, 128, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
@@ -82,9 +60,7 @@ def test_a_lesson_and_its_rest_make_the_training_forward(family: str) -> None:
 
 
 def cache_of(teacher: Recognizer, pairs: TrainingPairs, folder: Path) -> TeacherCache:
-    return open_teacher_cache(
-        teacher, pairs, cache_folder=folder, device=torch.device("cpu"), precision="float32", batch_size=4
-    )
+    return open_teacher_cache(teacher, pairs, cache_folder=folder, device=CPU, precision="float32", batch_size=4)
 
 
 @pytest.mark.parametrize("family", TEACHERS)
@@ -94,7 +70,7 @@ def test_what_is_kept_is_what_the_teacher_says(family: str, pairs: TrainingPairs
     indices = np.array([5, 0, 5, 3])
     with torch.inference_mode():
         expected = teacher.encode(as_float(pairs.gather(indices)[0]))
-    found = cache.gather(indices, torch.device("cpu"))
+    found = cache.gather(indices, CPU)
     assert found.keys() == expected.keys()
     for name, values in expected.items():
         # bfloat16 keeps eight bits; batches of another size may be rounded otherwise in the last of float32's.
@@ -102,7 +78,7 @@ def test_what_is_kept_is_what_the_teacher_says(family: str, pairs: TrainingPairs
         torch.testing.assert_close(found[name], values, rtol=tolerance, atol=1e-5)
 
 
-def test_lessons_are_computed_once_for_one_teacher_and_one_set(
+def test_outputs_are_computed_once_for_one_teacher_and_one_set(
     pairs: TrainingPairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     teacher = teacher_of("parseq")
@@ -128,9 +104,9 @@ def test_lessons_are_computed_once_for_one_teacher_and_one_set(
 def test_a_teacher_that_corrects_itself_more_often_says_something_else(pairs: TrainingPairs, tmp_path: Path) -> None:
     """The weights are the same."""
     teacher = teacher_of("abinet")
-    once = cache_of(teacher, pairs, tmp_path).gather(np.arange(4), torch.device("cpu"))["logits"]
+    once = cache_of(teacher, pairs, tmp_path).gather(np.arange(4), CPU)["logits"]
     teacher.num_iterations = 3
-    thrice = cache_of(teacher, pairs, tmp_path).gather(np.arange(4), torch.device("cpu"))["logits"]
+    thrice = cache_of(teacher, pairs, tmp_path).gather(np.arange(4), CPU)["logits"]
     assert not torch.equal(once, thrice)
 
 
@@ -139,9 +115,7 @@ def test_the_size_of_what_would_be_kept_is_known_before(family: str, pairs: Trai
     teacher = teacher_of(family)
 
     def size() -> int:
-        return teacher_cache_size(
-            teacher, pairs, cache_folder=tmp_path, device=torch.device("cpu"), precision="float32"
-        )
+        return teacher_cache_size(teacher, pairs, cache_folder=tmp_path, device=CPU, precision="float32")
 
     before = size()
     assert cache_of(teacher, pairs, tmp_path).num_bytes == before
@@ -149,20 +123,11 @@ def test_the_size_of_what_would_be_kept_is_known_before(family: str, pairs: Trai
     assert size() == 0
 
 
-def test_a_run_with_kept_lessons_has_the_losses_of_one_without(tmp_path: Path) -> None:
-    losses = []
-    words = words_of(tmp_path)
-    for cache in ("off", "on"):
-        recorded: dict[int, float] = {}
-
-        def record(step: int, values: Mapping[str, float], kept: dict[int, float] = recorded) -> None:
-            if "train/loss" in values:
-                kept[step] = values["train/loss"]
-
-        config = config_of(tmp_path, **{"data.teacher_cache": cache})
-        fit(config, words, run_folder=tmp_path / cache, record=record)
-        losses.append(recorded)
-    assert list(losses[0]) == [1, 2]
-    for step, loss in losses[0].items():
-        assert losses[1][step] == pytest.approx(loss, rel=5e-3)
-        assert losses[1][step] != loss
+def test_a_run_with_a_teacher_cache_has_the_losses_of_one_without(roots: Path, tmp_path: Path) -> None:
+    config = config_of(roots, num_steps=2, recognizer__teacher_weights=str(roots / "parseq_tiny-0.pt"))
+    without, with_cache = (
+        run(config.override({"data.teacher_cache": cache}), tmp_path / cache)[1].values for cache in ("off", "on")
+    )
+    for step in (1, 2):
+        assert with_cache[step]["train/loss"] == pytest.approx(without[step]["train/loss"], rel=5e-3)
+        assert with_cache[step]["train/loss"] != without[step]["train/loss"]

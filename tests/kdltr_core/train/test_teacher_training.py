@@ -19,19 +19,15 @@ from kdltr_core.recognizers.weights import read_metadata
 from kdltr_core.train.build import build_pair, build_trained, load_teacher
 from pipelines.report.examples import write_evaluation
 from pipelines.report.plots import draw_curves
-from tests.kdltr_core.data.sets import single_records, write_records
 from tests.kdltr_core.small import read_words
-from tests.kdltr_core.train.test_engine import LABELS, Records, config_of, run
+from tests.kdltr_core.train.runs import Records, config_of, run, write_words
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("words")
-    write_records(folder / "train", single_records(LABELS))
-    write_records(folder / "benchmark", single_records(LABELS[:7], first_seed=500))
-    return folder
+    return write_words(tmp_path_factory.mktemp("words"))
 
 
 def teacher_config(roots: Path, **values: object) -> RunConfig:

@@ -1,0 +1,87 @@
+"""Runs that a test can afford: their words, config and records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kdltr_core.config import RunConfig
+from kdltr_core.data.dataset import load_datasets
+from kdltr_core.distributed import DistributedContext
+from kdltr_core.recognizers.registry import charset_of
+from kdltr_core.train.engine import FitResult, fit
+from tests.kdltr_core.data.sets import single_records, write_records
+from tests.kdltr_core.small import save_teacher
+
+LABELS = ["Hello", "a", "kd-LTR7", "EXIT", "don't", "Main", "St", "£9.50", "1/2", "OPEN", "shut", "left", "on", "off"]
+
+
+def write_words(folder: Path, *teachers: str) -> Path:
+    """Words to train on and a benchmark, and the weights of small teachers."""
+    write_records(folder / "train", single_records(LABELS))
+    write_records(folder / "benchmark", single_records(LABELS[:7], first_seed=500))
+    for name in teachers:
+        save_teacher(name, folder)
+    return folder
+
+
+def config_of(roots: Path, **values: object) -> RunConfig:
+    """Of words that ``write_words`` wrote; dots are written as two underscores."""
+    return RunConfig().override(
+        {
+            "data.train_roots": (str(roots / "train"),),
+            "data.benchmark_roots": (str(roots / "benchmark"),),
+            "data.cache_folder": str(roots / "cache"),
+            "data.validation_fraction": 0.2,
+            "optim.batch_size": 4,
+            "optim.precision": "float32",
+            "num_steps": 5,
+            "validate_every": 4,
+            "checkpoint_every": 2,
+            "log_every": 1,
+            **{name.replace("__", "."): value for name, value in values.items()},
+        }
+    )
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Records:
+    """What a run recorded; a power cut at a step, if asked for."""
+
+    def __init__(self, cut_at: int | None = None) -> None:
+        self.cut_at = cut_at
+        self.values: dict[int, dict[str, float]] = {}
+
+    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+        if step == self.cut_at:
+            raise Interrupted
+        self.values.setdefault(step, {}).update(values)
+
+
+def run(
+    config: RunConfig, folder: Path, cut_at: int | None = None, world: DistributedContext | None = None
+) -> tuple[FitResult, Records]:
+    records = Records(cut_at)
+    words = load_datasets(config.data, charset_of(config))
+    return fit(config, words, run_folder=folder, record=records, world=world), records
+
+
+def leaves(tree: object, path: str = "") -> dict[str, object]:
+    """Every tensor and number of a checkpoint, by its place."""
+    if isinstance(tree, Mapping):
+        return {k: v for key, value in tree.items() for k, v in leaves(value, f"{path}/{key}").items()}
+    if isinstance(tree, list | tuple):
+        return {k: v for key, value in enumerate(tree) for k, v in leaves(value, f"{path}/{key}").items()}
+    return {path: tree}
+
+
+def assert_same(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Bit for bit."""
+    assert actual.keys() == expected.keys()
+    assert [name for name, value in expected.items() if not torch.equal(actual[name], value)] == []
