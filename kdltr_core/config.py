@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 RecognizerName = Literal["abinet_vision", "abinet", "matrn", "parseq", "parseq_tiny"]
 ObjectiveName = Literal["distillation", "supervised", "dfd", "a_skd", "unified", "dld"]
-DegradationName = Literal["published", "interlaced", "none"]
+DegradationName = Literal["published", "camera", "mixed", "interlaced", "none"]
 Trained = Literal["student", "teacher"]
 TrainedColumn = Literal["student_low_res", "teacher_high_res"]
 
@@ -56,7 +56,9 @@ class DataConfig(_Section):
     train_degradation: DegradationName = _field(
         "published",
         {"searched": True, "compared": True},
-        description="what makes low_res of single training images worse, anew in every epoch",
+        description="what makes low_res of single training images worse, anew in every epoch: published: as in the "
+        "published benchmarks; camera: what a camera does to small text, set by TextZoom; mixed: camera, published and "
+        "none, for half, a quarter and a quarter of the images",
     )
     train_degradation_strength: float = _field(
         1.0,

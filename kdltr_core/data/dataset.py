@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kdltr_core.charset import Charset
 from kdltr_core.config import DataConfig, DegradationName
-from kdltr_core.data.degrade import degrade
+from kdltr_core.data.degrade import make_low_res
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import Pack, UnusablePack, build_pack
 from kdltr_core.data.rejected import RejectionReport, RejectReason
@@ -80,9 +80,8 @@ class TrainingPairs:
             seeds = self.image_hashes[indices] if seeds is None else seeds
             for place, pack in enumerate(self._pack_of[indices]):
                 if self.packs[pack].kind == "single":
-                    degraded = degrade(
-                        pixels[place].transpose(1, 2, 0), int(seeds[place]), self.degradation, self.strength
-                    )
+                    sides = (side[place].transpose(1, 2, 0) for side in (high_res.numpy(), pixels))
+                    degraded = make_low_res(*sides, int(seeds[place]), self.degradation, self.strength)
                     pixels[place] = degraded.transpose(2, 0, 1)
         return high_res, low_res
 

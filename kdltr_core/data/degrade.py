@@ -1,4 +1,4 @@
-"""Making images worse: the published benchmark degradation, and the two robustness curves.
+"""Degradation: what makes the low-resolution side of a pair, and the two robustness curves.
 
 Every function is pure: the same image and seed give the same pixels, on any machine and in any order.
 """
@@ -11,14 +11,39 @@ import cv2
 import numpy as np
 
 from kdltr_core.config import DegradationName
+from kdltr_core.data.camera import photograph
 
 # Raise it when a draw of the same seed comes out otherwise, so that packs are made anew.
 DEGRADATION_VERSION = 2
 PROBABILITY = 0.25
 NOISE_LIMIT = 0.05 * 255
 
+# Of ``mixed``, with their probabilities.
+MIXED: tuple[DegradationName, ...] = ("camera", "published", "none")
+MIXED_PROBABILITIES = (0.5, 0.25, 0.25)
+
 # OpenCV's own threads cost more than they bring on 1,024 pixels, and do not survive a fork.
 cv2.setNumThreads(1)
+
+
+def make_low_res(
+    high_res: np.ndarray, low_res: np.ndarray, seed: int, name: DegradationName, strength: float = 1.0
+) -> np.ndarray:
+    """One random draw of low_res: ``camera`` photographs high_res anew, the others make the resized picture worse.
+
+    Args:
+        high_res: (32, 128, 3) uint8, RGB.
+        low_res: (16, 64, 3) uint8, the same picture resized. Neither is changed.
+        seed: not negative.
+        name: ``mixed`` draws one of ``MIXED`` by the seed.
+        strength: of ``published``, see ``degrade``.
+
+    Returns: (16, 64, 3) uint8.
+    Raises: ValueError as ``degrade``.
+    """
+    if name == "mixed":
+        name = MIXED[np.random.default_rng([seed, 1]).choice(len(MIXED), p=MIXED_PROBABILITIES)]
+    return photograph(high_res, seed) if name == "camera" else degrade(low_res, seed, name, strength)
 
 
 def degrade(image: np.ndarray, seed: int, name: DegradationName = "published", strength: float = 1.0) -> np.ndarray:

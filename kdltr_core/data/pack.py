@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, DegradationName
-from kdltr_core.data.degrade import DEGRADATION_VERSION, degrade
+from kdltr_core.data.degrade import DEGRADATION_VERSION, make_low_res
 from kdltr_core.data.images import decode_image, resize
 from kdltr_core.data.lmdb_store import Kind, LmdbStore
 from kdltr_core.data.rejected import RecordError, RejectionReport
@@ -315,7 +315,7 @@ def _write_pixels(
     else:
         source = store.image(i)
         image = decode_image(source, key)
-        low_res = degrade(resize(image, LOW_RES_SIZE), i, degradation)
+        low_res = make_low_res(resize(image, HIGH_RES_SIZE), resize(image, LOW_RES_SIZE), i, degradation)
     high_res_pixels, low_res_pixels = (
         pixels.transpose(2, 0, 1).tobytes() for pixels in (resize(image, HIGH_RES_SIZE), low_res)
     )

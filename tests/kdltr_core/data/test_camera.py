@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from kdltr_core.data.camera import photograph
+from kdltr_core.data.degrade import degrade, make_low_res
 from kdltr_core.data.images import resize
 
 # Strokes of four columns, as letters have them.
@@ -62,3 +63,16 @@ def test_noise_grows_with_the_signal() -> None:
         for grey in (30, 200)
     )
     assert light > 1.3 * dark
+
+
+def test_mixed_is_camera_published_and_clean_for_half_a_quarter_and_a_quarter() -> None:
+    small = resize(Image.fromarray(WORD), (16, 64))
+    kinds = {"camera": 0, "published": 0, "none": 0}
+    for seed in range(400):
+        drawn = make_low_res(WORD, small, seed, "mixed")
+        expected = {"none": small, "camera": photograph(WORD, seed), "published": degrade(small, seed)}
+        kinds[next(kind for kind, picture in expected.items() if np.array_equal(picture, drawn))] += 1
+    # A tenth of the published draws change nothing and count as clean here: 0.75 to the power of eight.
+    assert kinds["camera"] == pytest.approx(200, abs=40)
+    assert kinds["published"] == pytest.approx(90, abs=36)
+    assert kinds["none"] == pytest.approx(110, abs=36)
