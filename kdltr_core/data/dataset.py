@@ -80,8 +80,8 @@ class TrainingPairs:
             seeds = self.image_hashes[indices] if seeds is None else seeds
             for place, pack in enumerate(self._pack_of[indices]):
                 if self.packs[pack].kind == "single":
-                    sides = (side[place].transpose(1, 2, 0) for side in (high_res.numpy(), pixels))
-                    degraded = make_low_res(*sides, int(seeds[place]), self.degradation, self.strength)
+                    high, low = (side[place].transpose(1, 2, 0) for side in (high_res.numpy(), pixels))
+                    degraded = make_low_res(high, low, int(seeds[place]), self.degradation, self.strength)
                     pixels[place] = degraded.transpose(2, 0, 1)
         return high_res, low_res
 
