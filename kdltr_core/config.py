@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 RecognizerName = Literal["abinet_vision", "abinet", "matrn", "parseq", "parseq_tiny"]
 ObjectiveName = Literal["distillation", "supervised", "dfd", "a_skd", "unified", "dld"]
+StudentForm = Literal["enlarging", "published"]
 DegradationName = Literal["published", "camera", "mixed", "interlaced", "none"]
 Trained = Literal["student", "teacher"]
 TrainedColumn = Literal["student_low_res", "teacher_high_res"]
@@ -118,11 +119,17 @@ class RecognizerConfig(_Section):
         "bundled",
         description="checkpoint of the teacher, a file or URI; 'bundled': the PARSeq-tiny that comes with the package",
     )
+    student_form: StudentForm = _field(
+        "published",
+        {"compared": True},
+        description="enlarging: the student enlarges an image itself and then is its teacher, which it equals before "
+        "training; published: its first layers are cut for small images, as in the published students' files",
+    )
     student_start: Literal["teacher", "random_patch", "random"] = _field(
         "teacher",
         {"compared": True},
-        description="the student's first weights: the teacher's with its patch kernel resampled, "
-        "the teacher's with a random patch kernel, or all random",
+        description="the student's first weights: the teacher's (in the published form its patch kernel resampled), "
+        "the teacher's with a random patch kernel (the published form), or all random",
     )
     start_weights: str = Field(
         "",

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from torch import Tensor
 
-from kdltr_core.config import HIGH_RES_SIZE, RunConfig, Trained
+from kdltr_core.config import HIGH_RES_SIZE, RunConfig, StudentForm, Trained
 from kdltr_core.files import NotWritten, remedy, whole_file
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
 from kdltr_core.recognizers.weights import load_weights, read_metadata, recognizer_metadata, save_student
@@ -64,8 +65,11 @@ def load_recognizer(path: str | Path) -> Recognizer:
         raise ValueError(
             f"{file} does not say which recognizer it is of; export it with this software, or use load_weights"
         )
-    build = build_teacher if metadata.get("image_size") == json.dumps(HIGH_RES_SIZE) else build_student
-    recognizer = build(metadata["recognizer"])
+    if metadata.get("image_size") == json.dumps(HIGH_RES_SIZE):
+        recognizer = build_teacher(metadata["recognizer"])
+    else:
+        form = TypeAdapter(StudentForm).validate_python(metadata.get("student_form", "published"))
+        recognizer = build_student(metadata["recognizer"], form)
     for key, expected in recognizer_metadata(metadata["recognizer"], recognizer).items():
         if metadata.get(key) != expected:
             raise ValueError(f"{file} says {key} {metadata.get(key)!r}, this version reads {expected!r}")

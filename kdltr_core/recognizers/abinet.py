@@ -112,8 +112,7 @@ class AbinetVision(ParallelRecognizer):
 
     def forward_vision(self, images: Tensor) -> VisionOutput:
         """images: (N, 3, H, W) float in [0, 1]."""
-        self._check_size(images)
-        normalised = ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        normalised = ((self._as_seen(images) - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
         middle, tokens = self.backbone(normalised)
         # In channels-last order this is the same memory: nothing is copied.
         feature, attention = self.attention(tokens.transpose(1, 2).unflatten(-1, MAP_SIZE))

@@ -184,8 +184,7 @@ class Parseq(Recognizer):
         return RecognizerOutput(self.head(semantic), visual.transpose(1, 2), semantic)
 
     def _encode(self, images: Tensor) -> Tensor:
-        self._check_size(images)
-        return self.encoder((images - 0.5) / 0.5)
+        return self.encoder((self._as_seen(images) - 0.5) / 0.5)
 
     def _embed(self, tokens: Tensor, first: int = 0) -> Tensor:
         """Tokens (N, S) at input positions first, first + 1, …; the begin token carries no position."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from kdltr_core.charset import Charset
+from kdltr_core.data.images import enlarge
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Recognizer(nn.Module):
 
     Attributes:
         image_size: (height, width) in pixels of the images it reads.
+        enlarges: whether it enlarges them itself, to the size that its layers are built for.
         charset: its alphabet.
         semantic_width: D of its semantic vectors.
         visual_shape: (C, L) of its visual features.
@@ -49,6 +51,7 @@ class Recognizer(nn.Module):
     """
 
     image_size: tuple[int, int]
+    enlarges: bool = False
     charset: Charset
     semantic_width: int
     visual_shape: tuple[int, int]
@@ -82,9 +85,11 @@ class Recognizer(nn.Module):
         """
         raise NotImplementedError
 
-    def _check_size(self, images: Tensor) -> None:
+    def _as_seen(self, images: Tensor) -> Tensor:
+        """The images in the size that the layers are built for. Raises: ValueError for another than ``image_size``."""
         if tuple(images.shape[-2:]) != self.image_size:
             raise ValueError(f"images are {tuple(images.shape[-2:])} pixels, this recognizer reads {self.image_size}")
+        return enlarge(images) if self.enlarges else images
 
 
 class ParallelRecognizer(Recognizer):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from kdltr_core.charset import Charset
-from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, RunConfig
+from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, RunConfig, StudentForm
 from kdltr_core.recognizers.abinet import Abinet, AbinetVision
 from kdltr_core.recognizers.matrn import Matrn
 from kdltr_core.recognizers.parseq import Parseq, ParseqSize
@@ -44,8 +44,13 @@ def build_teacher(name: str) -> Recognizer:
     return _build(_TEACHERS, name)
 
 
-def build_student(name: str) -> Recognizer:
+def build_student(name: str, form: StudentForm = "published") -> Recognizer:
     """The recognizer of 16×64 images, with random weights.
+
+    Args:
+        form: "published": its first layers are cut for small images, with the keys and shapes of the published
+            students; "enlarging": it enlarges an image itself (bicubic ×2, aligned corners) and then is its teacher,
+            in keys, shapes and arithmetic, so that with the teacher's weights it reads what the teacher reads enlarged.
 
     Example:
         >>> build_student("abinet").image_size
@@ -53,7 +58,13 @@ def build_student(name: str) -> Recognizer:
 
     Raises: ValueError for an unknown name.
     """
-    return _build(_STUDENTS, name)
+    if form == "published":
+        return _build(_STUDENTS, name)
+    student = _build(_TEACHERS, name)
+    for part in student.modules():
+        if isinstance(part, Recognizer):
+            part.image_size, part.enlarges = LOW_RES_SIZE, True
+    return student
 
 
 def _build(family: dict[str, Callable[[], Recognizer]], name: str) -> Recognizer:

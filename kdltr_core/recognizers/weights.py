@@ -202,15 +202,22 @@ def start_from_teacher(student: Recognizer, teacher: Recognizer, start: str) -> 
     if start == "random":
         return
     own = student.state_dict()
-    state = {k: v for k, v in teacher.state_dict().items() if not k.startswith(teacher.teacher_only)}
+    state = teacher.state_dict()
+    if not student.enlarges:
+        state = {k: v for k, v in state.items() if not k.startswith(teacher.teacher_only)}
     if "vision.cls.weight" in state and "vision.cls.weight" not in own:
         state = {k.removeprefix("vision."): v for k, v in state.items() if k.startswith("vision.")}
     if PATCH_KERNEL not in own:
         if start == "random_patch":
             raise ValueError("recognizer.student_start random_patch is for PARSeq, which has patches; give teacher")
+    elif start == "random_patch" and student.enlarges:
+        raise ValueError(
+            "recognizer.student_start random_patch is of the published form, whose patches are its own; give teacher, "
+            "or recognizer.student_form published"
+        )
     elif start == "random_patch":
         state[PATCH_KERNEL], state[PATCH_BIAS] = own[PATCH_KERNEL], own[PATCH_BIAS]
-    elif PATCH_KERNEL in state:
+    elif PATCH_KERNEL in state and not student.enlarges:
         height, width = own[PATCH_KERNEL].shape[2:]
         state[PATCH_KERNEL] = resample_patch_kernel(state[PATCH_KERNEL], (height, width))
     report = match_state(student, state)
@@ -226,4 +233,5 @@ def start_from_teacher(student: Recognizer, teacher: Recognizer, start: str) -> 
 def recognizer_metadata(name: str, module: Recognizer) -> dict[str, str]:
     """The metadata that an exported recognizer carries."""
     size = json.dumps(module.image_size)
-    return {"recognizer": name, "charset": module.charset.name, "image_size": size, "format": "kdltr-1"}
+    form = {"student_form": "enlarging"} if module.enlarges else {}
+    return {"recognizer": name, "charset": module.charset.name, "image_size": size, "format": "kdltr-1", **form}

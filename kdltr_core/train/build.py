@@ -81,8 +81,10 @@ def _with_iterations(recognizer: Recognizer, config: RunConfig) -> Recognizer:
 
 def build_trained(config: RunConfig, device: torch.device) -> Recognizer:
     """What is trained, to be loaded: a student, or a recognizer of high_res where the config's resolution is that."""
-    build = build_teacher if config.recognizer.trained == "teacher" else build_student
-    return _with_iterations(build(config.recognizer.name), config).to(device)
+    settings = config.recognizer
+    teaches = settings.trained == "teacher"
+    made = build_teacher(settings.name) if teaches else build_student(settings.name, settings.student_form)
+    return _with_iterations(made, config).to(device)
 
 
 def build_pair(config: RunConfig, device: torch.device) -> tuple[Recognizer, Recognizer | None]:
