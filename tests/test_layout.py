@@ -132,6 +132,13 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
+def test_the_map_names_every_module() -> None:
+    layout = read("CONTRIBUTING.md").split("## Package layout")[1].split("## Add a recognizer")[0]
+    words = set(re.findall(r"\w+", layout))
+    modules = [path for path in [*SOURCES, *(f"benchmarks/{p.name}" for p in (ROOT / "benchmarks").glob("*.py"))]]
+    assert [path for path in modules if not Path(path).stem.startswith("__") and Path(path).stem not in words] == []
+
+
 def tracked_texts() -> list[str]:
     """Tracked files that are text; outside a git checkout, the Python files."""
     names: list[str] = []
