@@ -132,6 +132,22 @@ def test_no_module_imports_itself_in_a_circle() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
+def test_no_two_public_classes_or_functions_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in SOURCES:
+        for node in ast.parse(read(path)).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(path)
+    del places["main"]  # of every command
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
+def test_the_tops_stay_small() -> None:
+    """A newcomer finds a folder by its duty, not a module among forty."""
+    for package, most in {"kdltr_core": 10, "pipelines": 13}.items():
+        assert len([path for path in (ROOT / package).glob("*.py") if not path.name.startswith("__")]) <= most
+
+
 def test_the_map_names_every_module() -> None:
     layout = read("CONTRIBUTING.md").split("## Package layout")[1].split("## Add a recognizer")[0]
     words = set(re.findall(r"\w+", layout))
