@@ -19,7 +19,7 @@ class PretrainOptions:
     words: Path | None = None
     """text file with one word a line; none: the list that comes with the package, which is a small one"""
     output_folder: Path = Path("runs/language")
-    """language.safetensors and checkpoints; the same command again goes on from the newest of them"""
+    """language.safetensors and checkpoints; the same command again resumes from the newest of them"""
     num_steps: int = 10_000
     """training steps"""
     batch_size: int = 4096

@@ -36,7 +36,7 @@ def main() -> int:
         return 0
     check_files(config)
     with folder.claim():
-        say(f"{'Going on with' if folder.has_begun else 'Beginning'} the run in {folder.named()}")
+        say(f"{'Resuming' if folder.has_begun else 'Beginning'} the run in {folder.named()}")
         train(config, folder, tracker)
     print(f"\n{folder.table.read_text(encoding='utf-8')}")
     print(

@@ -32,7 +32,7 @@ def main() -> int:
     folder = SweepFolder(config, options, space)
     tracker = SweepTracker(folder.path, config, folder.studies)
     if folder.is_finished and not tracker.parent.owes:
-        say(f"The sweep {config.name} is finished; a larger --num-trials or --confirm goes on with it.")
+        say(f"The sweep {config.name} is finished; a larger --num-trials or --confirm resumes it.")
         print(folder.table.read_text(encoding="utf-8"))
         return 0
     check_files(config)

@@ -154,7 +154,7 @@ def pretrain(
     device: torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Correction:
-    """Train a language model to give the right word for a misread one, going on from the newest checkpoint.
+    """Train a language model to give the right word for a misread one, resuming from the newest checkpoint.
 
     Args:
         model: with its first weights; trained in place.

@@ -138,7 +138,7 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
 
 def start_sentence(step: int, size: int, workers: int) -> str:
     """What a person is told when a group of workers begins; '' where nothing has to be said."""
-    begins = f"going on from step {step}" if step else "beginning"
+    begins = f"resuming from step {step}" if step else "beginning"
     if size < workers:
         shares = f"up to {-(-workers // size)} micro-batches of every batch"
         return f"{begins} on {size} of {workers} workers: each computes {shares}, the result is the same"

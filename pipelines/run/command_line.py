@@ -51,7 +51,7 @@ def answer_mistakes(main: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return DID_NOT_FINISH
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
         return INTERRUPTED
 
 

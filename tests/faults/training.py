@@ -112,14 +112,14 @@ class Training:
         """Of every group of workers that went on: the step it went on from, and the last that had been trained."""
         found, reached = [], 0
         for record in self.records:
-            if record.note.startswith("going on from step "):
-                found.append((int(record.note.removeprefix("going on from step ").split()[0].rstrip(":")), reached))
+            if record.note.startswith("resuming from step "):
+                found.append((int(record.note.removeprefix("resuming from step ").split()[0].rstrip(":")), reached))
             reached = max(reached, record.step if record.metrics else 0)
         return found
 
     def widths(self) -> list[str]:
         """How many workers there are in every group that went on, such as "2" or "1 of 2"."""
-        notes = [record.note for record in self.records if record.note.startswith("going on from step ")]
+        notes = [record.note for record in self.records if record.note.startswith("resuming from step ")]
         return [note.partition(" workers")[0].rpartition(" on ")[2] for note in notes]
 
     def pause_after(self, fault: int, until: int | None = None) -> float:

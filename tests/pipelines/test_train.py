@@ -196,7 +196,7 @@ def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tra
 
     second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert second.returncode == 0, second.stderr
-    assert f"Going on with the run in {run.place}" in second.stderr
+    assert f"Resuming the run in {run.place}" in second.stderr
     run.collect()
     table = json.loads((run.path / "evaluation" / "table.json").read_text())
     assert table["columns"] == ["teacher_high_res", "teacher_enlarged", "student_low_res"]

@@ -31,10 +31,10 @@ def test_what_was_trained_is_recorded_as_the_best_of_the_run_and_a_given_teacher
     ("step", "size", "workers", "said"),
     [
         (0, 1, 1, ""),
-        (8, 1, 1, "going on from step 8"),
+        (8, 1, 1, "resuming from step 8"),
         (0, 2, 2, "beginning on 2 workers"),
-        (8, 2, 2, "going on from step 8 on 2 workers"),
-        (8, 3, 8, "going on from step 8 on 3 of 8 workers: each computes up to 3 micro-batches of every batch"),
+        (8, 2, 2, "resuming from step 8 on 2 workers"),
+        (8, 3, 8, "resuming from step 8 on 3 of 8 workers: each computes up to 3 micro-batches of every batch"),
         (0, 1, 2, "beginning on 1 of 2 workers: each computes up to 2 micro-batches of every batch"),
     ],
 )

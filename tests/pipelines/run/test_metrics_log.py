@@ -109,5 +109,5 @@ def test_a_writer_that_was_taken_for_dead_leaves_the_journal_to_its_successor(tm
 def test_a_note_before_the_first_step_of_a_resumed_run_stands_where_the_run_was(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     MetricsLog(path).record(7, {"train/loss": 1.0})
-    MetricsLog(path).note("going on from step 6")
+    MetricsLog(path).note("resuming from step 6")
     assert read_records(path)[0][-1].step == 7
