@@ -177,10 +177,13 @@ def load_datasets(
         description: of another process's datasets. Where its packs are in the cache folder they are opened, and no
             root is looked at; elsewhere, or where another config made it, this is as without it.
 
-    Raises: ValueError for a root that cannot be used, or if too much would be rejected; as ``fetch``.
+    Raises: ValueError for a root that cannot be used, if too much would be rejected, or for roots that hold other words
+        than those that were described; as ``fetch``.
     """
     opened = _reopen(description, config) if description else None
     train, num_beside, benchmarks = opened or _open(config, progress)
+    if description and opened is None:
+        _refuse_other_words(description, config, train, benchmarks)
     rejected: dict[str, RejectionReport] = {}
     kept, offset = [], 0
     for root, pack in train.items():
@@ -261,6 +264,24 @@ def _reopen(
         return opened(description.train), description.num_beside, opened(description.benchmarks)
     except (FileNotFoundError, UnusablePack):
         return None
+
+
+def _refuse_other_words(
+    description: DatasetsDescription, config: DataConfig, train: Mapping[str, Pack], benchmarks: Mapping[str, Pack]
+) -> None:
+    """Of the sets that roots name; rendered words may be drawn with other fonts on another machine."""
+    if description.decides != _decides(config):
+        return
+    of_roots = len(train) - description.num_beside if config.train_roots else 0
+    pairs = list(zip(description.train[:of_roots], train.items(), strict=False))
+    if config.benchmark_roots:
+        pairs += zip(description.benchmarks, benchmarks.items(), strict=False)
+    for (_, file), (root, pack) in pairs:
+        if file.fingerprint != pack.fingerprint:
+            raise ValueError(
+                f"{root} holds other words than when this run opened it; put the first ones back to resume, or give "
+                "another --name to begin a run on these"
+            )
 
 
 def _files(packs: Mapping[str, Pack]) -> tuple[tuple[str, PackFile], ...]:

@@ -214,6 +214,16 @@ def test_where_a_pack_is_not_there_or_not_what_it_was_the_roots_are_packed(
     assert again.benchmarks["photos"].labels == words_of("c", 6)
 
 
+def test_a_set_that_was_replaced_while_its_pack_is_gone_is_refused(sets: Path) -> None:
+    """As when a worker group is built anew on another machine, and the LMDB is not what it was."""
+    first = load_datasets(config_of(sets), Charset94)
+    _gone(sets / "cache")
+    shutil.rmtree(sets / "train" / "photos")
+    write_records(sets / "train" / "photos", single_records([*words_of("photo", 59), "other"], first_seed=1000))
+    with pytest.raises(ValueError, match=r"photos holds other words than when this run opened it; put the first ones"):
+        load_datasets(config_of(sets), Charset94, description=first.description)
+
+
 def test_another_config_makes_its_own_packs(sets: Path) -> None:
     first = load_datasets(config_of(sets), Charset94)
     other = load_datasets(
