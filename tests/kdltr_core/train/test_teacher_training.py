@@ -171,7 +171,7 @@ def test_iterations_of_the_config_are_kept_by_what_is_built_and_by_its_file(tmp_
 
 def test_curves_are_those_of_what_was_trained(tmp_path: Path) -> None:
     metrics_log = tmp_path / "metrics.jsonl"
-    metrics_log.write_text('{"step": 3, "metrics": {"benchmark/easy/teacher_high_res": 50.0}}\n')
+    metrics_log.write_text('{"step": 3, "time": 1, "metrics": {"benchmark/easy/teacher_high_res": 50.0}}\n')
     draw_curves(tmp_path / "curves.png", metrics_log, "teacher_high_res")
     with pytest.raises(ValueError, match="no loss and no accuracy to draw"):
         draw_curves(tmp_path / "none.png", metrics_log)

@@ -160,7 +160,7 @@ def test_help_lists_every_field_with_its_meaning_and_the_recipes_default(capsys:
     for section in (RunConfig, *(type(getattr(RunConfig(), s)) for s in ("data", "recognizer", "objective", "optim"))):
         for field in section.model_fields.values():
             assert (field.description or "") in text
-    assert "data-parallel workers (Ray Train), and shares of every batch (default: 2)" in text
+    assert "data-parallel workers (Ray Train), and micro-batches of every batch (default: 2)" in text
 
 
 def test_help_does_not_wait_for_torch_ray_or_mlflow() -> None:

@@ -30,7 +30,7 @@ def test_changes_follow_a_name_and_are_values_as_the_config_has_them() -> None:
         ("dld+objective.guidance", r"\+field=value"),
         ("dld+objective.guidance=-1", "dld.* cannot be compared here"),
         ("dld+objective.guidence=1", "did you mean 'objective.guidance'"),
-        ("dld+data.validation_share=0.1", "--data.validation-share"),
+        ("dld+data.validation_fraction=0.1", "--data.validation-fraction"),
         ("dld+optim.batch_size=8", "--optim.batch-size"),
         ("dld+num_steps=8", "--num-steps"),
     ],
