@@ -76,11 +76,11 @@ class TrainingPairs:
         """
         high_res, low_res = self._gather(indices)
         if self.degradation != "none":
-            pixels = low_res.numpy()
+            shown, pixels = high_res.numpy(), low_res.numpy()
             seeds = self.image_hashes[indices] if seeds is None else seeds
             for place, pack in enumerate(self._pack_of[indices]):
                 if self.packs[pack].kind == "single":
-                    high, low = (side[place].transpose(1, 2, 0) for side in (high_res.numpy(), pixels))
+                    high, low = (side[place].transpose(1, 2, 0) for side in (shown, pixels))
                     degraded = make_low_res(high, low, int(seeds[place]), self.degradation, self.strength)
                     pixels[place] = degraded.transpose(2, 0, 1)
         return high_res, low_res

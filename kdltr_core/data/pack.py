@@ -310,15 +310,14 @@ def _write_pixels(
     key = store.image_key(i)
     if store.kind == "paired":
         source = store.high_res(i)
-        image = decode_image(source, key)
+        high_res = resize(decode_image(source, key), HIGH_RES_SIZE)
         low_res = resize(decode_image(store.low_res(i), key), LOW_RES_SIZE)
     else:
         source = store.image(i)
         image = decode_image(source, key)
-        low_res = make_low_res(resize(image, HIGH_RES_SIZE), resize(image, LOW_RES_SIZE), i, degradation)
-    high_res_pixels, low_res_pixels = (
-        pixels.transpose(2, 0, 1).tobytes() for pixels in (resize(image, HIGH_RES_SIZE), low_res)
-    )
+        high_res = resize(image, HIGH_RES_SIZE)
+        low_res = make_low_res(high_res, resize(image, LOW_RES_SIZE), i, degradation)
+    high_res_pixels, low_res_pixels = (pixels.transpose(2, 0, 1).tobytes() for pixels in (high_res, low_res))
     high_res_file.write(high_res_pixels)
     low_res_file.write(low_res_pixels)
     image_hash = int.from_bytes(hashlib.blake2b(source, digest_size=8).digest(), "little")
