@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipelines.run.command_line import RunStopped, answer_mistakes
-from pipelines.sweep.objectives import compared_runs
+from pipelines.sweep.objectives import compared_fields
 from pipelines.sweep.options import parse_comparison
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ ABOUT = "Train a student with each of several objectives, alike in all else, and
 
 def main() -> int:
     options, config = parse_comparison(sys.argv[1:], "compare.py", ABOUT)
-    asked = compared_runs(options.objectives, options.seeds, config)
+    fields = compared_fields(options.objectives, config)
 
     # Not at the top: ray, torch and mlflow take seconds, which --help and a mistyped option need not wait for.
     from pipelines.run.checks import check_files
@@ -27,14 +27,13 @@ def main() -> int:
     from pipelines.sweep.folder import CompareFolder
     from pipelines.sweep.tracking import SweepTracker
 
-    folder = CompareFolder(config, options, asked)
+    folder = CompareFolder(config, options, fields)
     tracker = SweepTracker(folder.path, config, folder.studies)
     if folder.is_finished and not tracker.parent.owes:
-        say(f"The comparison {config.name} is finished; more --objectives or --seeds go on with it.")
-        print(folder.table.read_text(encoding="utf-8"))
+        say(f"The comparison {config.name} is finished: {folder.table}. More --objectives or --seeds resume it.")
         return 0
-    for run in asked[: len(options.objectives)]:
-        check_files(config.override(run.fields))
+    for changes in fields.values():
+        check_files(config.override(changes))
     with folder.claim():
         say(f"{'Resuming' if folder.has_begun else 'Beginning'} the comparison in {folder.path}")
         compare_objectives(config, folder, tracker)
@@ -46,13 +45,15 @@ def compare_objectives(config: RunConfig, folder: CompareFolder, tracker: SweepT
 
     Raises: ValueError for words or runs that cannot be trained with; RunStopped; KeyboardInterrupt.
     """
-    from pipelines.sweep.phases import prepare, recorded, train_compared
+    from pipelines.sweep.phases import prepare, recorded, train_candidates
 
-    resources, words = prepare(config, folder.options, folder)
+    resources, words = prepare(config, folder)
     with recorded(folder, words, tracker, folder.write_report):
-        train_compared(config, folder, resources)
+        train_candidates("run", folder.runs, config, folder, resources, words)
     if folder.num_missing:
-        raise RunStopped(f"{folder.num_missing} of {len(folder.asked)} runs failed; the same command tries them again")
+        raise RunStopped(
+            f"{folder.num_missing} of {len(folder.runs.points)} runs failed; the same command tries them again"
+        )
 
 
 if __name__ == "__main__":

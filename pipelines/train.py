@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from pipelines.run.command_line import RunStopped, answer_mistakes, parse_run
@@ -60,7 +61,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from pipelines.ray_train.worker import train_worker
     from pipelines.run.checks import check_words, describe, summary
     from pipelines.run.folder import TRACKING_FILE
-    from pipelines.run.progress import Follower, progress_bar, say
+    from pipelines.run.progress import Follower, polled, progress_bar, say
 
     cluster = connect().prepare(config, folder.place, progress_bar("waiting for machines"))
     words = load_datasets(config.data, charset_of(config), progress=progress_bar("preparing words"))
@@ -77,7 +78,10 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     folder.keep(TRACKING_FILE)
     tell_machines = cluster.watch(config.workers)
 
+    follower = Follower(folder.metrics_log, total_steps(config, len(words.train)))
+
     def follow() -> None:
+        follower.poll()
         for sentence in (folder.poll(), tell_machines()):
             if sentence:
                 say(sentence)
@@ -86,7 +90,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     status: Status = "KILLED"
     try:
-        with Follower(folder.metrics_log, total_steps(config, len(words.train)), follow):
+        with closing(follower), polled(follow):
             train_on(cluster, train_worker, settings, config, folder)
         folder.mark_finished()
         status = "FINISHED"

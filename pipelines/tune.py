@@ -10,8 +10,9 @@ from pipelines.sweep.options import parse_sweep
 
 if TYPE_CHECKING:
     from kdltr_core.config import RunConfig
-    from kdltr_core.evaluation.significance import SignificanceTest
+    from pipelines.sweep.comparison import CandidateComparison
     from pipelines.sweep.folder import SweepFolder
+    from pipelines.sweep.page import Page
     from pipelines.sweep.tracking import SweepTracker
 
 ABOUT = "Try points of a search space, each as a training run that the validation split judges, and confirm the best."
@@ -32,8 +33,7 @@ def main() -> int:
     folder = SweepFolder(config, options, space)
     tracker = SweepTracker(folder.path, config, folder.studies)
     if folder.is_finished and not tracker.parent.owes:
-        say(f"The sweep {config.name} is finished; a larger --num-trials or --confirm resumes it.")
-        print(folder.table.read_text(encoding="utf-8"))
+        say(f"The sweep {config.name} is finished: {folder.table}. A larger --num-trials or --confirm resumes it.")
         return 0
     check_files(config)
     with folder.claim():
@@ -49,20 +49,17 @@ def sweep(config: RunConfig, folder: SweepFolder, tracker: SweepTracker) -> None
     """
     from pipelines.sweep.phases import confirm, prepare, recorded, try_points
     from pipelines.sweep.report import write_sweep_report
-    from pipelines.sweep.teacher_cache import share_teacher_cache
 
-    resources, words = prepare(config, folder.options, folder)
-    config = share_teacher_cache(config, words, resources, folder)
-    test: SignificanceTest | None = None
+    resources, words = prepare(config, folder)
+    confirmed: CandidateComparison | None = None
 
-    def report() -> str:
-        write_sweep_report(folder, config, len(words.validation), test)
-        return test.sentence if test else ""
+    def report() -> Page:
+        return write_sweep_report(folder, config, len(words.validation), confirmed)
 
     with recorded(folder, words, tracker, report):
         try_points(config, folder, resources, words)
         if folder.options.confirm:
-            test = confirm(config, folder, resources)
+            confirmed = confirm(config, folder, resources, words)
     print(f"The point to use, ready to be trained: python pipelines/train.py {folder.best}")
 
 

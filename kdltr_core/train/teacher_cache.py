@@ -6,8 +6,10 @@ in every epoch of every run with the same words.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,12 +34,10 @@ class TeacherCache:
 
     def __init__(self, folder: Path) -> None:
         notes = json.loads((folder / _INDEX).read_text())
-        self.num_bytes = 0
         self._columns: dict[str, np.ndarray] = {}
         for name, shape in notes["shapes"].items():
             kind = np.float32 if name in _WHOLE else np.int16
             column = np.memmap(folder / f"{name}.bin", kind, "r", shape=tuple(shape))
-            self.num_bytes += column.nbytes
             self._columns[name] = column
 
     def gather(self, indices: np.ndarray, device: torch.device) -> dict[str, Tensor]:
@@ -86,16 +86,6 @@ def open_teacher_cache(
     return TeacherCache(folder)
 
 
-def teacher_cache_size(
-    teacher: Recognizer, pairs: TrainingPairs, *, cache_folder: str | Path, device: torch.device, precision: str
-) -> int:
-    """Bytes that ``open_teacher_cache`` would write; 0 if they are there. Arguments as for that."""
-    if (_folder(teacher, pairs, cache_folder, precision) / _INDEX).is_file() or not len(pairs):
-        return 0
-    encoded = _encode(teacher, pairs.gather(np.arange(1))[0], device, precision)
-    return len(pairs) * sum(values.nbytes for values in encoded.values())
-
-
 def _folder(teacher: Recognizer, pairs: TrainingPairs, cache_folder: str | Path, precision: str) -> Path:
     digest = hashlib.blake2b(digest_size=12)
     # What a teacher computes is its weights and how often it corrects itself.
@@ -133,7 +123,11 @@ def _write(
     columns: dict[str, np.memmap] = {}
     for start in range(0, len(pairs), batch_size):
         rows = np.arange(start, min(start + batch_size, len(pairs)))
-        for name, values in _encode(teacher, pairs.gather(rows)[0], device, precision).items():
+        encoded = _encode(teacher, pairs.gather(rows)[0], device, precision)
+        needed = sum(values.nbytes for values in encoded.values()) * len(pairs) // len(rows)
+        if not columns and needed > (free := shutil.disk_usage(folder).free):
+            raise OSError(errno.ENOSPC, f"they take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+        for name, values in encoded.items():
             if name not in columns:
                 shape = (len(pairs), *values.shape[1:])
                 columns[name] = np.memmap(folder / f"{name}.bin", values.dtype, "w+", shape=shape)

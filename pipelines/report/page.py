@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from kdltr_core.data.pack import Pairs
 from kdltr_core.evaluation.table import describe_protocol, write_predictions
@@ -17,17 +17,21 @@ from pipelines.report.plots import line_style
 from pipelines.report.published import NOTICE
 
 
+def open_template(name: str) -> Template:
+    """A page of ``assets/``; what is put into it is escaped, and what it lacks is an error."""
+    loader = PackageLoader("pipelines.report", "assets")
+    return Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).get_template(name)
+
+
 def render_page(report: ReportContents, packs: Mapping[str, Pairs]) -> str:
     """``assets/report.html.j2`` with its style, script, charts and images inside; it grows with readers, not words.
 
     Args:
         packs: by set name, what the words' rows are of; a set that is not there has no images.
     """
-    loader = PackageLoader("pipelines.report", "assets")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("report.html.j2").render(
+    return open_template("report.html.j2").render(
         report=report,
         tables=tables,
         figures=figures,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 from tqdm import tqdm
 
@@ -39,42 +39,44 @@ def progress_bar(label: str) -> Callable[[int, int], None]:
     return progress
 
 
+@contextmanager
+def polled(poll: Callable[[], None]) -> Iterator[None]:
+    """Calls ``poll`` every second, from a thread of its own."""
+    stop = threading.Event()
+
+    def follow() -> None:
+        while not stop.wait(SECONDS_BETWEEN_POLLS):
+            poll()
+
+    thread = threading.Thread(target=follow, name="poll", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 class Follower:
     """Follows the metrics log that rank 0 writes, from the driver: a bar on a terminal, else a line now and then.
 
     Args:
         metrics_log: metrics.jsonl of the run.
         total: steps of the whole run.
-        each: called after every poll, for instance to send what is new to MLflow.
     """
 
-    def __init__(self, metrics_log: Path, total: int, each: Callable[[], None]) -> None:
-        self._metrics_log, self._each = metrics_log, each
+    def __init__(self, metrics_log: Path, total: int) -> None:
+        self._metrics_log = metrics_log
         earlier, self._offset = read_records(metrics_log)
         self._latest: dict[str, float] = {}
         self._bar = tqdm(total=total, desc="training", unit="step", disable=None, initial=_last_step(earlier))
         self._total, self._last_line = total, time.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="follow-metrics-log", daemon=True)
 
-    def __enter__(self) -> Follower:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._poll()
+    def close(self) -> None:
+        self.poll()
         self._bar.close()
 
-    def _follow(self) -> None:
-        while not self._stop.wait(SECONDS_BETWEEN_POLLS):
-            self._poll()
-            self._each()
-
-    def _poll(self) -> None:
+    def poll(self) -> None:
         records, self._offset = read_records(self._metrics_log, self._offset)
         for record in records:
             self._latest.update(record.metrics)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdltr_core.evaluation.significance import SignificanceTest, compare_paired, signed
-from kdltr_core.evaluation.table import markdown_rows
+from kdltr_core.evaluation.significance import SignificanceTest, compare_paired, read_correct, read_judged, signed
 from kdltr_core.metrics import mcnemar
+from pipelines.run.metrics_log import read_records
+from pipelines.sweep.page import Rows, Section
+from pipelines.sweep.study import SweepStudy, as_json
+
+_SPEED = "train/images_per_second"
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class ObjectiveComparison:
+class CandidateComparison:
     """Candidates in the order given, all read on the same words.
 
     Attributes:
@@ -101,25 +108,33 @@ class ObjectiveComparison:
             }
         return {name: value for name, value in values.items() if not math.isnan(value)}
 
-    def to_markdown(self, title: str) -> str:
-        """The page: one row a candidate, then one column a set."""
-        lines = [f"# {title}", ""]
+    def sections(self, title: str) -> list[Section]:
+        """For a page: one row a candidate, then one column a set."""
+        left_out = f"Left out, because not every seed came to its end: {', '.join(self.left_out)}."
+        notes = [left_out] if self.left_out else []
         if not self.candidates:
-            return "\n".join([*lines, "No objective has all its seeds yet.", *self._left_out_lines()]) + "\n"
+            return [Section(title, text=" ".join(["None has all its seeds yet.", *notes]))]
         num_seeds, num_words = self.candidates[0].correct.shape
         seeds = f"{num_seeds} seeds" if num_seeds > 1 else "one seed"
-        lines += [f"Word accuracy in %, {num_words:,} words, {seeds} ({', '.join(map(str, self.seeds))}).", ""]
-        lines += [*markdown_rows(self._rows()), "", *self._notes(), ""]
-        lines += ["## By set", "", *markdown_rows(self._set_rows()), *self._left_out_lines()]
-        return "\n".join(lines) + "\n"
+        about = [f"Word accuracy in %, {num_words:,} words, {seeds} ({', '.join(map(str, self.seeds))})."]
+        if num_seeds > 1:
+            about.append("±: standard error of the mean, from the scatter between seeds.")
+        if self.significance is not None:
+            whose = "other seeds and other words" if num_seeds > 1 else "other words alone"
+            about.append(f"Intervals allow for {whose} and hold all at once.")
+            about.append("p: exact McNemar test of each seed's student against the reference's of the same seed.")
+        return [
+            Section(title, self._rows(), " ".join([*about, *notes])),
+            Section(f"{title} by set", self._set_rows()),
+        ]
 
     def _reference(self) -> Candidate | None:
         return next((c for c in self.candidates if c.name == self.reference), None)
 
-    def _rows(self) -> list[list[str]]:
+    def _rows(self) -> Rows:
         significance = self.significance
         gains = {gain.name: gain for gain in significance.gains} if significance else {}
-        rows = [["objective", "accuracy", "by seed", f"gain over {self.reference}", "95 % interval", "p", "images/s"]]
+        rows = [["candidate", "accuracy", "by seed", f"gain over {self.reference}", "95 % interval", "p", "images/s"]]
         for c in self.candidates:
             error = "" if math.isnan(c.standard_error) else f" ± {c.standard_error:.2f}"
             row = [c.name, f"{c.accuracy:.2f}{error}", " ".join(f"{a:.2f}" for a in c.accuracies), "", ""]
@@ -130,23 +145,67 @@ class ObjectiveComparison:
             rows.append([*row, " ".join(f"{p:.2g}" for p in self.p_values(c)), speed])
         return rows
 
-    def _notes(self) -> list[str]:
-        notes = ["±: standard error of the mean, from the scatter between seeds."] if len(self.seeds) > 1 else []
-        if self.significance is not None:
-            whose = "other seeds and other words" if len(self.seeds) > 1 else "other words alone"
-            notes.append(f"Intervals allow for {whose} and hold all at once.")
-            notes.append("p: exact McNemar test of each seed's student against the reference's of the same seed.")
-        return [" ".join(notes)] if notes else []
-
-    def _set_rows(self) -> list[list[str]]:
+    def _set_rows(self) -> Rows:
         names, sets = list(dict.fromkeys(self.sets)), np.array(self.sets)
-        shown = [f"{name} ({int((sets == name).sum())})" for name in names]
-        rows = [["objective", *shown]]
+        rows = [["candidate", *(f"{name} ({int((sets == name).sum())})" for name in names)]]
         return rows + [
             [c.name, *(f"{100 * c.correct[:, sets == name].mean():.2f}" for name in names)] for c in self.candidates
         ]
 
-    def _left_out_lines(self) -> list[str]:
-        if not self.left_out:
-            return []
-        return ["", f"Left out, because not every seed came to its end: {', '.join(self.left_out)}."]
+
+@dataclass(frozen=True)
+class CandidateRuns:
+    """Candidates, each to be trained with every seed: all with the first, then with the next.
+
+    Attributes:
+        study: that holds a trial for each.
+        fields: by candidate, what its config has otherwise than the others'.
+        reference: the candidate that the others are tested against.
+        column: key of the column of predictions that is compared.
+    """
+
+    study: SweepStudy
+    fields: Mapping[str, Mapping[str, Any]]
+    seeds: tuple[int, ...]
+    reference: str
+    column: str
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        return [self._point(name, seed) for seed in self.seeds for name in self.fields]
+
+    @property
+    def num_missing(self) -> int:
+        """How many have not come to their end."""
+        return sum(point not in self._finished.values() for point in self.points)
+
+    def compare(self) -> CandidateComparison:
+        """What those came to that have all their seeds. Raises: ValueError if they were read on different words."""
+        folders = {
+            name: [f for seed in self.seeds for f, point in self._finished.items() if point == self._point(name, seed)]
+            for name in self.fields
+        }
+        whole = {name: found for name, found in folders.items() if len(found) == len(self.seeds)}
+        files = {name: [folder / "evaluation" / "predictions.parquet" for folder in f] for name, f in whole.items()}
+        first = [file for found in files.values() for file in found][:1]
+        candidates = [
+            # The first file is read along, so that other words than its are noticed.
+            Candidate(name, read_correct([*first, *read], self.column)[1:], tuple(map(_training_speed, whole[name])))
+            for name, read in files.items()
+        ]
+        sets = read_judged(first[0], self.column)["set"].to_pylist() if first else []
+        left_out = tuple(name for name in self.fields if name not in whole)
+        return CandidateComparison(tuple(candidates), self.reference, self.seeds, tuple(sets), left_out)
+
+    @property
+    def _finished(self) -> dict[Path, Mapping[str, Any]]:
+        return {trial.folder: trial.params for trial in self.study.ended if trial.state == "FINISHED"}
+
+    def _point(self, name: str, seed: int) -> dict[str, Any]:
+        return as_json({**self.fields[name], "seed": seed})
+
+
+def _training_speed(folder: Path) -> float:
+    """Images per second: the median of what was recorded, which a slow start does not spoil; nan without any."""
+    records = read_records(folder / "metrics.jsonl")[0]
+    return median([record.metrics[_SPEED] for record in records if _SPEED in record.metrics] or [math.nan])

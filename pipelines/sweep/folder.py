@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.significance import read_correct, read_judged
 from kdltr_core.files import write_text
 from kdltr_core.remote import is_uri
 from pipelines.run.folder import RunFolder
-from pipelines.run.metrics_log import MetricsLog, read_records
-from pipelines.sweep.comparison import Candidate, ObjectiveComparison
-from pipelines.sweep.objectives import ComparedRun
+from pipelines.run.metrics_log import MetricsLog
+from pipelines.sweep.comparison import CandidateRuns
 from pipelines.sweep.options import CompareOptions, SweepOptions
+from pipelines.sweep.page import Page
 from pipelines.sweep.search import points_to_try, pruner_for, sampler_for
-from pipelines.sweep.study import SweepStudy, as_json
+from pipelines.sweep.study import BASELINE, SweepStudy, as_json, best_first
 from tune_spaces.space import Space
-
-_SPEED = "train/images_per_second"
 
 
 class StudyFolder(RunFolder):
@@ -61,7 +56,8 @@ class StudyFolder(RunFolder):
 
     @property
     def table(self) -> Path:
-        return self.report / f"{self.noun}.md"
+        """The page."""
+        return self.report / f"{self.noun}.html"
 
     @property
     def artifacts(self) -> list[Path]:
@@ -95,10 +91,10 @@ class StudyFolder(RunFolder):
 
 
 class SweepFolder(StudyFolder):
-    """Of a sweep: trials/, confirmation/, report/sweep.md and pictures, best.yaml."""
+    """Of a sweep: trials/, confirmation/, report/sweep.html and pictures, best.yaml."""
 
     noun, mark, command = "sweep", "sweep.json", "pipelines/tune.py"
-    # Each trial says for itself whether the teacher's outputs were kept; what is learnt is the same.
+    # What is learnt is the same.
     free_fields = RunFolder.free_fields | {"data.teacher_cache"}
 
     options: SweepOptions
@@ -125,8 +121,7 @@ class SweepFolder(StudyFolder):
             sampler=sampler_for(options, config.seed),
             pruner=pruner_for(options),
         )
-        self.confirmation = SweepStudy(self.path / "confirmation")
-        self.studies = {"trial": self.trials, "confirmation": self.confirmation}
+        self.studies = {"trial": self.trials, "confirmation": SweepStudy(self.path / "confirmation")}
 
     @property
     def num_trials(self) -> int:
@@ -140,68 +135,50 @@ class SweepFolder(StudyFolder):
         return self.path / "best.yaml"
 
     @property
-    def step_times(self) -> Path:
-        """What a step takes with the teacher's outputs kept, and without."""
-        return self.path / "step_times.json"
+    def confirmation(self) -> CandidateRuns:
+        """The baseline, and the best trials of other points that ran to their end, to be trained anew.
+
+        Two trials of one point are one candidate. The sweep's own seed is not among the seeds: with it the candidates
+        were chosen.
+        """
+        assert self.trials.baseline is not None
+        points: dict[str, Mapping[str, Any]] = {BASELINE: self.trials.baseline}
+        for trial in best_first(self.trials.ended):
+            if len(points) <= self.options.confirm and trial.params not in points.values():
+                points[trial.title] = trial.params
+        seeds = tuple(self.config.seed + 1 + place for place in range(self.options.confirm_seeds))
+        column = self.config.recognizer.trained_column
+        return CandidateRuns(self.studies["confirmation"], points, seeds, BASELINE, column)
 
 
 class CompareFolder(StudyFolder):
-    """Of a comparison: runs/, report/comparison.md. Objectives and seeds may be added later.
+    """Of a comparison: runs/, report/comparison.html. Objectives and seeds may be added later.
 
     Args:
-        asked: all runs that are asked for.
+        fields: of every candidate, as ``compared_fields`` gives them.
     """
 
     noun, mark, command = "comparison", "comparison.json", "pipelines/compare.py"
 
     options: CompareOptions
 
-    def __init__(self, config: RunConfig, options: CompareOptions, asked: Sequence[ComparedRun]) -> None:
-        self.options, self.asked = options, asked
+    def __init__(self, config: RunConfig, options: CompareOptions, fields: Mapping[str, Mapping[str, Any]]) -> None:
+        self.options = options
         extent = {"objectives": options.objectives, "seeds": options.seeds, "reference": options.against}
         super().__init__(config, {"num_steps": config.num_steps, "num_epochs": config.num_epochs}, extent)
-        self.runs = SweepStudy(self.path / "runs")
-        self.studies = {"run": self.runs}
+        study = SweepStudy(self.path / "runs")
+        column = config.recognizer.trained_column
+        self.studies = {"run": study}
+        self.runs = CandidateRuns(study, fields, options.seeds, options.against, column)
 
     @property
     def num_missing(self) -> int:
-        return sum(self._finished(run) is None for run in self.asked)
+        return self.runs.num_missing
 
-    def result(self) -> ObjectiveComparison:
-        """What the runs asked for came to; objectives with a run that has not ended are left out.
-
-        Raises: ValueError if students were read on different words.
-        """
-        candidates, left_out = [], []
-        files: list[Path] = []
-        for name in self.options.objectives:
-            folders = [self._finished(run) for run in self.asked if run.candidate == name]
-            ended = [folder for folder in folders if folder is not None]
-            if len(ended) < len(folders):
-                left_out.append(name)
-                continue
-            read = [folder / "evaluation" / "predictions.parquet" for folder in ended]
-            files += read
-            correct = read_correct([*files[:1], *read])[1:]
-            candidates.append(Candidate(name, correct, tuple(map(_training_speed, ended))))
-        sets = read_judged(files[0])["set"].to_pylist() if files else []
-        options = self.options
-        return ObjectiveComparison(tuple(candidates), options.against, options.seeds, tuple(sets), tuple(left_out))
-
-    def write_report(self) -> str:
-        """The table, and its figures where the comparison's own run in MLflow finds them. Returns: ''."""
-        result = self.result()
-        write_text(self.table, result.to_markdown(f"Objectives compared: {self.config.name}"))
-        MetricsLog(self.metrics_log).record(len(self.runs.ended), result.metrics())
-        return ""
-
-    def _finished(self, run: ComparedRun) -> Path | None:
-        wanted = as_json(run.fields)
-        done = (t.folder for t in self.runs.ended if t.state == "FINISHED" and t.params == wanted)
-        return next(done, None)
-
-
-def _training_speed(folder: Path) -> float:
-    """Images per second: the median of what was recorded, which a slow start does not spoil; nan without any."""
-    records = read_records(folder / "metrics.jsonl")[0]
-    return median([record.metrics[_SPEED] for record in records if _SPEED in record.metrics] or [math.nan])
+    def write_report(self) -> Page:
+        """The page, and its figures where the comparison's own run in MLflow finds them."""
+        found = self.runs.compare()
+        page = Page(f"Objectives compared: {self.config.name}", (), found.sections("Objectives"))
+        page.write(self.table)
+        MetricsLog(self.metrics_log).record(len(self.runs.study.ended), found.metrics())
+        return page

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kdltr_core.config import RunConfig, fields_marked, nearest
@@ -13,15 +12,6 @@ OBJECTIVES: Mapping[str, Mapping[str, Any]] = {
     # PARSeq's published student has a patch embedding of its own; the other families start as published in any case.
     "distillation_published": {"objective.name": "distillation", "recognizer.student_start": "random_patch"},
 }
-
-
-@dataclass(frozen=True)
-class ComparedRun:
-    """One training of one candidate; ``fields`` are what its config has otherwise than the others', its seed too."""
-
-    candidate: str
-    seed: int
-    fields: Mapping[str, Any]
 
 
 def candidate_fields(text: str, config: RunConfig) -> dict[str, Any]:
@@ -55,15 +45,12 @@ def candidate_fields(text: str, config: RunConfig) -> dict[str, Any]:
     return {field: flat[field] for field in fields}
 
 
-def compared_runs(texts: Sequence[str], seeds: Sequence[int], config: RunConfig) -> list[ComparedRun]:
-    """The grid: all candidates with the first seed, then with the next, so that a part is of use too.
-
-    Raises: ValueError as ``candidate_fields``, and for two that are the same.
-    """
+def compared_fields(texts: Sequence[str], config: RunConfig) -> dict[str, dict[str, Any]]:
+    """``candidate_fields`` of every text. Raises: ValueError as that, and for two that are the same."""
     fields = {text: candidate_fields(text, config) for text in texts}
     configs = [config.override(fields[text]) for text in texts]
     for place, text in enumerate(texts):
         for other in range(place):
             if configs[other] == configs[place]:
                 raise ValueError(f"--objectives has {texts[other]} and {text}, which are the same; name each once")
-    return [ComparedRun(text, seed, {**fields[text], "seed": seed}) for seed in seeds for text in texts]
+    return fields

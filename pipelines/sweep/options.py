@@ -21,12 +21,9 @@ class TrialOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     gpus_per_trial: float | None = Field(
-        None, gt=0, description="of a trial in one process, 0.25 for four on a GPU; by default 1 where there is one"
+        None, gt=0, description="0.25 for four trials on a GPU; by default 1 where there is one"
     )
-    cpus_per_trial: int = Field(1, ge=1, description="of a trial in one process, and its threads")
-    workers_per_trial: int = Field(
-        0, ge=0, description="data-parallel workers (Ray Train) of a trial, a GPU or CPU each; 0: one process"
-    )
+    cpus_per_trial: int = Field(1, ge=1, description="of a trial, and its threads")
     trials_at_a_time: int = Field(
         0,
         ge=0,
@@ -36,10 +33,6 @@ class TrialOptions(BaseModel):
 
     @model_validator(mode="after")
     def _belong_together(self) -> TrialOptions:
-        if self.workers_per_trial and self.gpus_per_trial:
-            raise ValueError(
-                "--gpus-per-trial is for trials in one process; each of --workers-per-trial takes a whole one"
-            )
         if self.gpus_per_trial and self.gpus_per_trial > 1 and not self.gpus_per_trial.is_integer():
             raise ValueError(
                 f"--gpus-per-trial is {self.gpus_per_trial}, expected a fraction of one GPU or a whole number"

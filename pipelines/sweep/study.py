@@ -33,6 +33,7 @@ _STATES: dict[TrialState, State] = {
     TrialState.FAIL: "FAILED",
 }
 JOURNAL = "study.journal"
+BASELINE = "the baseline"
 ACCURACY = "validation/word_accuracy"
 # Where a trial says what it failed of: a line for a person, then the whole account.
 ERROR_FILE = "error.txt"
@@ -70,7 +71,7 @@ class SweepTrial:
     @property
     def title(self) -> str:
         """As tables and sentences name it."""
-        return "the baseline" if self.is_baseline else f"trial {self.number}"
+        return BASELINE if self.is_baseline else f"trial {self.number}"
 
 
 class SweepStudy:
@@ -187,7 +188,7 @@ class SweepStudy:
     def _storage(self) -> JournalStorage:
         journal = self.folder / JOURNAL
         _cut_torn_lines(journal)
-        return JournalStorage(JournalFileBackend(str(journal), _HeldByFolder(str(journal))))
+        return JournalStorage(JournalFileBackend(str(journal), JournalFileOpenLock(str(journal))))
 
     def _enqueue(self, point: Mapping[str, Any], **attributes: str) -> None:
         # Optuna learns nothing from a point that it could not have drawn, but the point is tried.
@@ -231,15 +232,6 @@ class SweepStudy:
         )
 
 
-class _HeldByFolder(JournalFileOpenLock):
-    """No lock: a driver writes only while it holds the folder's own, which no killed process leaves behind."""
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None: ...
-
-
 def _cut_torn_lines(journal: Path) -> None:
     """Ends the journal before the first line that is not whole, of a driver that was killed while it wrote."""
     if not journal.exists():
@@ -271,6 +263,17 @@ def best_accuracy(folder: Path) -> float | None:
     """The best of the validation split in the folder of a run or trial, in %; None if it was not read yet."""
     records = read_records(folder / "metrics.jsonl")[0]
     return max((record.metrics[ACCURACY] for record in records if ACCURACY in record.metrics), default=None)
+
+
+def best_first(trials: Sequence[SweepTrial]) -> list[SweepTrial]:
+    """Trials that ran to their end; of equals, the earlier first."""
+    done = [trial for trial in trials if trial.state == "FINISHED"]
+    return sorted(done, key=lambda trial: (-(trial.accuracy or 0.0), trial.number))
+
+
+def short(value: Any) -> str:
+    """A parameter's value as tables and lines have it."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value) or "(empty)"
 
 
 def as_json(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,27 +6,22 @@ not be sent is sent by the same command later.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 
 from tqdm import tqdm
 
 from kdltr_core.config import RunConfig
-from pipelines.run.progress import say
+from pipelines.run.progress import polled, say
 from pipelines.run.tracking import SECONDS_BETWEEN_TRIES, Description, Status, Tracker
-from pipelines.sweep.report import best_first, short
-from pipelines.sweep.study import ERROR_FILE, SweepStudy, SweepTrial
-
-SECONDS_BETWEEN_POLLS = 1.0
+from pipelines.sweep.study import ERROR_FILE, SweepStudy, SweepTrial, best_first, short
 
 
 class SweepTracker:
-    """The sweep's run and the runs of its trials; sends from a thread of its own while it is entered.
+    """The sweep's run and the runs of its trials.
 
     Args:
         folder: of the sweep.
@@ -41,25 +36,20 @@ class SweepTracker:
         self._folder, self._config, self._studies, self._say = folder, config, studies, say
         self._next_try = 0.0
         self.parent = Tracker(folder, config.tracking_uri, config.experiment, say)
-        self._children: dict[Path, _Child] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="track-trials", daemon=True)
+        self._children: dict[Path, Tracker] = {}
+        self._begun: set[Path] = set()
 
     def begin(self, description: Description) -> None:
         self._description = description
         self.parent.begin(description)
 
-    def __enter__(self) -> SweepTracker:
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Sends what is new from a thread of its own."""
         for study in self._studies.values():
             _ = study.study  # opened before two threads use it
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        self._thread.join()
+        with polled(self.poll):
+            yield
 
     def poll(self) -> None:
         """Sends what is new; while the server is away, tries at times."""
@@ -68,7 +58,7 @@ class SweepTracker:
             return
         for role, study in self._studies.items():
             for trial in study.trials:
-                if not self._child(role, trial).send(trial):
+                if not self._send(role, trial):
                     self._next_try = time.monotonic() + SECONDS_BETWEEN_TRIES
                     return
 
@@ -76,24 +66,49 @@ class SweepTracker:
         """Sends the rest and every state; trials that have not ended were killed. Returns whether all is there."""
         self.parent.send()
         trials = [(role, trial) for role, study in self._studies.items() for trial in study.trials]
-        if self.parent.run_id and not all(self._child(role, trial).end(trial) for role, trial in trials):
+        if self.parent.run_id and not all(self._end(role, trial) for role, trial in trials):
             # The sweep's own run stays open, so that the same command knows that something is owed.
             self._say(f"MLflow lacks a part of this sweep; it is kept in {self._folder} and the same command sends it")
             return False
         return self.parent.end(status, artifacts, tags)
 
-    def _follow(self) -> None:
-        while not self._stop.wait(SECONDS_BETWEEN_POLLS):
-            self.poll()
+    def _send(self, role: str, trial: SweepTrial) -> bool:
+        """Whether the server took what there is of a trial."""
+        if trial.state is not None:
+            return self._end(role, trial)
+        tracker = self._child(trial)
+        if trial.is_running:
+            self._begin(role, trial)
+            tracker.send()
+        return not tracker.is_away
 
-    def _child(self, role: str, trial: SweepTrial) -> _Child:
-        child = self._children.get(trial.folder)
-        if child is None:
-            tracker = Tracker(trial.folder, self._config.tracking_uri, self._config.experiment, lambda sentence: None)
-            child = self._children[trial.folder] = _Child(tracker, self._describe(role, trial))
-        return child
+    def _end(self, role: str, trial: SweepTrial) -> bool:
+        """Whether MLflow has all of a trial, also where there is nothing to be had."""
+        tracker = self._child(trial)
+        # PRUNED is a tag on FINISHED: the trial did what it was meant to do.
+        status: Status = "KILLED" if trial.state is None else "FAILED" if trial.state == "FAILED" else "FINISHED"
+        has_begun = trial.folder in self._begun
+        if not has_begun and (tracker.ended == status or not (tracker.run_id or trial.state)):
+            return True
+        self._begin(role, trial)
+        artifacts = [trial.folder / name for name in ("config.yaml", "evaluation", ERROR_FILE)]
+        tags = {"sweep.outcome": (trial.state or "killed").lower(), "sweep.error": trial.error[:500]}
+        done = tracker.end(status, artifacts, tags)
+        if done:
+            self._begun.discard(trial.folder)
+        return done
 
-    def _describe(self, role: str, trial: SweepTrial) -> Description:
+    def _child(self, trial: SweepTrial) -> Tracker:
+        if trial.folder not in self._children:
+            self._children[trial.folder] = Tracker(
+                trial.folder, self._config.tracking_uri, self._config.experiment, lambda sentence: None
+            )
+        return self._children[trial.folder]
+
+    def _begin(self, role: str, trial: SweepTrial) -> None:
+        if trial.folder in self._begun:
+            return
+        self._begun.add(trial.folder)
         what = ", the baseline" if trial.is_baseline else ""
         tags = {
             "mlflow.parentRunId": self.parent.run_id,
@@ -102,47 +117,13 @@ class SweepTracker:
             "mlflow.note.content": f"{role} {trial.number} of the sweep {self._config.name}{what}",
         }
         shared = {n: value for n, value in self._description.parameters.items() if not n.startswith("sweep.")}
-        return replace(
+        description = replace(
             self._description,
             name=f"{self._config.name} {role} {trial.number}",
             parameters=shared | dict(trial.params),
             tags=dict(self._description.tags) | tags,
         )
-
-
-class _Child:
-    """The run of one trial."""
-
-    def __init__(self, tracker: Tracker, description: Description) -> None:
-        self._tracker, self._description = tracker, description
-        self._has_begun = False
-
-    def send(self, trial: SweepTrial) -> bool:
-        """Whether the server took what there is."""
-        if trial.state is not None:
-            return self.end(trial)
-        if trial.is_running:
-            self._begin()
-            self._tracker.send()
-        return not self._tracker.is_away
-
-    def end(self, trial: SweepTrial) -> bool:
-        """Whether MLflow has all of it, also where there is nothing to be had."""
-        # PRUNED is a tag on FINISHED: the trial did what it was meant to do.
-        status: Status = "KILLED" if trial.state is None else "FAILED" if trial.state == "FAILED" else "FINISHED"
-        if not self._has_begun and (self._tracker.ended == status or not (self._tracker.run_id or trial.state)):
-            return True
-        self._begin()
-        artifacts = [trial.folder / name for name in ("config.yaml", "evaluation", ERROR_FILE)]
-        tags = {"sweep.outcome": (trial.state or "killed").lower(), "sweep.error": trial.error[:500]}
-        done = self._tracker.end(status, artifacts, tags)
-        self._has_begun = not done and self._has_begun
-        return done
-
-    def _begin(self) -> None:
-        if not self._has_begun:
-            self._tracker.begin(self._description)
-            self._has_begun = True
+        self._child(trial).begin(description)
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from ray.tune.search import Searcher
 from kdltr_core.config import RunConfig
 from kdltr_core.files import write_text
 from pipelines.run.command_line import RunStopped
-from pipelines.sweep.resources import TrialResources, release_placement
+from pipelines.sweep.resources import TrialResources
 from pipelines.sweep.study import ERROR_FILE, OWN_FAULT, SweepStudy, SweepTrial
-from pipelines.sweep.trial import ACCURACY_NOW, PERCENT_DONE, STOP_FILE, leave_error, run_trial
+from pipelines.sweep.trial import ACCURACY_NOW, PERCENT_DONE, leave_error, run_trial
 
 # So often in a row the same error is no longer the point's; a wide space may well have a few points in a row that
 # diverge.
@@ -61,7 +61,6 @@ class StudySearch(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial = self.running.pop(trial_id)
-        release_placement(trial.folder)
         note = trial.folder / ERROR_FILE
         if note.exists():
             trial = self.study.end(trial.number, "FAILED", note.read_text(encoding="utf-8").partition("\n")[0])
@@ -70,8 +69,7 @@ class StudySearch(Searcher):
         else:
             is_whole = (result or {}).get(PERCENT_DONE, 0) >= 100
             trial = self.study.end(trial.number, "FINISHED" if is_whole else "PRUNED")
-            for of_no_more_use in ("checkpoints", TUNE_FOLDER):
-                shutil.rmtree(trial.folder / of_no_more_use, ignore_errors=True)
+            shutil.rmtree(trial.folder / "checkpoints", ignore_errors=True)
         self._count(trial)
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
@@ -95,11 +93,7 @@ class StudySearch(Searcher):
 
 
 class StopBehind(FIFOScheduler):
-    """Hands every result to the study, and stops the trial where the study's pruner says so.
-
-    A trial with workers of its own is asked to stop: Tune would kill it, and Ray then holds on to what the workers
-    took, so that the next trial waits for ever.
-    """
+    """Hands every result to the study, and stops the trial where the study's pruner says so."""
 
     def __init__(self, search: StudySearch) -> None:
         super().__init__()
@@ -111,12 +105,7 @@ class StopBehind(FIFOScheduler):
             return TrialScheduler.CONTINUE
         percent = result[PERCENT_DONE]
         is_behind = self._search.study.report(running.number, percent, result[ACCURACY_NOW])
-        if not is_behind or percent >= 100:
-            return TrialScheduler.CONTINUE
-        if not self._search.settings["workers"]:
-            return TrialScheduler.STOP
-        (running.folder / STOP_FILE).touch()
-        return TrialScheduler.CONTINUE
+        return TrialScheduler.STOP if is_behind and percent < 100 else TrialScheduler.CONTINUE
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -153,7 +142,7 @@ def run_trials(search: StudySearch, num_trials: int, resources: TrialResources, 
             scheduler=StopBehind(search),
             num_samples=num_left,
             max_concurrent_trials=resources.num_at_a_time,
-            reuse_actors=not resources.settings["workers"],
+            reuse_actors=False,  # what a trial took of the memory, and whatever it broke, goes with its process
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(

@@ -89,17 +89,12 @@ def test_a_sweep_that_is_interrupted_goes_on_to_its_report_and_every_trial_is_to
     history = client.get_metric_history(after["demo-space trial 0"].info.run_id, "train/loss")
     assert sorted(point.step for point in history) == list(range(1, 9))
     paths = {artifact.path for artifact in client.list_artifacts(after["demo-space"].info.run_id, "report")}
-    assert paths >= {f"report/{name}" for name in ("sweep.md", "history.png", "slices.png")}
+    assert paths >= {f"report/{name}" for name in ("sweep.html", "history.png", "slices.png")}
 
-    # The teacher was asked once for all trials, and what that gains is measured and told.
+    # The teacher was asked once for all trials.
     assert RunConfig.from_yaml(sweep / "trials" / "0000" / "config.yaml").data.teacher_cache == "on"
     assert len(list((tmp_path / "cache" / "teacher_outputs").glob("*/index.json"))) == 1
-    assert "with the teacher's outputs kept" in (sweep / "report" / "sweep.md").read_text()
-    figures = after["demo-space"].data.metrics
-    assert figures["sweep/step_seconds_teacher_kept"] > 0
-    assert figures["sweep/step_seconds_teacher_anew"] > 0
-
-    assert (sweep / "report" / "sweep.md").read_text() in second.stdout
+    assert "The point in best.yaml is" in second.stdout
     best = parse_run([str(sweep / "best.yaml")], "train.py", "")
     assert best.optim.learning_rate == RunConfig.from_yaml(sweep / "config.yaml").optim.learning_rate
     assert callable(load_student(sweep / "trials" / "0000"))

@@ -41,6 +41,6 @@ def record_sweep(folder: Path, tracking_uri: str) -> None:
                 curve.record(step, {"validation/word_accuracy": reading, "train/loss": 9 - step / last})
             sweep.trials.end(trial.number, "PRUNED" if is_pruned else "FINISHED")
             record_summary(sweep)
-        write_sweep_report(sweep, config, WORDS, None)
+        write_sweep_report(sweep, config, WORDS)
         sweep.mark_finished()
         assert tracker.end("FINISHED", sweep.artifacts)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from kdltr_core.data.images import as_float
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.parseq import Parseq
 from kdltr_core.recognizers.permutations import sample_permutations
-from kdltr_core.train.teacher_cache import TeacherCache, open_teacher_cache, teacher_cache_size
+from kdltr_core.train.teacher_cache import TeacherCache, open_teacher_cache
 from tests.kdltr_core.small import TEACHERS, build_small
 from tests.kdltr_core.train.runs import config_of, run, write_words
 
@@ -110,17 +112,13 @@ def test_a_teacher_that_corrects_itself_more_often_says_something_else(pairs: Tr
     assert not torch.equal(once, thrice)
 
 
-@pytest.mark.parametrize("family", TEACHERS)
-def test_the_size_of_what_would_be_kept_is_known_before(family: str, pairs: TrainingPairs, tmp_path: Path) -> None:
-    teacher = teacher_of(family)
-
-    def size() -> int:
-        return teacher_cache_size(teacher, pairs, cache_folder=tmp_path, device=CPU, precision="float32")
-
-    before = size()
-    assert cache_of(teacher, pairs, tmp_path).num_bytes == before
-    assert sum(file.stat().st_size for file in tmp_path.rglob("*.bin")) == before
-    assert size() == 0
+def test_what_does_not_fit_the_disk_is_refused_before_it_is_filled(
+    pairs: TrainingPairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match=r"GB are free.*free some space there.*data.teacher_cache to off"):
+        cache_of(teacher_of("parseq_tiny"), pairs, tmp_path)
+    assert not list(tmp_path.rglob("*.bin"))
 
 
 def test_a_run_with_a_teacher_cache_has_the_losses_of_one_without(roots: Path, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.sweep.comparison import Candidate, ObjectiveComparison
+from pipelines.sweep.comparison import Candidate, CandidateComparison
+from pipelines.sweep.page import Section
 
 SETS = ("easy",) * 6 + ("hard",) * 4
 
@@ -18,37 +19,36 @@ def students(*rows: str) -> np.ndarray:
 
 
 @pytest.fixture
-def three() -> ObjectiveComparison:
+def three() -> CandidateComparison:
     found = (
         Candidate("supervised", students("1111100000", "1111110000"), (100.0, 300.0)),
         Candidate("dld", students("1111101110", "1111110110"), (math.nan, 50.0)),
     )
-    return ObjectiveComparison(found, "supervised", (0, 4), SETS, ("unified",))
+    return CandidateComparison(found, "supervised", (0, 4), SETS, ("unified",))
 
 
-def cells(page: str, name: str) -> list[list[str]]:
-    """The cells of every row of the page that begins with this name."""
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:1] == "|"]
-    return [row[1:] for row in rows if row[0] == name]
+def cells(sections: list[Section], name: str) -> list[list[str]]:
+    """The cells of every row that begins with this name."""
+    return [list(row[1:]) for section in sections for row in section.rows if row[0] == name]
 
 
-def test_mean_and_standard_error_are_those_between_seeds(three: ObjectiveComparison) -> None:
+def test_mean_and_standard_error_are_those_between_seeds(three: CandidateComparison) -> None:
     """50 and 60 %: mean 55, deviation 10 / √2, error of the mean 10 / 2 = 5."""
     first = three.candidates[0]
     assert first.accuracies == pytest.approx((50.0, 60.0))
     assert (first.accuracy, first.standard_error) == (pytest.approx(55.0), pytest.approx(5.0))
 
 
-def test_each_seed_is_tested_against_the_reference_with_the_same_seed(three: ObjectiveComparison) -> None:
+def test_each_seed_is_tested_against_the_reference_with_the_same_seed(three: CandidateComparison) -> None:
     """3 words of 10 only dld reads with the first seed, 2 with the second: exact p = 2/2³ and 2/2², here by hand."""
     base, dld = three.candidates
     assert three.p_values(dld) == pytest.approx((0.25, 0.5))
     assert three.p_values(base) == ()
 
 
-def test_the_table_shows_all_of_it_and_says_who_is_left_out(three: ObjectiveComparison) -> None:
-    page = three.to_markdown("Objectives")
-    assert "10 words, 2 seeds (0, 4)" in page
+def test_the_table_shows_all_of_it_and_says_who_is_left_out(three: CandidateComparison) -> None:
+    page = three.sections("Objectives")
+    assert "10 words, 2 seeds (0, 4)" in page[0].text
     whole, by_set = cells(page, "dld")
     assert whole[:3] == ["80.00 ± 0.00", "80.00 80.00", "+25.00"]
     assert whole[-2:] == ["0.25 0.5", "50"]
@@ -57,11 +57,11 @@ def test_the_table_shows_all_of_it_and_says_who_is_left_out(three: ObjectiveComp
     assert whole == ["55.00 ± 5.00", "50.00 60.00", "", "", "", "200"]
     assert by_set == [f"{100 * 11 / 12:.2f}", "0.00"]
     assert cells(page, "unified") == []
-    assert page.endswith("not every seed came to its end: unified.\n")
+    assert page[0].text.endswith("not every seed came to its end: unified.")
 
 
-def test_another_reference_turns_the_gain_round(three: ObjectiveComparison) -> None:
-    turned = ObjectiveComparison(three.candidates, "dld", three.seeds, three.sets)
+def test_another_reference_turns_the_gain_round(three: CandidateComparison) -> None:
+    turned = CandidateComparison(three.candidates, "dld", three.seeds, three.sets)
     assert three.significance is not None
     assert turned.significance is not None
     assert turned.significance.gains[0].points == pytest.approx(-three.significance.gains[0].points)
@@ -70,7 +70,7 @@ def test_another_reference_turns_the_gain_round(three: ObjectiveComparison) -> N
 
 def test_one_seed_has_no_error_and_what_is_unknown_is_no_metric() -> None:
     found = (Candidate("a", students("1100"), (math.nan,)), Candidate("b", students("1110"), (10.0,)))
-    one = ObjectiveComparison(found, "a", (3,), ("s",) * 4)
+    one = CandidateComparison(found, "a", (3,), ("s",) * 4)
     assert one.metrics() == pytest.approx(
         {
             "comparison/a/word_accuracy": 50.0,
@@ -81,20 +81,20 @@ def test_one_seed_has_no_error_and_what_is_unknown_is_no_metric() -> None:
             "comparison/b/gain_high": one.significance.gains[0].high,  # type: ignore[union-attr]
         }
     )
-    page = one.to_markdown("One")
-    assert "±" not in page
-    assert "other words alone" in page
+    page = one.sections("One")
+    assert not any("±" in cell for row in page[0].rows for cell in row)
+    assert "other words alone" in page[0].text
 
 
 def test_before_anything_has_ended_there_is_a_page_without_a_table() -> None:
-    page = ObjectiveComparison((), "a", (0,), (), ("a", "b")).to_markdown("Early")
-    assert "No objective has all its seeds yet" in page
-    assert "|" not in page
+    (section,) = CandidateComparison((), "a", (0,), (), ("a", "b")).sections("Early")
+    assert "None has all its seeds yet" in section.text
+    assert not section.rows
 
 
 def test_without_the_reference_the_others_have_figures_but_no_tests() -> None:
     found = (Candidate("b", students("1110", "1111"), (10.0, 10.0)),)
-    lone = ObjectiveComparison(found, "a", (0, 1), ("s",) * 4, ("a",))
+    lone = CandidateComparison(found, "a", (0, 1), ("s",) * 4, ("a",))
     assert lone.significance is None
     assert lone.p_values(lone.candidates[0]) == ()
-    assert cells(lone.to_markdown("Lone"), "b")[0][0] == "87.50 ± 12.50"
+    assert cells(lone.sections("Lone"), "b")[0][0] == "87.50 ± 12.50"

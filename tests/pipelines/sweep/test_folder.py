@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.significance import Gain, SignificanceTest
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, WordResult, write_predictions
 from pipelines.run.command_line import parse_run
 from pipelines.run.folder import RunFolder
 from pipelines.run.metrics_log import MetricsLog
+from pipelines.sweep.comparison import Candidate, CandidateComparison
 from pipelines.sweep.folder import CompareFolder, SweepFolder
-from pipelines.sweep.objectives import compared_runs
+from pipelines.sweep.objectives import compared_fields
 from pipelines.sweep.options import CompareOptions, SweepOptions
 from pipelines.sweep.report import write_sweep_report
 from tests.pipelines.sweep.trials import begin_trial, try_point
@@ -42,36 +43,39 @@ def test_the_best_point_is_a_config_that_train_takes_as_it_is(config: RunConfig)
     folder = sweep(config, trial_steps=50)
     with folder.claim():
         try_points(folder, 70.0, 72.0, 71.0)
-        write_sweep_report(folder, config, 400, None)
+        write_sweep_report(folder, config, 400)
     best = parse_run([str(folder.best)], "train.py", "")
     changed = {name for name, value in config.flatten().items() if best.flatten()[name] != value}
     assert changed <= {"name", SOFT, "data.cache_folder", "tracking_uri"}  # two are made absolute
     assert (best.objective.soft_logits, best.num_steps) == (30.0, 300)
     assert not RunFolder(best).has_begun
     said = "The point in best.yaml is that of trial 1, 72.00 % of the validation words, not confirmed"
-    assert said in folder.best.read_text().splitlines()[0]
+    assert said in folder.best.read_text()
     assert said in folder.table.read_text()
-    names = {"sweep.md", "history.png", "parallel_coordinates.png", "slices.png"}
+    names = {"sweep.html", "history.png", "parallel_coordinates.png", "slices.png"}
     assert {path.name for path in folder.report.iterdir()} == names
 
 
 def test_page_and_best_point_have_the_answer_and_what_follows_from_it(config: RunConfig) -> None:
     folder = sweep(config)
-    own = {"the baseline": (70.0, 71.0)}
-    test = SignificanceTest("the baseline", own, (Gain("trial 1", 0.4, -0.7, 1.5),), 500, 0.95, False)
+    read = np.tile(np.arange(500) % 2 == 0, (2, 1))
+    alike = (Candidate("the baseline", read, ()), Candidate("trial 1", ~read, ()))
+    confirmed = CandidateComparison(alike, "the baseline", (1, 2), ("SVT",) * 500)
+    assert confirmed.significance is not None
     with folder.claim():
         try_points(folder, 70.0, 72.0)
-        write_sweep_report(folder, config, 400, test)
+        page = write_sweep_report(folder, config, 400, confirmed)
+    assert page.sentences[0] == confirmed.significance.sentence
     assert RunConfig.from_yaml(folder.best).objective.soft_logits == 20.0
     for file in (folder.best, folder.table):
-        assert test.sentence in file.read_text()
+        assert confirmed.significance.sentence in file.read_text()
         assert "The point in best.yaml is the baseline" in file.read_text()
 
 
 def test_a_sweep_without_a_trial_has_a_page_all_the_same(config: RunConfig) -> None:
     folder = sweep(config)
     with folder.claim():
-        write_sweep_report(folder, config, 400, None)
+        write_sweep_report(folder, config, 400)
     assert "No trial ran to its end" in folder.table.read_text()
     assert not folder.best.exists()
 
@@ -116,7 +120,7 @@ def test_a_sweep_is_finished_until_more_is_asked_of_it(config: RunConfig) -> Non
     assert not folder.has_begun
     with folder.claim():
         try_points(folder, 70.0, 71.0)
-        write_sweep_report(folder, config, 400, None)
+        write_sweep_report(folder, config, 400)
         assert not folder.is_finished
         folder.mark_finished()
     assert folder.has_begun
@@ -127,12 +131,12 @@ def test_a_sweep_is_finished_until_more_is_asked_of_it(config: RunConfig) -> Non
 
 def comparison(config: RunConfig, *objectives: str) -> CompareFolder:
     options = CompareOptions(objectives=objectives, seeds=(0, 1))
-    return CompareFolder(config, options, compared_runs(objectives, (0, 1), config))
+    return CompareFolder(config, options, compared_fields(objectives, config))
 
 
 def finish(folder: CompareFolder, place: int, right: str, speeds: tuple[float, ...] = ()) -> None:
     """As a run leaves it: its readings of the benchmark and what it recorded."""
-    run = begin_trial(folder.runs, folder.asked[place].fields, 50.0)
+    run = begin_trial(folder.runs.study, folder.runs.points[place], 50.0)
     (run.folder / "evaluation").mkdir()
     readings = [
         WordResult("s", i, str(i), "word", {STUDENT_LOW_RES: "word" if c == "1" else ""}) for i, c in enumerate(right)
@@ -140,7 +144,7 @@ def finish(folder: CompareFolder, place: int, right: str, speeds: tuple[float, .
     write_predictions(run.folder / "evaluation" / "predictions.parquet", readings)
     for step, speed in enumerate(speeds, 1):
         MetricsLog(run.folder / "metrics.jsonl").record(step, {"train/images_per_second": speed})
-    folder.runs.end(run.number, "FINISHED")
+    folder.runs.study.end(run.number, "FINISHED")
 
 
 def test_what_the_runs_left_becomes_the_table_and_a_part_of_it_too(config: RunConfig) -> None:
@@ -149,11 +153,11 @@ def test_what_the_runs_left_becomes_the_table_and_a_part_of_it_too(config: RunCo
         finish(folder, 0, "1100", (1.0, 40.0, 50.0))
         finish(folder, 1, "1110")
         finish(folder, 2, "1000", (60.0,))
-        assert (folder.result().left_out, folder.num_missing) == (("dld",), 1)
+        assert (folder.runs.compare().left_out, folder.num_missing) == (("dld",), 1)
         finish(folder, 3, "1111")
         folder.write_report()
         folder.mark_finished()
-    whole = folder.result()
+    whole = folder.runs.compare()
     assert [c.accuracies for c in whole.candidates] == [(50.0, 25.0), (75.0, 100.0)]
     assert whole.candidates[0].images_per_second == (40.0, 60.0)  # the median, not spoilt by the first
     assert comparison(config, "supervised", "dld").is_finished

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kdltr_core.config import RunConfig
-from pipelines.sweep.objectives import OBJECTIVES, candidate_fields, compared_runs
+from pipelines.sweep.objectives import OBJECTIVES, candidate_fields, compared_fields
 
 CONFIG = RunConfig(name="compared", num_steps=10)
 
@@ -40,14 +40,6 @@ def test_what_cannot_be_compared_is_refused(text: str, message: str) -> None:
         candidate_fields(text, CONFIG)
 
 
-def test_every_candidate_has_every_seed_and_a_seed_is_done_by_all_before_the_next() -> None:
-    asked = [
-        (run.candidate, run.fields["objective.name"], run.fields["seed"])
-        for run in compared_runs(("dfd", "dld"), (3, 1), CONFIG)
-    ]
-    assert asked == [("dfd", "dfd", 3), ("dld", "dld", 3), ("dfd", "dfd", 1), ("dld", "dld", 1)]
-
-
 def test_two_names_of_one_thing_are_refused() -> None:
     with pytest.raises(ValueError, match="which are the same"):
-        compared_runs(("dfd", "dfd+objective.guidance=1.0"), (0,), CONFIG)
+        compared_fields(("dfd", "dfd+objective.guidance=1.0"), CONFIG)

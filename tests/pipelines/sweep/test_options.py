@@ -89,7 +89,6 @@ def test_a_file_as_space_is_found_from_any_folder(tmp_path: Path) -> None:
     [
         ("--num-trials 0", "--num-trials is 0"),
         ("--gpus-per-trial 1.5", "expected a fraction of one GPU or a whole number"),
-        ("--gpus-per-trial 0.5 --workers-per-trial 2", "each of --workers-per-trial takes a whole one"),
         ("demmo", "there is no recipe 'demmo'"),
     ],
 )

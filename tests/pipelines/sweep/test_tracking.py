@@ -151,7 +151,7 @@ def test_trials_of_two_kinds_have_names_of_their_own(tmp_path: Path, config: Run
 
 def test_while_it_is_entered_it_sends_by_itself(tmp_path: Path, config: RunConfig) -> None:
     tracker, study = begin(tmp_path / "sweep", config)
-    with tracker:
+    with tracker.following():
         number = begin_trial(study, point(20.0), 50.0).number
         for _ in range(600):
             if "sweep trial 0" in runs(config):
@@ -182,7 +182,7 @@ def test_a_server_that_does_not_answer_is_owed_everything(tmp_path: Path, config
 def test_without_tracking_nothing_is_written_or_said(tmp_path: Path, config: RunConfig) -> None:
     said: list[str] = []
     tracker, study = begin(tmp_path / "sweep", config.override({"tracking_uri": ""}), said)
-    with tracker:
+    with tracker.following():
         try_point(study, point(20.0), 50.0)
         tracker.poll()
     assert tracker.end("FINISHED")

@@ -1,115 +1,76 @@
-"""Trials one after the other in one process: nothing of one is left when the next begins."""
+"""What a trial reports and leaves: to its end, stopped, and where it fails."""
 
 from __future__ import annotations
 
-import queue
 import sys
-import threading
-import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from ray.air._internal.util import RunnerThread
 
 from kdltr_core.config import RunConfig
-from kdltr_core.train.distiller import Distiller
+from pipelines.run.metrics_log import read_records
 from pipelines.sweep import trial
 from pipelines.sweep.study import ERROR_FILE
 from tests.kdltr_core.small import build_small, save_teacher
 
-MIB = 2**20
 
-
-def tiny_run(folder: Path) -> RunConfig:
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    build_small(monkeypatch)
     fields = {
         "recognizer.name": "parseq_tiny",
-        "recognizer.teacher_weights": save_teacher("parseq_tiny", folder),
+        "recognizer.teacher_weights": save_teacher("parseq_tiny", tmp_path),
         "num_steps": 2,
         "validate_every": 1,
         "optim.batch_size": 4,
         "objective.num_permutations": 2,
         "data.num_rendered_train": 64,
         "data.num_rendered_benchmark": 16,
-        "data.cache_folder": str(folder / "cache"),
+        "data.cache_folder": str(tmp_path / "cache"),
         "data.teacher_cache": "on",
     }
-    return RunConfig().override(fields)
+    (tmp_path / "config.yaml").write_text(RunConfig().override(fields).to_yaml(), encoding="utf-8")
+    return {"folder": str(tmp_path), "threads": 1, "benchmarks": True}
 
 
 def stop(result: dict[str, Any]) -> None:
     sys.exit(0)  # what Tune's own does where a trial is to stop
 
 
-def go_on(result: dict[str, Any]) -> None: ...
-
-
-def break_down(result: dict[str, Any]) -> None:
-    raise ValueError("the trial's own fault")
-
-
-@pytest.mark.parametrize(
-    ("report", "num_validations", "error"), [(go_on, 3, ""), (stop, 1, ""), (break_down, 1, "ValueError")]
-)
-def test_of_a_trial_that_ended_no_model_is_left_however_it_ended(
-    report: Callable[[dict[str, Any]], None],
-    num_validations: int,
-    error: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_trial_reports_every_validation_and_one_that_resumes_only_that_it_is_whole(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build_small(monkeypatch)
-    monkeypatch.setattr(trial.tune, "report", report)
-    built: list[weakref.ref[Distiller]] = []
-    build = Distiller.__init__
-
-    def noted(self: Distiller, *arguments: Any, **named: Any) -> None:
-        build(self, *arguments, **named)
-        built.append(weakref.ref(self))
-
-    monkeypatch.setattr(Distiller, "__init__", noted)
-    config, errors = tiny_run(tmp_path), queue.Queue[BaseException](1)
-    for number in range(2):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        (folder / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
-        settings = {"folder": str(folder), "threads": 1, "workers": 0, "use_gpu": False, "benchmarks": False}
-        thread = RunnerThread(target=trial.run_trial, args=(settings,), daemon=True, error_queue=errors)  # Tune's
-        thread.start()
-        thread.join()
-        assert errors.empty()
-        metrics_log = (folder / "metrics.jsonl").read_text().splitlines()
-        assert sum("validation/word_accuracy" in line for line in metrics_log) == num_validations
-        assert (folder / ERROR_FILE).exists() == bool(error)
-        assert len(built) == number + 1
-        # Without a collection: what waits for one may wait for many trials.
-        assert [place for place, model in enumerate(built) if model() is not None] == []
+    reports: list[dict[str, float]] = []
+    monkeypatch.setattr(trial.tune, "report", reports.append)
+    trial.run_trial(settings)
+    assert not (tmp_path / ERROR_FILE).exists()
+    assert [report[trial.PERCENT_DONE] for report in reports] == [0, 50, 100]
+    best = [r.metrics[trial.BEST_ACCURACY] for r in read_records(tmp_path / "metrics.jsonl")[0] if not r.note
+            and trial.BEST_ACCURACY in r.metrics]  # fmt: skip
+    assert best[-1] == max(report[trial.ACCURACY_NOW] for report in reports)
+    assert (tmp_path / "evaluation" / "predictions.parquet").exists()
+    reports.clear()
+    trial.run_trial(settings)
+    assert reports == [{trial.PERCENT_DONE: 100.0}]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux tells it")
-def test_what_one_trial_s_thread_freed_is_given_back_when_the_next_trial_begins(tmp_path: Path) -> None:
-    """A heap with something kept at its end shrinks by itself only as far as that."""
-    kept: list[torch.Tensor] = []
-
-    def work() -> None:
-        used = [torch.ones(MIB // 32) for _ in range(1024)]  # 128 KiB each: too small for mappings of their own
-        kept.append(torch.ones(MIB // 32))
-        del used
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    (tmp_path / "config.yaml").write_text("no_such_field: 1", encoding="utf-8")  # as far as that it comes
-    before = anonymous()
-    trial.run_trial({"folder": str(tmp_path), "threads": torch.get_num_threads(), "workers": 0})
-    assert before - anonymous() > 64 * MIB
-    assert "no_such_field" in (tmp_path / ERROR_FILE).read_text()
-    assert len(kept) == 1
+def test_a_trial_that_is_stopped_leaves_no_error(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial.tune, "report", stop)
+    with pytest.raises(SystemExit):
+        trial.run_trial(settings)
+    assert not (tmp_path / ERROR_FILE).exists()
 
 
-def anonymous() -> int:
-    """Bytes of this process that are no file's."""
-    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+def test_an_error_is_left_for_the_driver_and_not_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("no_such_field: 1", encoding="utf-8")
+    trial.run_trial({"folder": str(tmp_path), "threads": 1})
+    first, _, account = (tmp_path / ERROR_FILE).read_text().partition("\n")
+    assert first.startswith("ValueError: ")
+    assert "no_such_field" in first
+    assert "Traceback" in account
+    (tmp_path / "config.yaml").unlink()
+    trial.run_trial({"folder": str(tmp_path), "threads": 1})
+    assert (tmp_path / ERROR_FILE).read_text().startswith(first)

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.study import State, SweepStudy, SweepTrial
+
+SOFT = "objective.soft_logits"
+SPACE: dict[str, dict[str, Any]] = {
+    SOFT: {"low": 2.0, "high": 200.0, "log": True, "is_integer": False},
+    "objective.num_paths": {"low": 1, "high": 12, "log": False, "is_integer": True},
+    "optim.schedule": {"choices": ("step", "cosine", "constant")},
+}
+OWN = {SOFT: 20.0, "objective.num_paths": 6, "optim.schedule": "step"}
+
+
+def ended_trial(
+    number: int, accuracy: float | None, state: State = "FINISHED", error: str = "", **point: Any
+) -> SweepTrial:
+    params = {**OWN, SOFT: 20.0 + number, **point}
+    return SweepTrial(number, Path(f"{number:04d}"), params, state, accuracy, error, is_baseline=params == OWN)
 
 
 def begin_trial(study: SweepStudy, point: Mapping[str, Any] | None, *accuracies: float) -> SweepTrial:

@@ -12,8 +12,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_HIGH_RES, Column, WordResult, write_predictions
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.options import SweepOptions
-from pipelines.sweep.phases import BASELINE, candidates, confirmation_seeds, confirmation_test
-from pipelines.sweep.study import State
+from pipelines.sweep.study import BASELINE, State
 from tests.pipelines.sweep.trials import begin_trial, try_point
 from tune_spaces.space import Space, load_space
 
@@ -36,30 +35,30 @@ def train_anew(
     of: Column = STUDENT_LOW_RES,
 ) -> None:
     """A training of the confirmation that read so many of 40 words."""
-    trial = begin_trial(folder.confirmation, {SOFT: value, "seed": seed}, 50.0)
+    trial = begin_trial(folder.confirmation.study, {SOFT: value, "seed": seed}, 50.0)
     (trial.folder / "evaluation").mkdir()
     readings = [
         WordResult("set", row, str(row), "word", {of: "word" if row < num_right else "ward"}) for row in range(40)
     ]
     write_predictions(trial.folder / "evaluation" / "predictions.parquet", readings)
-    folder.confirmation.end(trial.number, state, "OSError: disk" if state == "FAILED" else "")
+    folder.confirmation.study.end(trial.number, state, "OSError: disk" if state == "FAILED" else "")
 
 
 def test_the_best_finished_trials_stand_against_the_baseline(tmp_path: Path) -> None:
     """Which is there even where it won, and two trials of one point are one."""
     folder = sweep(tmp_path)
-    assert candidates(folder) == {BASELINE: {SOFT: 20.0}}
+    assert folder.confirmation.fields == {BASELINE: {SOFT: 20.0}}
     try_point(folder.trials, {SOFT: 5.0}, 71.0)
-    assert candidates(folder) == {BASELINE: {SOFT: 20.0}, "trial 0": {SOFT: 5.0}}
+    assert folder.confirmation.fields == {BASELINE: {SOFT: 20.0}, "trial 0": {SOFT: 5.0}}
     try_point(folder.trials, {SOFT: 20.0}, 99.0)
     try_point(folder.trials, {SOFT: 6.0}, 90.0, state="PRUNED")
     try_point(folder.trials, {SOFT: 7.0}, 73.0)
     try_point(folder.trials, {SOFT: 8.0}, 60.0)
-    assert candidates(folder) == {BASELINE: {SOFT: 20.0}, "trial 3": {SOFT: 7.0}, "trial 0": {SOFT: 5.0}}
+    assert folder.confirmation.fields == {BASELINE: {SOFT: 20.0}, "trial 3": {SOFT: 7.0}, "trial 0": {SOFT: 5.0}}
 
 
 def test_seeds_are_new(tmp_path: Path) -> None:
-    assert confirmation_seeds(sweep(tmp_path, confirm_seeds=2)) == [8, 9]
+    assert sweep(tmp_path, confirm_seeds=2).confirmation.seeds == (8, 9)
 
 
 @pytest.mark.parametrize(("changes", "column"), [({}, STUDENT_LOW_RES), (TEACHER, TEACHER_HIGH_RES)])
@@ -73,33 +72,27 @@ def test_the_test_is_on_the_same_words_and_seeds(tmp_path: Path, changes: dict[s
     for seed in (8, 9, 10):
         train_anew(folder, 20.0, seed, 20, of=column)
         train_anew(folder, 5.0, seed, 30, of=column)
-    said: list[str] = []
-    test = confirmation_test(folder, said.append)
+    test = folder.confirmation.compare().significance
     assert test is not None
     assert (test.winner.name, test.winner.points, test.is_better) == ("trial 0", pytest.approx(25.0), True)
     assert test.accuracies[BASELINE] == pytest.approx((50.0, 50.0, 50.0))
-    assert said == []
 
 
-def test_who_lacks_a_seed_is_left_out_and_that_is_said(tmp_path: Path) -> None:
+def test_who_lacks_a_seed_is_left_out(tmp_path: Path) -> None:
     folder = sweep(tmp_path, confirm_seeds=2)
     try_point(folder.trials, {SOFT: 5.0}, 71.0)
     try_point(folder.trials, {SOFT: 6.0}, 70.0)
     for value, seed in ((20.0, 8), (5.0, 8), (6.0, 8), (20.0, 9), (6.0, 9)):
         train_anew(folder, value, seed, 10)
     train_anew(folder, 5.0, 9, 10, "FAILED")
-    said: list[str] = []
-    test = confirmation_test(folder, said.append)
-    assert test is not None
-    assert [gain.name for gain in test.gains] == ["trial 1"]
-    assert len(said) == 1
-    assert "trial 0" in said[0]
+    found = folder.confirmation.compare()
+    assert [candidate.name for candidate in found.candidates] == [BASELINE, "trial 1"]
+    assert found.left_out == ("trial 0",)
+    assert folder.confirmation.num_missing == 1
 
 
 def test_without_the_baseline_there_is_no_test(tmp_path: Path) -> None:
     folder = sweep(tmp_path, confirm_seeds=1)
     try_point(folder.trials, {SOFT: 5.0}, 71.0)
     train_anew(folder, 5.0, 8, 1)
-    said: list[str] = []
-    assert confirmation_test(folder, said.append) is None
-    assert "there is no test" in said[-1]
+    assert folder.confirmation.compare().significance is None
