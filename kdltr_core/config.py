@@ -61,13 +61,6 @@ class DataConfig(_Section):
         "published benchmarks; camera: what a camera does to small text, set by TextZoom; mixed: camera, published and "
         "none, for half, a quarter and a quarter of the images",
     )
-    train_degradation_strength: float = _field(
-        1.0,
-        {"searched": True, "compared": True},
-        ge=0,
-        le=4,
-        description="of the published degradation of training images: every operation's probability is 0.25 times this",
-    )
     benchmark_degradation: DegradationName = Field(
         "published", description="what makes low_res of single benchmark images worse, fixed for each image"
     )
@@ -215,9 +208,6 @@ class OptimConfig(_Section):
         lt=1,
         description="exponential moving average of the student, which is then what is read and exported; 0: none",
     )
-    batch_norm: Literal["per_worker", "synchronised"] = Field(
-        "per_worker", description="statistics over each worker's micro-batch, or over the joined batch of all"
-    )
     gradient_exchange: Literal["float32", "bfloat16"] = Field(
         "float32", description="how gradients travel between workers; bfloat16: half the bytes, rounded to 1 in 256"
     )
@@ -248,9 +238,6 @@ class RunConfig(_Section):
     num_steps: int | None = _free(None, ge=0, description="steps instead of epochs")
     validate_every: int = Field(400, ge=1, description="steps between two evaluations on the validation split")
     checkpoint_every: int = Field(400, ge=1, description="steps between two checkpoints")
-    checkpoint_minutes: float = _free(
-        0.0, ge=0, description="minutes between two checkpoints, beside those by steps; 0: by steps only"
-    )
     log_every: int = _free(10, ge=1, description="steps between two records of the loss")
     benchmark_every: int = Field(
         0, ge=0, description="steps between two evaluations on the benchmarks; 0: at the end only"
@@ -275,10 +262,6 @@ class RunConfig(_Section):
         with_language = " or ".join(WITH_LANGUAGE)
         if self.min_workers > workers:
             raise ValueError(f"min_workers {self.min_workers} is more than workers {workers}; give as many or fewer")
-        if 0 < self.min_workers < workers and optim.batch_norm == "synchronised":
-            raise ValueError(
-                "optim.batch_norm synchronised needs all workers at every step; give per_worker, or no min_workers"
-            )
         if optim.batch_size % workers:
             raise ValueError(
                 f"optim.batch_size {optim.batch_size} does not divide by workers {workers}; "

@@ -1,4 +1,4 @@
-"""The workers of a run as one of them sees them, and what batch norm and gradients ask of several."""
+"""The workers of a run as one of them sees them, and the batch norms that a skipped step leaves alone."""
 
 from __future__ import annotations
 
@@ -81,24 +81,12 @@ class DistributedContext:
             wrapped.register_comm_hook(dist.group.WORLD, lambda group, bucket: bf16_compress_hook(group, bucket))
         return wrapped
 
-    def synchronise_batch_norm(self, module: nn.Module) -> nn.Module:
-        """The module with the statistics of its batch norms taken over all workers.
-
-        Raises: ValueError on a CPU, where torch has no such batch norm.
-        """
-        if self.size == 1:
-            return module
-        if self.device.type != "cuda":
-            raise ValueError("optim.batch_norm synchronised needs workers with GPUs, these have none; give per_worker")
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
-
 
 class RunningStatistics:
     """The running statistics of a module's batch norms, which a forward pass changes whatever comes of the step."""
 
     def __init__(self, module: nn.Module) -> None:
-        kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)
-        buffers = [b for m in module.modules() if isinstance(m, kinds) for b in m.buffers()]
+        buffers = [b for m in module.modules() if isinstance(m, nn.BatchNorm2d) for b in m.buffers()]
         types = dict.fromkeys(b.dtype for b in buffers)
         self._buffers = [[b for b in buffers if b.dtype == dtype] for dtype in types]
         self._before: list[Tensor] = []

@@ -8,6 +8,5 @@ SPACE = {
     "optim.schedule": tune.choice(["step", "cosine", "constant"]),
     "optim.batch_size": tune.choice([32, 64, 128]),
     "optim.ema_decay": tune.choice([0.0, 0.99, 0.999]),
-    # 0 leaves the images alone, 1 is as published.
-    "data.train_degradation_strength": tune.uniform(0.0, 2.0),
+    "data.train_degradation": tune.choice(["published", "camera", "mixed", "none"]),
 }

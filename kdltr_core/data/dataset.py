@@ -39,19 +39,10 @@ class TrainingPairs:
         rows: (N,) which rows of the joined packs belong to this set.
         degradation: of low_res of single sets.
         name: for reports.
-        strength: of the degradation, see ``degrade``.
     """
 
-    def __init__(
-        self,
-        packs: Sequence[Pack],
-        rows: np.ndarray,
-        degradation: DegradationName,
-        name: str,
-        *,
-        strength: float = 1.0,
-    ) -> None:
-        self.name, self.strength = name, strength
+    def __init__(self, packs: Sequence[Pack], rows: np.ndarray, degradation: DegradationName, name: str) -> None:
+        self.name = name
         self.packs = tuple(packs)
         self.degradation: DegradationName = degradation
         self._rows = rows
@@ -81,7 +72,7 @@ class TrainingPairs:
             for place, pack in enumerate(self._pack_of[indices]):
                 if self.packs[pack].kind == "single":
                     high, low = (side[place].transpose(1, 2, 0) for side in (shown, pixels))
-                    degraded = make_low_res(high, low, int(seeds[place]), self.degradation, self.strength)
+                    degraded = make_low_res(high, low, int(seeds[place]), self.degradation)
                     pixels[place] = degraded.transpose(2, 0, 1)
         return high_res, low_res
 
@@ -203,9 +194,8 @@ def load_datasets(
             "give more with data.train_roots"
         )
     held_out = np.concatenate([held_out, np.zeros(num_rows_beside, bool)])
-    strength = config.train_degradation_strength
     return Datasets(
-        train=TrainingPairs(packs, rows[~held_out], config.train_degradation, "train", strength=strength),
+        train=TrainingPairs(packs, rows[~held_out], config.train_degradation, "train"),
         validation=TrainingPairs(packs, rows[held_out], config.benchmark_degradation, "validation"),
         benchmarks=benchmarks,
         rejected=rejected,
@@ -289,8 +279,8 @@ def _files(packs: Mapping[str, Pack]) -> tuple[tuple[str, PackFile], ...]:
 
 
 def _decides(config: DataConfig) -> str:
-    after = {"cache_folder", "train_degradation", "train_degradation_strength", "validation_fraction"}
-    after |= {"max_rejected_fraction", "teacher_cache", "placement", "num_loader_threads"}
+    after = {"cache_folder", "train_degradation", "validation_fraction", "max_rejected_fraction"}
+    after |= {"teacher_cache", "placement", "num_loader_threads"}
     return config.model_dump_json(exclude=after)
 
 

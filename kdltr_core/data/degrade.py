@@ -26,9 +26,7 @@ MIXED_PROBABILITIES = (0.5, 0.25, 0.25)
 cv2.setNumThreads(1)
 
 
-def make_low_res(
-    high_res: np.ndarray, low_res: np.ndarray, seed: int, name: DegradationName, strength: float = 1.0
-) -> np.ndarray:
+def make_low_res(high_res: np.ndarray, low_res: np.ndarray, seed: int, name: DegradationName) -> np.ndarray:
     """One random draw of low_res: ``camera`` photographs high_res anew, the others make the resized picture worse.
 
     Args:
@@ -36,17 +34,16 @@ def make_low_res(
         low_res: (16, 64, 3) uint8, the same picture resized. Neither is changed.
         seed: not negative.
         name: ``mixed`` draws one of ``MIXED`` by the seed.
-        strength: of ``published``, see ``degrade``.
 
     Returns: (16, 64, 3) uint8.
     Raises: ValueError as ``degrade``.
     """
     if name == "mixed":
         name = MIXED[np.random.default_rng([seed, 1]).choice(len(MIXED), p=MIXED_PROBABILITIES)]
-    return photograph(high_res, seed) if name == "camera" else degrade(low_res, seed, name, strength)
+    return photograph(high_res, seed) if name == "camera" else degrade(low_res, seed, name)
 
 
-def degrade(image: np.ndarray, seed: int, name: DegradationName = "published", strength: float = 1.0) -> np.ndarray:
+def degrade(image: np.ndarray, seed: int, name: DegradationName = "published") -> np.ndarray:
     """One random draw of the named degradation.
 
     ``published`` (Guo et al. 2023, supplement F): each of eight operations with probability 0.25, in random order:
@@ -59,7 +56,6 @@ def degrade(image: np.ndarray, seed: int, name: DegradationName = "published", s
     Args:
         image: (H, W, 3) uint8, RGB. It is not changed.
         seed: not negative.
-        strength: of ``published``: each operation comes with probability 0.25 times this, at most 1.
 
     Returns: (H, W, 3) uint8.
     Raises: ValueError for another name, type or shape.
@@ -73,7 +69,7 @@ def degrade(image: np.ndarray, seed: int, name: DegradationName = "published", s
         return _interlaced(image, rng)
     if name != "published":
         raise ValueError(f"unknown degradation {name!r}; expected 'published', 'interlaced' or 'none'")
-    chosen = rng.random(len(_PUBLISHED)) < PROBABILITY * strength
+    chosen = rng.random(len(_PUBLISHED)) < PROBABILITY
     image = image.copy()
     for i in rng.permutation(len(_PUBLISHED)):
         if chosen[i]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -126,7 +125,6 @@ class _Run:
         self.best_step, self.best_accuracy = 0, -1.0
         self.latest: dict[str, float] = {}
         self.meters = self.training.meters
-        self.saved_at = time.monotonic()
         self._resume()
         self.training.begin()
 
@@ -178,12 +176,8 @@ class _Run:
         return self.world.all_reduce(mine) / self.config.workers
 
     def _must_save(self) -> bool:
-        """Whether any worker's machine is about to go, or the minutes between checkpoints are over."""
-        minutes = self.config.checkpoint_minutes
-        if not (self.save_now or minutes):
-            return False
-        overdue = minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes
-        return self.world.any(overdue or (self.save_now is not None and self.save_now()))
+        """Whether any worker's machine is about to go."""
+        return self.save_now is not None and self.world.any(self.save_now())
 
     def _log(self) -> None:
         values, bad_in_row = self.meters.take()
@@ -256,7 +250,6 @@ class _Run:
                 if self.step == self.num_steps:
                     raise
                 warnings.warn(f"{error}; training continues and the next checkpoint is tried", stacklevel=2)
-        self.saved_at = time.monotonic()
         self.world.barrier()
 
     def _resume(self) -> None:

@@ -33,7 +33,7 @@ class TrainingStep:
     Args:
         micro_batches: those of every batch that this worker computes.
 
-    Raises: ValueError for a teacher or start that does not fit, or synchronised batch norm on CPUs.
+    Raises: ValueError for a teacher or start that does not fit.
     """
 
     def __init__(
@@ -43,8 +43,6 @@ class TrainingStep:
         seed_everything(config.seed, "start")
         student, self.teacher = build_pair(config, world.device)
         self.distiller = Distiller(student, config.objective, self.teacher).to(world.device).train()
-        if config.optim.batch_norm == "synchronised":
-            world.synchronise_batch_norm(self.distiller)
         self.teacher_cache = self._open_cache(pairs) if config.data.teacher_cache == "on" and self.teacher else None
         self.statistics = RunningStatistics(self.distiller)
         self.statistics_of_first = RunningStatistics(self.distiller)

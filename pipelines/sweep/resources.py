@@ -29,8 +29,7 @@ def machines_for(options: TrialOptions, config: RunConfig, offers_gpus: bool) ->
     """
     units = (options.gpus_per_trial or 1.0) if offers_gpus else options.cpus_per_trial
     fewest, wanted = math.ceil(units), math.ceil(max(options.trials_at_a_time, 1) * units - 1e-9)
-    changes = {"workers": wanted, "min_workers": fewest, "optim.batch_size": wanted, "optim.batch_norm": "per_worker"}
-    return config.override(changes)
+    return config.override({"workers": wanted, "min_workers": fewest, "optim.batch_size": wanted})
 
 
 def resources_for(options: TrialOptions, cluster: Cluster) -> TrialResources:

@@ -147,11 +147,3 @@ def test_an_interlaced_camera_displaces_every_second_row_by_two_pixels_to_one_si
         assert 0.5 < abs(shift) < 3.0
     assert sides == {-1.0, 1.0}
     np.testing.assert_array_equal(degrade(bar, 3, "interlaced"), degrade(bar, 3, "interlaced"))
-
-
-def test_strength_scales_how_often_an_operation_comes() -> None:
-    image = small()
-    for seed in range(30):
-        np.testing.assert_array_equal(degrade(image, seed, strength=0.0), image)
-        np.testing.assert_array_equal(degrade(image, seed, strength=1.0), degrade(image, seed))
-        assert not np.array_equal(degrade(image, seed, strength=4.0), image)

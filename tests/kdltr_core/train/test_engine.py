@@ -272,15 +272,6 @@ def test_a_checkpoint_is_written_when_the_machine_is_about_to_go(roots: Path, tm
     assert len(asked) == 2
 
 
-def test_checkpoints_by_minutes_come_beside_those_by_steps(roots: Path, tmp_path: Path) -> None:
-    config = config_of(
-        roots, num_steps=4, checkpoint_every=100, validate_every=100, keep_last=9, checkpoint_minutes=1e-9
-    )
-    run(config, tmp_path)
-    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert kept == [f"step-0000000{step}" for step in (0, 1, 2, 3, 4)]
-
-
 def test_two_workers_read_every_image_once_and_as_one_would(two_workers: Path, roots: Path) -> None:
     config = config_of(roots)
     pack = load_datasets(config.data, Charset94).benchmarks["benchmark"]

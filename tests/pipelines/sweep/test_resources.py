@@ -50,7 +50,7 @@ def test_machines_are_awaited_for_the_trials_that_are_to_run_at_a_time(
     options: dict[str, float], gpus: bool, wanted: int, fewest: int
 ) -> None:
     """And those of one trial suffice to begin. The batch, which such a run would share out, is in nobody's way."""
-    config = RunConfig().override({"optim.batch_size": 7, "optim.batch_norm": "synchronised"})
+    config = RunConfig().override({"optim.batch_size": 7})
     asked = machines_for(TrialOptions.model_validate(options), config, gpus)
     assert (asked.workers, asked.min_workers) == (wanted, fewest)
 
