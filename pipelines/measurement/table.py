@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from kdltr_core.evaluation.complexity import LAYERS_WORD_LENGTH, WORD_LENGTHS
 from pipelines.measurement.stopwatch import CallTimes
+
+# Characters of the words whose reading and training forward were counted.
+WORD_LENGTHS = (5, 25)
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,10 @@ def tell_speeds(folder: Path, name: str, about: str, machine: dict[str, object],
 
 
 def recognizer_sizes() -> list[dict[str, Any]]:
-    """Every recognizer as teacher and as student: ``Complexity``, and what was published (in M and G) or None.
+    """Every recognizer as teacher and as student: parameters, multiply-accumulates of one image, what was published.
 
-    They are constants of the architectures: kept as data, which a test counts anew. Published are those of three
-    students in Guo et al. 2023 (arXiv 2308.02770).
+    They are constants of the architectures: kept as data, which a test counts anew, but for ``layers_only``, counted
+    at commit a7f5cac. Published (in M and G) are those of three students in Guo et al. 2023 (arXiv 2308.02770).
     """
     return json.loads(files("pipelines.measurement").joinpath("complexity.json").read_text())
 
@@ -140,7 +142,7 @@ def sizes_markdown(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", _NOTES])
 
 
-_NOTES = f"""\
+_NOTES = """\
 - Reading and training forward: every product of convolutions, linear layers and attention, as computed here. The
   training forward is without its backward; PARSeq's reads in 6 permutations. ABINet and MATRN take 26 steps whatever
   the word. PARSeq reads character by character up to the end, then refines all at once; on a GPU it notices the end up
@@ -149,7 +151,7 @@ _NOTES = f"""\
 - Counter of layers: what ptflops 0.6.9, which the public code imports, counts of models built as the published ones
   are. It gives the published figures. It sees layers, and normalisations at two per value; it does not see the
   attention of ABINet and MATRN, projections included, nor the attention products of PARSeq's encoder. For PARSeq the
-  word has {LAYERS_WORD_LENGTH} characters: with its refinement, no other length gives the published figure.
+  word has 3 characters: with its refinement, no other length gives the published figure.
 - A reading of ABINet and MATRN has more than was published: the attention, less the normalisations counted there. With
   PARSeq two differences cancel: the attention products of the encoder are not in the published figure; keys and values
   of the image, which are made once here, are in it for every step and for the refinement.

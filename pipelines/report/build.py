@@ -16,13 +16,12 @@ from torch import nn
 from kdltr_core.data.images import NativeImages
 from kdltr_core.data.pack import Pack
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
-from kdltr_core.evaluation.complexity import WORD_LENGTHS
 from kdltr_core.evaluation.corruptions import sample_words
 from kdltr_core.evaluation.robustness import RobustnessCurves, conditions, measure_robustness
 from kdltr_core.evaluation.table import BenchmarkTable, Column
 from kdltr_core.inference.batched import BatchReader, KeyedPairs, WordBatch, recognizer_reader
 from kdltr_core.recognizers import Recognizer
-from pipelines.measurement.table import recognizer_sizes
+from pipelines.measurement.table import WORD_LENGTHS, recognizer_sizes
 from pipelines.report.analysis import AttendedWord, attended_words
 from pipelines.report.contents import ReaderNote, ReportContents
 from pipelines.report.examples import in_fixed_order
