@@ -20,65 +20,35 @@ _RECORDS_IN_A_FINGERPRINT = 256
 IMAGE_PREFIXES: dict[Kind, tuple[str, ...]] = {"paired": ("image_hr", "image_lr"), "single": ("image",)}
 
 
-class _Handle:
-    """One open environment: LMDB may be opened once per process only, so the stores of one folder share it."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._pid = -1
-        self._environment: Any = None
-
-    def environment(self) -> Any:
-        if self._pid != os.getpid():
-            with _LOCK:
-                if self._pid != os.getpid():
-                    # After a fork the parent's environment must go first: LMDB refuses a second one of the same path.
-                    if self._environment is not None:
-                        self._environment.close()
-                    self._environment = lmdb.open(
-                        self.path, readonly=True, create=False, lock=False, readahead=False, meminit=False
-                    )
-                    self._pid = os.getpid()
-        return self._environment
-
-    def __del__(self) -> None:
-        if self._environment is not None:
-            self._environment.close()
+_OPEN: weakref.WeakValueDictionary[tuple[str, int], Any] = weakref.WeakValueDictionary()
+_OPENING = threading.Lock()
 
 
-_LOCK = threading.Lock()
-_HANDLES: weakref.WeakValueDictionary[tuple[str, int], _Handle] = weakref.WeakValueDictionary()
-
-
-def _new_lock() -> None:
-    global _LOCK
-    _LOCK = threading.Lock()
-
-
-# A child must not inherit a lock that some other thread of its parent held.
-os.register_at_fork(after_in_child=_new_lock)
-
-
-def _handle(root: Path) -> _Handle:
+def _environment(root: Path) -> Any:
+    """LMDB opens a folder once in a process: the stores of one share its environment, which closes with the last."""
     path = os.path.realpath(root)
-    with _LOCK:
+    with _OPENING:
         # The inode too: a set that was written anew in the same folder is another set.
-        return _HANDLES.setdefault((path, os.stat(Path(path) / "data.mdb").st_ino), _Handle(path))
+        key = path, os.stat(Path(path) / "data.mdb").st_ino
+        environment = _OPEN.get(key)
+        if environment is None:
+            environment = lmdb.open(path, readonly=True, create=False, lock=False, readahead=False, meminit=False)
+            _OPEN[key] = environment
+    return environment
 
 
 class LmdbStore:
     """An LMDB of word images with 1-based keys.
 
     ``paired`` (TextZoom): ``image_hr-%09d``, ``image_lr-%09d``, ``label-%09d``; ``single``: ``image-%09d``,
-    ``label-%09d``; both with ``num-samples``. The environment is opened at the first read of each process, so a
-    store may be pickled, sent to a spawned process and used on both sides of a fork.
+    ``label-%09d``; both with ``num-samples``. A store may be pickled and sent to a spawned process.
     """
 
     def __init__(self, root: Path, kind: Kind, num_samples: int) -> None:
         self.root = root
         self.kind = kind
         self._num_samples = num_samples
-        self._shared = _handle(root)
+        self._environment = _environment(root)
 
     @classmethod
     def open(cls, root: str | Path) -> LmdbStore:
@@ -92,9 +62,9 @@ class LmdbStore:
                 f"python pipelines/prepare_data.py convert {root}"
             )
         try:
-            handle = _handle(root)
-            _check_whole(root, handle.environment())
-            with handle.environment().begin() as records:
+            environment = _environment(root)
+            _check_whole(root, environment)
+            with environment.begin() as records:
                 counted = records.get(NUM_SAMPLES_KEY)
                 kind = next((k for k, prefixes in IMAGE_PREFIXES.items() if _any_key(records, f"{prefixes[0]}-")), None)
                 found = [key.decode("utf-8", "replace") for key, _ in zip(_keys(records), range(3), strict=False)]
@@ -132,7 +102,7 @@ class LmdbStore:
     def num_unread(self) -> int:
         """How many images have a number outside 1 to len, going by the lowest and the highest."""
         prefix = f"{IMAGE_PREFIXES[self.kind][0]}-".encode()
-        with self._shared.environment().begin() as records:
+        with self._environment.begin() as records:
             cursor = records.cursor()
             cursor.set_range(prefix)
             lowest = cursor.key()
@@ -148,11 +118,10 @@ class LmdbStore:
         Of the pages in use, the last transaction, the number of samples, every label, and the images of a few hundred
         samples spread over the set: writing into it, and making it anew with other words, gives another.
         """
-        environment = self._shared.environment()
-        info, counts = environment.info(), environment.stat()
+        info, counts = self._environment.info(), self._environment.stat()
         known = [info["last_pgno"], info["last_txnid"], counts["psize"], counts["entries"], self._num_samples]
         digest = hashlib.blake2b(repr([self.kind, *known]).encode(), digest_size=16)
-        with environment.begin(buffers=True) as records:
+        with self._environment.begin(buffers=True) as records:
             cursor = records.cursor()
             cursor.set_range(b"label-")
             for key, value in cursor.iternext():
@@ -210,7 +179,7 @@ class LmdbStore:
 
     def _get(self, key: str) -> bytes | None:
         try:
-            with self._shared.environment().begin() as records:
+            with self._environment.begin() as records:
                 return records.get(key.encode())
         except lmdb.Error as error:
             raise ValueError(f"{self.root} cannot be read at {key}: {error}") from error
