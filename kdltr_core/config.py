@@ -46,10 +46,29 @@ class DataConfig(_Section):
     """Where the words come from and how they are prepared."""
 
     train_roots: tuple[str, ...] = Field(
-        (), description="LMDB folders, folders of them, or URIs such as s3://bucket/IC13; none: words are rendered"
+        (),
+        description="LMDB folders, folders of them, or URIs such as s3://bucket/IC13; none, and no unlabelled_roots: "
+        "words are rendered",
     )
     benchmark_roots: tuple[str, ...] = Field(
         (), description="LMDB folders, or their URIs, that the finished student is read on, one set each"
+    )
+    unlabelled_roots: tuple[str, ...] = Field(
+        (),
+        description="folders of pictures of single words without labels, plain or LMDBs (whose labels are not looked "
+        "at), or URIs: the teacher reads each picture's high_res once, and what it reads is the label",
+    )
+    unlabelled_min_confidence: float = _field(
+        0.5, {"searched": True}, ge=0, le=1, description="readings of which the teacher is less sure are not used"
+    )
+    unlabelled_weight: float = _field(
+        1.0,
+        {"searched": True, "compared": True},
+        ge=0,
+        description="of a teacher's reading in cross entropy, where a label has 1",
+    )
+    unlabelled_overlap: Literal["refuse", "leave_out"] = Field(
+        "refuse", description="what is done with pictures without labels that a benchmark has too"
     )
     validation_fraction: float = Field(
         0.05, gt=0, lt=0.5, description="fraction of train held out, by the hash of the image, to choose the best step"

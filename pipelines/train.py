@@ -57,6 +57,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from kdltr_core.data.dataset import load_datasets
     from kdltr_core.recognizers.registry import charset_of
     from kdltr_core.train.engine import total_steps
+    from kdltr_core.train.teacher_readings import teacher_reader
     from pipelines.ray_train.cluster import connect, train_on
     from pipelines.ray_train.worker import train_worker
     from pipelines.run.checks import check_words, describe, summary
@@ -64,7 +65,8 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from pipelines.run.progress import Follower, polled, progress_bar, say
 
     cluster = connect().prepare(config, folder.place, progress_bar("waiting for machines"))
-    words = load_datasets(config.data, charset_of(config), progress=progress_bar("preparing words"))
+    reader = teacher_reader(config, progress_bar("the teacher reads each picture once"))
+    words = load_datasets(config.data, charset_of(config), progress_bar("preparing words"), reader=reader)
     check_words(config, words)
     folder.claim_data(words.fingerprints)
     for sentence in summary(words):

@@ -27,6 +27,7 @@ class Batch:
         lengths: (N,) how many of the T output steps count: the encoded characters and the end.
         indices: (N,) int64, which pairs of the training set these are.
         rows: ``valid_rows`` of the lengths, where they are asked for.
+        weights: (N,) float32, of each label in cross entropy; None: all 1.
     """
 
     high_res: Tensor
@@ -36,6 +37,7 @@ class Batch:
     lengths: Tensor
     indices: np.ndarray
     rows: Tensor | None = None
+    weights: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))

@@ -24,6 +24,9 @@ MAX_PIXELS = 64_000_000
 # Not all that Pillow knows: some formats start other programs (EPS), and some only say their size while they unpack.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
+# A picture whose shorter side has more pixels is a page or a scene rather than a cut-out word.
+LARGEST_WORD = 640
+
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 _OTHER_KINDS = {
@@ -216,6 +219,20 @@ def decode_image(data: bytes, key: str) -> Image.Image:
             return image.convert("RGB")
     except Exception as error:  # PIL's decoders raise whatever broken bytes lead them to
         raise RecordError("corrupt image", key, str(error)) from error
+
+
+def decode_word(data: bytes, key: str) -> Image.Image:
+    """A user's own picture of a word, as ``open_image`` has it.
+
+    Raises: RecordError ("corrupt image", "far larger than a word").
+    """
+    try:
+        image = open_image(data, name=key)
+    except UnreadableImage as error:
+        raise RecordError("corrupt image", key, error.reason) from error
+    if min(image.size) > LARGEST_WORD:
+        raise RecordError("far larger than a word", key, f"{image.width}×{image.height} pixels")
+    return image
 
 
 def resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:

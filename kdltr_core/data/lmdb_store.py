@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,9 +130,7 @@ class LmdbStore:
                     break
                 digest.update(key)
                 digest.update(value)
-            count = min(self._num_samples, _RECORDS_IN_A_FINGERPRINT)
-            for place in range(count):
-                i = 1 + place * (self._num_samples - 1) // max(1, count - 1)
+            for i in spread(self._num_samples):
                 for prefix in IMAGE_PREFIXES[self.kind]:
                     digest.update(records.get(self._key(prefix, i).encode(), b""))
         return digest.hexdigest()
@@ -183,6 +182,12 @@ class LmdbStore:
                 return records.get(key.encode())
         except lmdb.Error as error:
             raise ValueError(f"{self.root} cannot be read at {key}: {error}") from error
+
+
+def spread(num_samples: int) -> Iterator[int]:
+    """Numbers of a few hundred samples from the first to the last, by which a set is known again."""
+    count = min(num_samples, _RECORDS_IN_A_FINGERPRINT)
+    return (1 + place * (num_samples - 1) // max(1, count - 1) for place in range(count))
 
 
 def _check_whole(root: Path, environment: Any) -> None:

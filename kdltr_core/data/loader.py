@@ -64,7 +64,8 @@ def training_batches(
         labels = tuple(pairs.labels[i] for i in indices)
         targets, lengths = encode_targets(labels, charset, num_needed)
         rows = valid_rows(lengths, num_needed, contrast_group)
-        return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows)
+        weights = None if pairs.weights is None else torch.from_numpy(pairs.weights[indices])
+        return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows, weights)
 
     return prefetch(make, range(start_step, num_steps), num_threads)
 

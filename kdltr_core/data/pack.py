@@ -16,17 +16,21 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, DegradationName
 from kdltr_core.data.degrade import DEGRADATION_VERSION, make_low_res
-from kdltr_core.data.images import decode_image, resize
+from kdltr_core.data.images import decode_image, decode_word, resize
 from kdltr_core.data.lmdb_store import Kind, LmdbStore
+from kdltr_core.data.picture_folder import PictureFolder
 from kdltr_core.data.rejected import RecordError, RejectionReport
 from kdltr_core.files import locked, remedy
+from kdltr_core.remote import LMDB_FILE
 
 Progress = Callable[[int, int], None]
+Store = LmdbStore | PictureFolder
 
 FORMAT_VERSION = 3
 HIGH_RES_SHAPE = (3, *HIGH_RES_SIZE)
@@ -174,6 +178,7 @@ def build_pack(
     degradation: DegradationName = "none",
     max_label_length: int = 25,
     max_rejected_fraction: float = 0.02,
+    labelled: bool = True,
     progress: Progress | None = None,
 ) -> Pack:
     """The pack of an LMDB: the cached one if there is one of the same fingerprint, else a new one.
@@ -188,15 +193,18 @@ def build_pack(
             index; a paired set has its own low_res, and this is not asked.
         max_label_length: samples with more characters are rejected.
         max_rejected_fraction: rejecting more of the set is an error.
+        labelled: whether labels are packed; else ``root`` may be a plain folder of pictures too, all labels are '',
+            pictures far larger than a word are rejected, and too much is rejected only if nothing is left.
         progress: called with (samples done, samples in all).
 
     Raises: ValueError for a root that is not a usable LMDB, or of which too much would be rejected; OSError if the
         pack cannot be written.
     """
-    store = LmdbStore.open(root)
+    store = _open_store(Path(root), labelled)
     if store.kind == "paired":
         degradation = "none"
-    fingerprint = _fingerprint(store, degradation, max_label_length)
+    max_rejected_fraction = max_rejected_fraction if labelled else 1.0
+    fingerprint = _fingerprint(store, degradation, max_label_length if labelled else None)
     name = store.root.resolve().name
     folder = Path(cache_folder).expanduser()
     path = folder / f"{name}-{fingerprint[:16]}.arrow"
@@ -210,7 +218,8 @@ def build_pack(
                 with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=folder) as scratch:
                     finished = Path(scratch) / "pack.arrow"
                     metadata = {"name": name, "fingerprint": fingerprint, "degradation": degradation}
-                    _write(store, finished, metadata, degradation, max_label_length, max_rejected_fraction, progress)
+                    limits = (max_label_length if labelled else None, max_rejected_fraction)
+                    _write(store, finished, metadata, degradation, *limits, progress)
                     os.replace(finished, path)
                 pack = Pack.open(path)
     except OSError as error:
@@ -233,7 +242,13 @@ def _cached(path: Path, fingerprint: str) -> Pack | None:
     return pack if pack.fingerprint == fingerprint else None
 
 
-def _fingerprint(store: LmdbStore, degradation: str, max_label_length: int) -> str:
+def _open_store(root: Path, labelled: bool) -> Store:
+    if labelled or (root / LMDB_FILE).is_file():
+        return LmdbStore.open(root)
+    return PictureFolder(root)
+
+
+def _fingerprint(store: Store, degradation: str, max_label_length: int | None) -> str:
     decides = {
         "content": store.fingerprint(),
         "format_version": FORMAT_VERSION,
@@ -246,23 +261,25 @@ def _fingerprint(store: LmdbStore, degradation: str, max_label_length: int) -> s
 
 
 def _write(
-    store: LmdbStore,
+    store: Store,
     path: Path,
     metadata: dict[str, str],
     degradation: DegradationName,
-    max_label_length: int,
+    max_label_length: int | None,
     max_rejected_fraction: float,
     progress: Progress | None,
 ) -> None:
-    """Raises: ValueError if too much was rejected, or nothing is left."""
+    """Without labels where their length is None. Raises: ValueError if too much was rejected, or nothing is left."""
     report = RejectionReport(len(store), num_unread=store.num_unread())
     labels, keys, hashes, checksums = [], [], [], []
     raw = {side: path.with_name(side) for side in ("high_res", "low_res")}
     with open(raw["high_res"], "wb") as high_res_file, open(raw["low_res"], "wb") as low_res_file:
         for i in range(1, len(store) + 1):
             try:
-                label = _usable_label(store, i, max_label_length)
-                image_hash, of_pixels = _write_pixels(store, i, degradation, high_res_file, low_res_file)
+                label, decode = "", decode_word
+                if isinstance(store, LmdbStore) and max_label_length is not None:
+                    label, decode = _usable_label(store, i, max_label_length), decode_image
+                image_hash, of_pixels = _write_pixels(store, i, decode, degradation, high_res_file, low_res_file)
                 hashes.append(image_hash)
                 checksums.append(of_pixels)
                 labels.append(label)
@@ -304,17 +321,22 @@ def _usable_label(store: LmdbStore, i: int, max_label_length: int) -> str:
 
 
 def _write_pixels(
-    store: LmdbStore, i: int, degradation: DegradationName, high_res_file: BinaryIO, low_res_file: BinaryIO
+    store: Store,
+    i: int,
+    decode: Callable[[bytes, str], Image.Image],
+    degradation: DegradationName,
+    high_res_file: BinaryIO,
+    low_res_file: BinaryIO,
 ) -> tuple[int, int]:
     """Append one pair to the two files; returns the hash of its source image and the checksum of its pixels."""
     key = store.image_key(i)
-    if store.kind == "paired":
+    if isinstance(store, LmdbStore) and store.kind == "paired":
         source = store.high_res(i)
-        high_res = resize(decode_image(source, key), HIGH_RES_SIZE)
-        low_res = resize(decode_image(store.low_res(i), key), LOW_RES_SIZE)
+        high_res = resize(decode(source, key), HIGH_RES_SIZE)
+        low_res = resize(decode(store.low_res(i), key), LOW_RES_SIZE)
     else:
         source = store.image(i)
-        image = decode_image(source, key)
+        image = decode(source, key)
         high_res = resize(image, HIGH_RES_SIZE)
         low_res = make_low_res(high_res, resize(image, LOW_RES_SIZE), i, degradation)
     high_res_pixels, low_res_pixels = (pixels.transpose(2, 0, 1).tobytes() for pixels in (high_res, low_res))

@@ -9,6 +9,7 @@ from typing import Literal
 RejectReason = Literal[
     "missing image", "missing label", "corrupt image", "corrupt label", "empty label", "over-long label",
     "no encodable character", "label mostly outside the alphabet",
+    "far larger than a word", "nothing read", "low confidence", "picture of a benchmark", "has a label",
 ]  # fmt: skip
 _CHARACTERS_SHOWN = 5
 
@@ -62,6 +63,8 @@ class RejectionReport:
             for reason, keys in self.keys.items()
         ]
         said = f"{self.num_rejected} of {self.num_samples} rejected" + (f": {', '.join(parts)}" if parts else "")
+        if "far larger than a word" in self.keys:
+            said += "; words have to be cut out of whole pictures: predict.py --detect tells where they are"
         if self.num_unread:
             said += (
                 f"; {self.num_unread} more images are not read, since keys count from 1 to num-samples "

@@ -173,6 +173,7 @@ class BenchmarkTable:
         character_error_rates: of each reader, over all judged words.
         comparisons: paired tests of each student against what enlarges low_res, and of the students in pairs.
         words: every word, judged or not.
+        note: a sentence below the table, on how what was read came about.
     """
 
     protocol: Protocol
@@ -181,6 +182,7 @@ class BenchmarkTable:
     character_error_rates: Mapping[Column, float]
     comparisons: tuple[PairedComparison, ...]
     words: tuple[WordResult, ...] = field(repr=False)
+    note: str = ""
 
     @classmethod
     def build(
@@ -283,6 +285,8 @@ class BenchmarkTable:
         lines = [headline, "", *markdown_rows(rows)]
         if self.comparisons:
             lines += ["", *(f"- {c.to_text()}" for c in self.comparisons)]
+        if self.note:
+            lines += ["", self.note]
         return "\n".join(lines) + "\n"
 
     def to_tree(self) -> dict[str, Any]:

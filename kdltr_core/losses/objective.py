@@ -89,6 +89,7 @@ def compute_terms(
     lengths: Tensor,
     num_valid_steps: Tensor | None = None,
     rows: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> LossTerms:
     """The terms of one batch, each in float32 whatever the type of the outputs.
 
@@ -101,23 +102,24 @@ def compute_terms(
         lengths: (N,), valid steps of each word, the end included.
         num_valid_steps: see ``recognition``.
         rows: see ``semantic_contrast``.
+        weights: (N,), of the labels; see ``recognition``.
 
     Raises: ValueError if every weight is 0, or a term lacks the teacher, projector or semantic vectors it needs.
     """
     heads = list(student.heads)
-    weights = term_weights(config, heads)
+    by_term = term_weights(config, heads)
     terms: dict[str, Tensor] = {}
-    for name in weights:
+    for name in by_term:
         if name.startswith("cross_entropy"):
             logits = student.logits
             if config.name == "supervised" and heads:
                 logits = student.heads[name.removeprefix("cross_entropy").removeprefix("_") or heads[-1]]
-            terms[name] = recognition(logits, targets, lengths, num_valid_steps)
+            terms[name] = recognition(logits, targets, lengths, num_valid_steps, weights)
             continue
         if teacher is None:
             raise ValueError(f"{name} needs a teacher and there is none; give one, or set objective.name to supervised")
         terms[name] = _taught(name, config, student, teacher, projector, lengths, rows)
-    first, *rest = [weight * terms[name] for name, weight in weights.items()]
+    first, *rest = [weight * terms[name] for name, weight in by_term.items()]
     return LossTerms(terms, sum(rest, start=first))
 
 

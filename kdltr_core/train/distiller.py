@@ -54,6 +54,7 @@ class Distiller(nn.Module):
         teacher: RecognizerOutput | None,
         num_valid_steps: Tensor | None = None,
         rows: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> LossTerms:
         """The terms of the loss for one batch.
 
@@ -64,13 +65,15 @@ class Distiller(nn.Module):
             teacher: the teacher's forward pass on the same words and permutations; None where it is not needed.
             num_valid_steps: scalar; see ``losses.recognition``.
             rows: see ``losses.semantic_contrast``.
+            weights: (N,), of the labels; see ``losses.recognition``.
         """
         output = self.student.forward_training(as_float(images), targets, permutations)
         if self.visual_projection is not None:
             output = replace(output, visual=self.visual_projection(output.visual))
         if self.semantic_projection is not None and output.semantic is not None:
             output = replace(output, semantic=self.semantic_projection(output.semantic))
-        return compute_terms(self.config, output, teacher, self.projector, targets, lengths, num_valid_steps, rows)
+        steps = (targets, lengths, num_valid_steps, rows, weights)
+        return compute_terms(self.config, output, teacher, self.projector, *steps)
 
 
 @torch.no_grad()

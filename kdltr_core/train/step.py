@@ -124,8 +124,9 @@ class TrainingStep:
         with autocast(self.world.device, self.config.optim.precision):
             taught = self._teacher_output(batch, orders) if self.teacher else None
             images = batch.high_res if self.config.recognizer.trained == "teacher" else batch.low_res
+            of_words = (batch.rows, batch.weights)
             terms: LossTerms = self.model(
-                images, batch.targets, batch.lengths, orders, taught, num_valid_steps, batch.rows
+                images, batch.targets, batch.lengths, orders, taught, num_valid_steps, *of_words
             )
         return terms
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
 from kdltr_core.data.dataset import lmdb_folders
 from kdltr_core.data.lmdb_store import IMAGE_PREFIXES, LmdbStore
+from kdltr_core.data.picture_folder import is_picture, walk_visible
 
 STANDARD_INPUT = "-"
-# By which files of a folder are taken for images. What is named itself is tried whatever it is called.
-SUFFIXES = frozenset(
-    ".bmp .dib .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()  # noqa: SIM905
-)
 
 
 @dataclass(frozen=True)
@@ -109,17 +106,11 @@ def _add(name: str, found: Sources) -> None:
         return
     found.roots.append(os.path.abspath(name))
     refused: list[OSError] = []
-    for folder, folders, files in os.walk(name, onerror=refused.append):
-        # In place, so that the walk goes on in this order and not into hidden folders.
-        folders[:] = sorted(_visible(folders))
-        for file in sorted(_visible(files)):
-            if os.path.splitext(file)[1].lower() in SUFFIXES:
+    for folder, files in walk_visible(name, refused):
+        for file in files:
+            if is_picture(file):
                 path = os.path.join(folder, file)
                 found.images.append(Source(printable(path), os.path.abspath(path)))
             else:
                 found.num_left_alone += 1
     found.skipped += (Skipped(printable(str(error.filename)), str(error.strerror)) for error in refused)
-
-
-def _visible(names: Iterable[str]) -> Iterator[str]:
-    return (name for name in names if not name.startswith("."))

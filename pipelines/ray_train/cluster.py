@@ -217,7 +217,9 @@ def _check_nodes(config: RunConfig, run_folder: str) -> None:
     marker = Path(run_folder) / f".seen-by-all-{token}"
     recognizer = config.recognizer
     weights = (recognizer.teacher_weights, recognizer.start_weights, recognizer.student_weights)
-    places = [*config.data.train_roots, *config.data.benchmark_roots, *weights, recognizer.language_weights]
+    data = config.data
+    roots = (*data.train_roots, *data.unlabelled_roots, *data.benchmark_roots)
+    places = [*roots, *weights, recognizer.language_weights]
     places = [place for place in places if place not in ("", "bundled")]
     look = ray.remote(num_cpus=0, max_retries=0)(what_is_wrong_here)
     try:

@@ -8,6 +8,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.recognizers.weights import read_metadata
 from kdltr_core.remote import is_uri
 from kdltr_core.train.engine import TrainingDiverged, fit
+from pipelines.run.checks import VALIDATED_ON_READINGS
 from pipelines.run.folder import REFUSAL_FILE
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.storage import METRICS_FILE, Storage
@@ -125,6 +127,8 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
     table = read_benchmarks(
         readers, words.benchmarks, batch_size=config.evaluation_batch_size, world=world, progress=tell_progress
     )
+    if words.validates_on_readings:
+        table = replace(table, note=VALIDATED_ON_READINGS)
     if metrics_log is not None:
         metrics_log.record(result.step, table_metrics(table, trained))
         evaluation = storage.path / "evaluation"

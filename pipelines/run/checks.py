@@ -24,21 +24,34 @@ from kdltr_core.train.build import start_file, teacher_file
 from kdltr_core.train.distiller import needs_teacher
 from pipelines.run.tracking import DatasetNote, Description
 
+VALIDATED_ON_READINGS = (
+    "Validation: no word has a label, so word accuracy on the held-out pictures is agreement with what the teacher "
+    "reads in them at high resolution; it chooses the best step, and says nothing of what both misread."
+)
+
 
 def check_files(config: RunConfig) -> None:
     """Weights that are named by a URI are fetched, roots are only looked for.
 
     Raises: ValueError naming the option whose file or folder is not there; as ``fetch``.
     """
-    recognizer = config.recognizer
-    for option, roots in (("train-roots", config.data.train_roots), ("benchmark-roots", config.data.benchmark_roots)):
+    recognizer, data = config.recognizer, config.data
+    for option, roots, only in (
+        ("train-roots", data.train_roots, LMDB_FILE),
+        ("unlabelled-roots", data.unlabelled_roots, "*"),
+        ("benchmark-roots", data.benchmark_roots, LMDB_FILE),
+    ):
         for root in roots:
             if is_uri(root):
-                check_there(root, only=LMDB_FILE)
+                check_there(root, only=only)
             elif not Path(root).is_dir():
                 raise ValueError(f"--data.{option} names {root}, which is not a folder")
     starts_from_high_res = recognizer.student_start != "random" and not recognizer.student_weights
-    if needs_teacher(config.objective) or (starts_from_high_res and not recognizer.start_weights):
+    if (
+        data.unlabelled_roots
+        or needs_teacher(config.objective)
+        or (starts_from_high_res and not recognizer.start_weights)
+    ):
         teacher_file(config)
     if starts_from_high_res:
         start_file(config)
@@ -71,7 +84,9 @@ def summary(words: Datasets) -> list[str]:
     """How many words there are for what, and what had to be left out."""
     sets = ", ".join(f"{name} {len(pack)}" for name, pack in words.benchmarks.items())
     rejected = [f"{root}: {report.describe()}" for root, report in words.rejected.items() if not report.is_clean]
-    return [f"{len(words.train)} training pairs, {len(words.validation)} held out; benchmarks: {sets}", *rejected]
+    lines = [f"{len(words.train)} training pairs, {len(words.validation)} held out; benchmarks: {sets}"]
+    lines += [f"{root}: {count} pictures labelled by what the teacher reads" for root, count in words.num_read.items()]
+    return [*lines, *rejected, *([VALIDATED_ON_READINGS] if words.validates_on_readings else [])]
 
 
 def describe(config: RunConfig, words: Datasets) -> Description:
@@ -87,11 +102,21 @@ def describe(config: RunConfig, words: Datasets) -> Description:
     for option in ("teacher_weights", "student_weights", "language_weights"):
         if digest := _digest(config, option):
             tags[f"{option}_sha256"] = digest
+    if words.num_read:
+        tags["data_unlabelled"] = "; ".join(
+            f"{root}: {count} used, {words.rejected[root].describe()}" for root, count in words.num_read.items()
+        )
+    if words.validates_on_readings:
+        tags["validation"] = VALIDATED_ON_READINGS
     notes = [_note(pack, "training") for pack in words.train.packs]
     notes += [_note(pack, "testing") for pack in words.benchmarks.values()]
     for context in ("training", "testing"):
         tags[f"data_{context}"] = ", ".join(f"{n.name} {n.fingerprint}" for n in notes if n.context == context)
-    return Description(config.name, config.flatten(), tags, notes)
+    counts = {
+        "unlabelled.num_used": sum(words.num_read.values()),
+        "unlabelled.num_refused": sum(words.rejected[root].num_rejected for root in words.num_read),
+    }
+    return Description(config.name, config.flatten() | (counts if words.num_read else {}), tags, notes)
 
 
 def git_commit() -> str:
@@ -122,7 +147,8 @@ def source_digest(folders: Iterable[Path]) -> str:
 def _digest(config: RunConfig, option: str) -> str:
     given = getattr(config.recognizer, option)
     if option == "teacher_weights":
-        if config.recognizer.student_start == "random" and not needs_teacher(config.objective):
+        idle = config.recognizer.student_start == "random" and not needs_teacher(config.objective)
+        if idle and not config.data.unlabelled_roots:
             return ""
         try:
             path = teacher_file(config)

@@ -12,6 +12,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import Datasets, load_datasets
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.engine import total_steps
+from kdltr_core.train.teacher_readings import teacher_reader
 from pipelines.ray_train.cluster import connect
 from pipelines.run.checks import check_words, describe, summary
 from pipelines.run.command_line import RunStopped
@@ -37,7 +38,8 @@ def prepare(config: RunConfig, folder: StudyFolder) -> tuple[TrialResources, Dat
     cluster, options = connect(), folder.options
     machines = machines_for(options, config, cluster.offers_gpus)
     resources = resources_for(options, cluster.prepare(machines, folder.path, progress_bar("waiting for machines")))
-    words = load_datasets(config.data, charset_of(config), progress=progress_bar("preparing words"))
+    reader = teacher_reader(config, progress_bar("the teacher reads each picture once"))
+    words = load_datasets(config.data, charset_of(config), progress_bar("preparing words"), reader=reader)
     check_words(config, words)
     folder.claim_data(words.fingerprints)
     for sentence in summary(words):

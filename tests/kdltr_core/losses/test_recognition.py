@@ -33,6 +33,14 @@ def test_workers_that_average_with_the_joined_count_equal_the_joined_batch():
     torch.testing.assert_close(torch.stack(halves).mean(), recognition(logits, targets, lengths))
 
 
+def test_a_weighted_word_counts_as_so_many_and_the_others_as_before():
+    logits, targets, lengths = batch(1)
+    weights = torch.tensor([1.0, 0.25, 0.0, 2.0])
+    alone = [recognition(logits[:, n : n + 1], targets[n : n + 1], lengths[n : n + 1], lengths.sum()) for n in range(4)]
+    expected = (weights * torch.stack(alone)).sum()
+    torch.testing.assert_close(recognition(logits, targets, lengths, weights=weights), expected)
+
+
 def test_no_gradient_reaches_steps_after_the_end():
     logits, targets, lengths = batch(2)
     logits.requires_grad_()
