@@ -78,15 +78,13 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
         "datasets": words.description,
     }
     folder.keep(TRACKING_FILE)
-    tell_machines = cluster.watch(config.workers)
 
     follower = Follower(folder.metrics_log, total_steps(config, len(words.train)))
 
     def follow() -> None:
         follower.poll()
-        for sentence in (folder.poll(), tell_machines()):
-            if sentence:
-                say(sentence)
+        if sentence := folder.poll():
+            say(sentence)
         tracker.send()
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)

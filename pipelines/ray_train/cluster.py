@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from kdltr_core.config import RunConfig
 from kdltr_core.files import write_text
-from kdltr_core.remote import check_there, is_uri
+from kdltr_core.remote import is_uri
 from pipelines.run.command_line import RunStopped
 from pipelines.run.folder import LOST_FILE, REFUSAL_FILE, RunFolder
 from pipelines.run.progress import say
@@ -79,13 +79,13 @@ class Cluster:
             )
 
     def prepare(self, config: RunConfig, run_folder: str | Path, progress: Callable[[int, int], None]) -> Cluster:
-        """Wait for machines that are still starting, and ask each for the run folder and the data.
+        """Wait for machines that are still starting, and ask each for the run folder.
 
         Args:
             run_folder: a path or a URI.
             progress: called with (GPUs or CPUs that are there, needed).
 
-        Raises: ValueError if there is too little room in the end, or a machine lacks something.
+        Raises: ValueError if there is too little room in the end, or a machine does not see the folder.
         """
         cluster = self
         if not self.is_own and self.room < config.workers and config.wait_minutes:
@@ -101,22 +101,9 @@ class Cluster:
             progress(config.workers, config.workers)
             request_resources(bundles=[])  # what the workers hold keeps the machines from here on
         cluster.check(config.min_workers or config.workers)
-        if cluster.num_nodes > 1:
-            _check_nodes(config, str(run_folder))
+        if cluster.num_nodes > 1 and not is_uri(str(run_folder)):
+            _check_shared(Path(run_folder))
         return cluster
-
-    def watch(self, wanted: int) -> Callable[[], str]:
-        """A function that says when machines that are wanted go and come back, and else ''."""
-        earlier = min(self.room, wanted)
-
-        def poll() -> str:
-            nonlocal earlier
-            before = earlier
-            with suppress(RayError):  # the next time may succeed
-                earlier = min(int(ray.cluster_resources().get(self.kind, 0)), wanted)
-            return "" if earlier == before else f"{earlier} of {wanted} {self.kind}s are there"
-
-        return poll
 
 
 def connect() -> Cluster:
@@ -208,77 +195,30 @@ def may_start_gpus() -> bool:
     return any((kind.get("resources") or {}).get("GPU", 0) and kind.get("max_workers", 0) for kind in types)
 
 
-def _check_nodes(config: RunConfig, run_folder: str) -> None:
-    """Every machine is asked for the run folder, a path or a URI, and for data and weights; one that goes is passed.
-
-    Raises: ValueError with what is missing where, and the way out.
-    """
-    token = secrets.token_hex(8)
-    marker = Path(run_folder) / f".seen-by-all-{token}"
-    recognizer = config.recognizer
-    weights = (recognizer.teacher_weights, recognizer.start_weights, recognizer.student_weights)
-    data = config.data
-    roots = (*data.train_roots, *data.unlabelled_roots, *data.benchmark_roots)
-    places = [*roots, *weights, recognizer.language_weights]
-    places = [place for place in places if place not in ("", "bundled")]
-    look = ray.remote(num_cpus=0, max_retries=0)(what_is_wrong_here)
+def _check_shared(run_folder: Path) -> None:
+    """Raises: ValueError with a machine of the cluster that does not see the run folder, and the way out."""
+    marker = run_folder / f".seen-by-all-{secrets.token_hex(8)}"
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    look = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
     try:
-        if not is_uri(run_folder):
-            marker.parent.mkdir(parents=True, exist_ok=True)
-            marker.write_text(token)
         answers = {
             node["NodeManagerAddress"]: look.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(run_folder, marker.name, token, places)
+            ).remote(str(marker))
             for node in ray.nodes()
             if node["Alive"]
         }
         for address, answer in answers.items():
-            try:
-                wrong = ray.get(answer, timeout=SECONDS_TO_ANSWER)
-            except ray.exceptions.GetTimeoutError:
-                wrong = f"does not answer within {SECONDS_TO_ANSWER:.0f} s; look at `ray status`"
-            except ray.exceptions.RayTaskError as error:
-                cause = str(error.cause or error).strip().splitlines()[-1]
-                wrong = f"cannot look for the run's files ({cause}); it needs this project, in the same version"
-            except RayError:
-                continue
-            if wrong:
-                raise ValueError(f"the machine {address} {wrong}")
+            with suppress(RayError):  # a machine that is gone, or slow, is no reason
+                if not ray.get(answer, timeout=SECONDS_TO_ANSWER):
+                    raise ValueError(
+                        f"the machine {address} does not see the run folder {run_folder}, which all machines must "
+                        "share: give an --output-folder on a shared mount, or in an object store such as "
+                        "s3://bucket/runs"
+                    )
     finally:
-        if not is_uri(run_folder):
-            marker.unlink(missing_ok=True)
-
-
-def what_is_wrong_here(run_folder: str, marker: str, token: str, places: Sequence[str]) -> str:
-    """What this machine lacks, as the end of a sentence that begins with its name; '' if nothing.
-
-    Args:
-        run_folder: a path or a URI.
-        marker: name of a file with the token that was written into the run folder, if that is a path.
-        places: paths and URIs of data and weights.
-    """
-    try:
-        if is_uri(run_folder):
-            Storage(run_folder, Path()).check_reachable()
-        for uri in filter(is_uri, places):
-            check_there(uri)
-    except (OSError, ValueError) as error:
-        return f"cannot use what is in the object store: {error}"
-    shared = is_uri(run_folder)
-    with suppress(OSError):
-        shared = shared or Path(run_folder, marker).read_text() == token
-    if not shared:
-        return (
-            f"does not see the run folder {run_folder}, which all machines must share: give an --output-folder on a "
-            "shared mount, or in an object store such as s3://bucket/runs"
-        )
-    if missing := [place for place in places if not is_uri(place) and not Path(place).exists()]:
-        return (
-            f"does not have {', '.join(missing)}: put it there under the same path, on a shared mount, or in an object "
-            "store and give its URI"
-        )
-    return ""
+        marker.unlink(missing_ok=True)
 
 
 def train_on(

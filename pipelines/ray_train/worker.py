@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -54,7 +55,8 @@ def train_worker(settings: dict[str, Any]) -> bool:
     try:
         _train(config, storage, settings["run_id"], settings["datasets"])
     except (ValueError, TrainingDiverged, NotWritten) as error:
-        write_text(storage.path / REFUSAL_FILE, str(error))
+        where = f" (said on {socket.gethostname()})" if config.workers > 1 else ""
+        write_text(storage.path / REFUSAL_FILE, f"{error}{where}")
         storage.push(REFUSAL_FILE)
         raise
     return True

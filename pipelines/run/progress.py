@@ -40,12 +40,12 @@ def progress_bar(label: str) -> Callable[[int, int], None]:
 
 
 @contextmanager
-def polled(poll: Callable[[], None]) -> Iterator[None]:
-    """Calls ``poll`` every second, from a thread of its own."""
+def polled(poll: Callable[[], None], seconds: float = SECONDS_BETWEEN_POLLS) -> Iterator[None]:
+    """Calls ``poll`` every so many seconds, from a thread of its own."""
     stop = threading.Event()
 
     def follow() -> None:
-        while not stop.wait(SECONDS_BETWEEN_POLLS):
+        while not stop.wait(seconds):
             poll()
 
     thread = threading.Thread(target=follow, name="poll", daemon=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import socket
-import threading
 import time
 import uuid
 import warnings
@@ -18,7 +16,7 @@ from pathlib import Path
 from kdltr_core.files import HeldByAnother, locked, whole_file, whole_folder
 from kdltr_core.remote import NothingThere, ObjectStore, RemoteFile, is_uri, public, under
 from kdltr_core.train.checkpoint import CheckpointStore, read_checkpoint
-from pipelines.run.command_line import RunStopped
+from pipelines.run.progress import polled
 
 METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -183,7 +181,7 @@ class Storage:
     def claim(self) -> Iterator[None]:
         """Holds the run for one driver, by a lock or, in a bucket, by an object that is refreshed.
 
-        Raises: ValueError if another holds it; RunStopped if another took it because this one could not refresh it.
+        Raises: ValueError if another holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         way_out = "wait for it, or give another --name"
@@ -204,41 +202,24 @@ def _claimed(store: ObjectStore, way_out: str) -> Iterator[None]:
     seconds_left = SECONDS_OF_A_CLAIM - _age(store, CLAIM)
     if seconds_left > 0:
         raise ValueError(
-            f"{_owner(store)} is training in {store.uri}; {way_out}. If it is dead, the same command goes on "
+            f"{_owner(store)} is training in {store.uri}; {way_out}. If it is dead, the same command resumes "
             f"{seconds_left:.0f} s from now"
         )
     store.put(CLAIM, mine.encode())
     time.sleep(SECONDS_TO_SETTLE)
     if (owner := _owner(store)) != mine:
         raise ValueError(f"{owner} is training in {store.uri}; {way_out}")
-    taken, stop, main = threading.Event(), threading.Event(), threading.main_thread().ident or 0
 
-    def keep_fresh() -> None:
-        while not stop.wait(SECONDS_BETWEEN_REFRESHES):
-            with suppress(OSError, ValueError):  # the next one may succeed
-                if _owner(store) not in ("", mine):
-                    taken.set()
-                    signal.pthread_kill(main, signal.SIGINT)
-                    return
-                store.put(CLAIM, mine.encode())
+    def refresh() -> None:
+        with suppress(OSError, ValueError):  # the next one may succeed
+            store.put(CLAIM, mine.encode())
 
-    thread = threading.Thread(target=keep_fresh, name="refresh-claim", daemon=True)
-    thread.start()
     try:
-        yield
-    except KeyboardInterrupt:
-        if taken.is_set():
-            raise RunStopped(
-                f"the claim on {store.uri} was not refreshed for {SECONDS_OF_A_CLAIM:.0f} s and {_owner(store)} took "
-                f"the run over; {way_out}"
-            ) from None
-        raise
+        with polled(refresh, SECONDS_BETWEEN_REFRESHES):
+            yield
     finally:
-        stop.set()
-        thread.join()
         with suppress(OSError, ValueError):  # it expires
-            if _owner(store) == mine:
-                store.delete(CLAIM)
+            store.delete(CLAIM)
 
 
 def _owner(store: ObjectStore) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +52,6 @@ class SweepTrial:
         state: None while it has not ended.
         accuracy: the best of the validation split, in %; None if it was not read yet.
         error: of a failed trial, one line.
-        seconds: it took, the last time that it was begun; None before.
         is_baseline: whether this is the point that the sweep has to beat.
         is_running: now, under this driver.
     """
@@ -64,7 +62,6 @@ class SweepTrial:
     state: State | None = None
     accuracy: float | None = None
     error: str = ""
-    seconds: float | None = None
     is_baseline: bool = False
     is_running: bool = False
 
@@ -100,7 +97,7 @@ class SweepStudy:
         # Called with this study whenever a trial begins or ends.
         self.on_change: Callable[[SweepStudy], None] = lambda study: None
         self._sampler, self._pruner = sampler, pruner or NopPruner()
-        self._running: dict[int, tuple[FrozenTrial, float]] = {}
+        self._running: dict[int, FrozenTrial] = {}
 
     @cached_property
     def study(self) -> optuna.Study:
@@ -156,19 +153,18 @@ class SweepStudy:
         folder = self.folder / frozen.user_attrs["folder"]
         folder.mkdir(exist_ok=True)
         (folder / ERROR_FILE).unlink(missing_ok=True)
-        self._running[int(folder.name)] = frozen, time.monotonic()
+        self._running[int(folder.name)] = frozen
         self.on_change(self)
         return self._seen(frozen)
 
     def report(self, number: int, percent: float, accuracy: float) -> bool:
         """What a running trial read of the validation split, in %. Returns whether it is behind and is to stop."""
-        trial_id = self._running[number][0]._trial_id
+        trial_id = self._running[number]._trial_id
         self._storage.set_trial_intermediate_value(trial_id, int(PARTS * percent / 100), accuracy)
         return self.study.pruner.prune(self.study, self._storage.get_trial(trial_id))
 
     def end(self, number: int, state: State, error: str = "") -> SweepTrial:
-        frozen, began = self._running.pop(number)
-        self._storage.set_trial_user_attr(frozen._trial_id, "seconds", round(time.monotonic() - began, 1))
+        frozen = self._running.pop(number)
         if error:
             self._storage.set_trial_user_attr(frozen._trial_id, "error", error)
         # What was read under a driver that was killed may not have come to the study, but it is in the trial's folder.
@@ -226,7 +222,6 @@ class SweepStudy:
             "FAILED" if error else _STATES.get(frozen.state),
             attributes.get("accuracy", max(frozen.intermediate_values.values(), default=None)),
             error,
-            attributes.get("seconds"),
             attributes["params"] == self.baseline,
             number in self._running,
         )

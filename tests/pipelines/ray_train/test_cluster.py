@@ -1,8 +1,7 @@
-"""Coming to a Ray cluster, or starting one; what its machines lack, and which of its workers were lost."""
+"""Coming to a Ray cluster, or starting one; and which of its workers were lost."""
 
 from __future__ import annotations
 
-import re
 import socket
 import time
 from pathlib import Path
@@ -12,9 +11,8 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, OutOfMemoryError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
-from pipelines.ray_train.cluster import Cluster, LostWorkers, connect, lost_worker, may_start_gpus, what_is_wrong_here
+from pipelines.ray_train.cluster import Cluster, LostWorkers, connect, lost_worker, may_start_gpus
 from pipelines.run.command_line import RunStopped
-from tests.object_store import Bucket
 
 # What ray.init raised on a machine with a load of 40.
 TOO_SLOW = Exception(
@@ -112,17 +110,6 @@ def test_more_workers_than_the_machine_has_room_for_are_refused(cluster: Cluster
         cluster.check(workers)
 
 
-def test_machines_that_go_and_come_back_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = {"GPU": 4.0, "CPU": 16.0}
-    monkeypatch.setattr(ray, "cluster_resources", lambda: there)
-    poll = Cluster(16, 4, 4, offers_gpus=True).watch(3)
-    said = []
-    for num_gpus in (4.0, 3.0, 1.0, 1.0, 3.0, 4.0):
-        there["GPU"] = num_gpus
-        said.append(poll())
-    assert said == ["", "", "1 of 3 GPUs are there", "", "3 of 3 GPUs are there", ""]
-
-
 @pytest.mark.parametrize(
     ("text", "may"),
     [
@@ -141,37 +128,6 @@ def test_whether_gpus_may_be_started_is_read_from_what_the_cluster_was_begun_wit
     if text is not None:
         (tmp_path / "ray_bootstrap_config.yaml").write_text(text)
     assert may_start_gpus() is may
-
-
-@pytest.mark.parametrize(
-    ("content", "places", "wrong"),
-    [
-        ("token", ["."], ""),
-        (None, [], "does not see the run folder .*, which all machines must share: .* s3://"),
-        ("that of another run", [], "does not see the run folder"),
-        ("token", [".", "/nowhere/IC13", "/nowhere/t.pt"], "does not have /nowhere/IC13, /nowhere/t.pt: put it there"),
-    ],
-)
-def test_what_a_machine_lacks_is_said_with_the_way_out(
-    tmp_path: Path, content: str | None, places: list[str], wrong: str
-) -> None:
-    if content:
-        (tmp_path / "marker").write_text(content)
-    said = what_is_wrong_here(str(tmp_path), "marker", "token", places)
-    assert bool(said) == bool(wrong)
-    assert re.match(wrong, said)
-
-
-@pytest.mark.slow
-def test_what_is_in_an_object_store_is_asked_for_there(bucket: Bucket) -> None:
-    bucket.put("sets/IC13/data.mdb", b"")
-    run, words = f"{bucket.uri}/runs/first", f"{bucket.uri}/sets"
-    assert what_is_wrong_here(run, "", "", [words]) == ""
-    assert bucket.objects() == ["sets/IC13/data.mdb"]
-    wrong = what_is_wrong_here(run, "", "", [words, f"{bucket.uri}/stes"])
-    assert wrong.startswith(f"cannot use what is in the object store: there is nothing at {bucket.uri}/stes")
-    wrong = what_is_wrong_here("s3://no-such-bucket/runs/first", "", "", [])
-    assert "there is no bucket for s3://no-such-bucket/runs/first" in wrong
 
 
 def missed(failure: Exception) -> Exception:
