@@ -51,7 +51,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 ui: $(VENV)/.installed
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+	@$(BIN)/kdltr ui
 
 clean:
 	rm -rf $(VENV) build kdltr.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ VERBS = {
     "export": ("export", "a student as an ONNX file, a torch program, or a model in MLflow's registry"),
     "data": ("prepare_data", "verify, convert, pack and render data sets"),
     "language": ("pretrain_language", "teach the language part of ABINet and MATRN its words"),
+    "ui": ("ui", "browse the recorded runs, in MLflow's pages"),
     "benchmark": ("benchmark", "measure the time of a training step"),
 }
 

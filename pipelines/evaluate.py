@@ -34,7 +34,7 @@ def main() -> int:
     from pipelines.prediction.open_reader import is_onnx
     from pipelines.prediction.two_stage import two_stage_columns
     from pipelines.report.build import Evaluation, report, workload
-    from pipelines.report.examples import write_evaluation
+    from pipelines.report.summary import write_evaluation
     from pipelines.run.progress import progress_bar, say
 
     world = DistributedContext.current()
@@ -80,7 +80,7 @@ def main() -> int:
         say(f"table, predictions of every word and example words: {options.output_folder}")
     print(table.to_markdown(), flush=True)
     if options.report:
-        report(Evaluation(options, readers, packs, native, table, world.device))
+        report(Evaluation(options, readers, packs, run.data, native, table, world.device))
         say(f"the report: {Path(options.report) / 'report.html'}")
     return 0
 

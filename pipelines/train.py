@@ -31,7 +31,7 @@ def main() -> int:
     if folder.is_finished:
         table = folder.named("evaluation/table.md")
         say(f"The run {config.name} is finished. Its table is in {table}; another --name begins another run.")
-        if tracker.owes and tracker.end("FINISHED", folder.artifacts):
+        if tracker.owes and end(tracker, "FINISHED", folder):
             folder.keep(TRACKING_FILE)
             say(f"MLflow now has all of it: {tracker.where}")
         return 0
@@ -74,7 +74,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     settings: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "run_folder": folder.place,
-        "run_id": tracker.begin(describe(config, words)),
+        "run_id": tracker.begin(describe(config, words, "train")),
         "datasets": words.description,
     }
     folder.keep(TRACKING_FILE)
@@ -99,8 +99,17 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
         raise
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray put its own in this place
-        tracker.end(status, folder.artifacts)
+        end(tracker, status, folder)
         folder.keep(TRACKING_FILE)
+
+
+def end(tracker: Tracker, status: Status, folder: RunFolder) -> bool:
+    """Whether MLflow has all of it: figures, files, and of a finished run its description and model."""
+    from pipelines.run.tracking import noted
+
+    if status != "FINISHED":
+        return tracker.end(status, folder.artifacts)
+    return tracker.end(status, folder.artifacts, noted(folder.summary, "train"), folder.model)
 
 
 if __name__ == "__main__":

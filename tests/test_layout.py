@@ -24,7 +24,13 @@ TESTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rg
 # Files, or folders that end in a slash.
 RAY_SEAMS = ("pipelines/ray_train/", "pipelines/sweep/", "pipelines/service/", "pipelines/prediction/cluster.py")
 RAY_SEAMS += ("pipelines/train.py", "pipelines/tune.py")
-MLFLOW_SEAMS = ("pipelines/run/tracking.py", "pipelines/exporting/")
+MLFLOW_SEAMS = (
+    "pipelines/run/tracking.py",
+    "pipelines/run/logged_model.py",
+    "pipelines/run/mlflow_model.py",
+    "pipelines/exporting/",
+    "pipelines/ui.py",
+)
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "misc", "common"}
 
 FORBIDDEN = {

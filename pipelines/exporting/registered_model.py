@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-import mlflow.pyfunc
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.types.schema import Array, ColSpec, DataType, Schema
 
 from kdltr_core.config import RunConfig
 from kdltr_core.files import read_json
 from pipelines.prediction.onnx_reader import OnnxReader
 from pipelines.run.command_line import RunStopped, absolute
 from pipelines.run.folder import TRACKING_FILE
+from pipelines.run.logged_model import log_model
 from pipelines.run.tracking import experiment_id, with_secrets
-
-_SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.binary, "image")]),
-    outputs=Schema(
-        [
-            ColSpec(DataType.string, "text"),
-            ColSpec(DataType.double, "confidence"),
-            ColSpec(Array(DataType.double), "character_confidences"),
-        ]
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -79,27 +63,14 @@ def register(graph: Path, origin: Origin, name: str, found: Mapping[str, str]) -
     name = name or f"kdltr-{notes['recognizer'].replace('_', '-')}"
     for logger in ("alembic", "mlflow"):
         logging.getLogger(logger).setLevel(logging.ERROR)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         mlflow.set_tracking_uri(with_secrets(origin.uri))
         client = MlflowClient()
         run_id = _known_run(client, origin.run_id)
         experiment = experiment_id(client, origin.experiment, origin.uri)
-        model = mlflow.initialize_logged_model("reader", source_run_id=run_id, experiment_id=experiment)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            info = mlflow.pyfunc.log_model(
-                model_id=model.model_id,
-                python_model=str(Path(__file__).with_name("mlflow_model.py")),
-                artifacts={"graph": str(graph)},
-                signature=_SIGNATURE,
-                pip_requirements=["kdltr", "onnxruntime"],
-                metadata=dict(notes),
-                registered_model_name=name,
-            )
-        if run_id:
-            client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-        version = str(info.registered_model_version)
+        model_id = log_model(client, graph, experiment, run_id, "reader", ("onnxruntime",), notes)
+        info = mlflow.register_model(f"models:/{model_id}", name)
+        version = str(info.version)
         tags = {key: notes[key] for key in ("recognizer", "weights", "source_sha256")} | dict(found)
         for key, value in tags.items():
             client.set_model_version_tag(name, version, key, value)

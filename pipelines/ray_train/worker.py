@@ -9,18 +9,20 @@ import socket
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray.train
 import ray.train.torch
 import torch
 
-from kdltr_core.config import RunConfig, Trained
+from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import DatasetsDescription, load_datasets
 from kdltr_core.distributed import DistributedContext
-from kdltr_core.evaluation.table import BenchmarkTable
 from kdltr_core.files import NotWritten, write_text
 from kdltr_core.inference.weights_files import FILES
 from kdltr_core.recognizers.registry import charset_of
@@ -29,10 +31,11 @@ from kdltr_core.remote import is_uri
 from kdltr_core.train.engine import TrainingDiverged, fit
 from pipelines.run.checks import VALIDATED_ON_READINGS
 from pipelines.run.folder import REFUSAL_FILE
-from pipelines.run.metrics_log import MetricsLog
+from pipelines.run.metrics_log import MetricsLog, training_speed
 from pipelines.run.storage import METRICS_FILE, Storage
 
-SECONDS_BETWEEN_NOTES = 10.0
+SECONDS_BETWEEN_PUSHES = 10.0
+SECONDS_BETWEEN_BARS = 1.0
 
 
 def train_worker(settings: dict[str, Any]) -> bool:
@@ -80,11 +83,13 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
     if len(set(steps)) > 1:  # one came meanwhile; a new group finds the same
         raise RuntimeError(f"the newest whole checkpoint in {storage.place} is not one for all: {steps}")
     note = metrics_log.note if metrics_log else lambda sentence: None
-    send_metrics = _now_and_then(lambda: storage.try_to_push(METRICS_FILE, "the metrics log is sent again soon"))
+    send_metrics = _now_and_then(
+        lambda: storage.try_to_push(METRICS_FILE, "the metrics log is sent again soon"), SECONDS_BETWEEN_PUSHES
+    )
 
     def record(step: int, metrics: Mapping[str, float]) -> None:
         assert metrics_log is not None
-        metrics_log.record(step, metrics)
+        metrics_log.record(step, {**metrics, **(system_metrics() if "train/loss" in metrics else {})})
         send_metrics()
 
     def tell_start(step: int) -> None:
@@ -121,20 +126,25 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
     storage.pull(trained)
     # Not at the top: the first step need not wait for the library that draws.
     from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
-    from pipelines.report.examples import write_evaluation
     from pipelines.report.plots import draw_curves
+    from pipelines.report.summary import headline_metrics, write_evaluation
 
     readers = open_readers([storage.path], world.device, note=note, cache_folder=config.data.cache_folder)
-    tell_progress = _now_and_then(lambda done, total: note(f"reading the benchmarks: {100 * done // total} %"))
+    tell_progress = _now_and_then(metrics_log.progress, SECONDS_BETWEEN_BARS) if metrics_log else None
     table = read_benchmarks(
-        readers, words.benchmarks, batch_size=config.evaluation_batch_size, world=world, progress=tell_progress
+        readers,
+        words.benchmarks,
+        batch_size=config.evaluation_batch_size,
+        world=world,
+        progress=tell_progress and partial(tell_progress, "evaluating on the benchmarks"),
     )
     if words.validates_on_readings:
         table = replace(table, note=VALIDATED_ON_READINGS)
     if metrics_log is not None:
-        metrics_log.record(result.step, table_metrics(table, trained))
+        speed = training_speed(storage.path / METRICS_FILE)
+        metrics_log.record(result.step, {**headline_metrics(table, trained), "images_per_second": speed})
         evaluation = storage.path / "evaluation"
-        write_evaluation(evaluation, table, words.benchmarks)
+        write_evaluation(evaluation, table, words.benchmarks, trained)
         draw_curves(evaluation / "curves.png", storage.path / METRICS_FILE, config.recognizer.trained_column)
         storage.push("evaluation", METRICS_FILE)
     world.barrier()
@@ -153,24 +163,35 @@ def start_sentence(step: int, size: int, workers: int) -> str:
     return begins if step else ""
 
 
-def table_metrics(table: BenchmarkTable, trained: Trained = "student") -> dict[str, float]:
-    """Word accuracies in percent, by set and reader. What was trained is the best of the run, not the last."""
-    names = {column: column.key.replace(trained, f"best_{trained}") for column in table.columns}
-    metrics = {
-        f"benchmark/{name}/{names[column]}": 100 * cell.accuracy
-        for name, cells in table.scores.items()
-        for column, cell in cells.items()
+def system_metrics() -> dict[str, float]:
+    """Of the first worker's machine, under the names that MLflow gives its own page to.
+
+    The GPU's memory in all processes; its load where nvidia-ml-py is installed. That of the CPU since the last call.
+    """
+    memory = psutil.virtual_memory()
+    found = {
+        "cpu_utilization_percentage": psutil.cpu_percent(),
+        "system_memory_usage_megabytes": memory.used / 1e6,
+        "system_memory_usage_percentage": memory.percent,
     }
-    return metrics | {f"benchmark/weighted_mean/{names[c]}": 100 * table.weighted(c)[0] for c in table.columns}
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        found |= {
+            "gpu_0_memory_usage_megabytes": (total - free) / 1e6,
+            "gpu_0_memory_usage_percentage": 100 * (total - free) / total,
+        }
+        with suppress(Exception):  # training never fails by it
+            found["gpu_0_utilization_percentage"] = torch.cuda.utilization()
+    return {f"system/{name}": value for name, value in found.items()}
 
 
-def _now_and_then(action: Callable[..., None]) -> Callable[..., None]:
+def _now_and_then(action: Callable[..., None], seconds: float) -> Callable[..., None]:
     """The action, but not within seconds of the last time."""
     last = 0.0
 
     def act(*arguments: Any) -> None:
         nonlocal last
-        if time.monotonic() - last >= SECONDS_BETWEEN_NOTES:
+        if time.monotonic() - last >= seconds:
             last = time.monotonic()
             action(*arguments)
 

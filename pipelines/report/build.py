@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from kdltr_core.config import DataConfig
 from kdltr_core.data.images import NativeImages
 from kdltr_core.data.pack import Pack
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
@@ -28,10 +29,11 @@ from pipelines.report.examples import in_fixed_order
 from pipelines.report.figures import write_robustness
 from pipelines.report.options import EvaluateOptions
 from pipelines.report.page import write_page_files
-from pipelines.run.checks import git_commit
+from pipelines.report.summary import headline_metrics, result_markdown, trained_column
+from pipelines.run.checks import git_commit, testing_notes
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.progress import progress_bar, say
-from pipelines.run.tracking import DatasetNote, Description, Tracker
+from pipelines.run.tracking import Description, Tracker, noted
 
 _ATTENDED_WORDS = 4
 
@@ -43,6 +45,7 @@ class Evaluation:
     options: EvaluateOptions
     readers: Sequence[BenchmarkReader]
     packs: Mapping[str, Pack]
+    data: DataConfig
     native: NativeImages
     table: BenchmarkTable
     device: torch.device
@@ -91,7 +94,7 @@ def report(evaluation: Evaluation) -> None:
     if curves is not None:
         files.append(folder / "curves.png")
     metrics_log.record(0, _metrics(contents))
-    tracker.end("FINISHED", files)
+    tracker.end("FINISHED", files, noted(result_markdown(evaluation.table), "evaluate"))
 
 
 def measure_times(
@@ -127,10 +130,7 @@ def _begin_tracking(evaluation: Evaluation, folder: Path) -> tuple[Tracker, Metr
     for left_over in ("tracking.json", "metrics.jsonl"):
         (folder / left_over).unlink(missing_ok=True)
     tracker = Tracker(folder, options.tracking_uri, options.experiment, say)
-    datasets = [
-        DatasetNote(name, str(pack.path), "testing", pack.fingerprint, {"num_pairs": len(pack)})
-        for name, pack in evaluation.packs.items()
-    ]
+    datasets = testing_notes(evaluation.data, evaluation.packs)
     parameters: dict[str, Any] = {k: v for k, v in asdict(options).items() if k not in ("data", "tracking_uri")}
     parameters |= {f"data.{name}": value for name, value in asdict(options.data).items()}
     tracker.begin(Description(evaluation.title, parameters, {"kdltr.kind": "evaluation"}, datasets))
@@ -138,20 +138,14 @@ def _begin_tracking(evaluation: Evaluation, folder: Path) -> tuple[Tracker, Metr
 
 
 def _metrics(contents: ReportContents) -> dict[str, float]:
-    """In per cent and milliseconds, by set and reader."""
-    table = contents.table
-    metrics = {
-        f"benchmark/{name}/{column.key}": 100 * score.accuracy
-        for name, scores in table.scores.items()
-        for column, score in scores.items()
-    }
-    for column in table.columns:
-        metrics[f"benchmark/weighted_mean/{column.key}"] = 100 * table.weighted(column)[0]
-        if (milliseconds := contents.note(column).milliseconds) is not None:
-            metrics[f"milliseconds_a_word/{column.key}"] = milliseconds
-        if column in contents.calibrations:
-            metrics[f"calibration_error/{column.key}"] = 100 * contents.calibrations[column].error
-    return metrics
+    """Of the first student, in per cent and milliseconds: few, as the page and its table have all the others."""
+    own = trained_column(contents.table)
+    found = headline_metrics(contents.table)
+    if (milliseconds := contents.note(own).milliseconds) is not None:
+        found["milliseconds_a_word"] = milliseconds
+    if own in contents.calibrations:
+        found["calibration_error"] = 100 * contents.calibrations[own].error
+    return found
 
 
 def _curves(evaluation: Evaluation) -> RobustnessCurves | None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from rapidfuzz.distance import Levenshtein
 
 from kdltr_core.charset import Protocol, fold
-from kdltr_core.data.pack import Pack, Pairs
+from kdltr_core.data.pack import Pairs
 from kdltr_core.evaluation.table import BenchmarkTable, Column, WordResult
 from pipelines.report.plots import GREY, INK, RULE
 
@@ -82,12 +82,6 @@ def in_fixed_order(words: Sequence[WordResult], protocol: Protocol) -> list[Word
         if firsts.setdefault(fold(word.label), word) is not word:
             repeats.append(word)
     return [*firsts.values(), *repeats]
-
-
-def write_evaluation(folder: str | Path, table: BenchmarkTable, packs: Mapping[str, Pack]) -> None:
-    """``table.md``, ``table.json``, ``predictions.parquet`` and ``examples.png`` in the folder, made where missing."""
-    table.write(folder)
-    draw_examples(Path(folder) / "examples.png", table, packs)
 
 
 def draw_examples(

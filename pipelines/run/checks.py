@@ -6,7 +6,7 @@ import getpass
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -14,15 +14,15 @@ from typing import Literal
 import kdltr_core
 import pipelines
 import tune_spaces
-from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import Datasets
+from kdltr_core.config import DataConfig, RunConfig
+from kdltr_core.data.dataset import Datasets, benchmark_folders
 from kdltr_core.data.device_cache import check_unchanging
 from kdltr_core.data.pack import Pack
 from kdltr_core.evaluation.table import check_judged
-from kdltr_core.remote import LMDB_FILE, check_there, fetch, is_uri
+from kdltr_core.remote import LMDB_FILE, check_there, fetch, is_uri, public, under
 from kdltr_core.train.build import start_file, teacher_file
 from kdltr_core.train.distiller import needs_teacher
-from pipelines.run.tracking import DatasetNote, Description
+from pipelines.run.tracking import DatasetNote, Description, noted
 
 VALIDATED_ON_READINGS = (
     "Validation: no word has a label, so word accuracy on the held-out pictures is agreement with what the teacher "
@@ -89,15 +89,16 @@ def summary(words: Datasets) -> list[str]:
     return [*lines, *rejected, *([VALIDATED_ON_READINGS] if words.validates_on_readings else [])]
 
 
-def describe(config: RunConfig, words: Datasets) -> Description:
-    """What the tracking server is told of the run before it starts."""
+def describe(config: RunConfig, words: Datasets, verb: str) -> Description:
+    """What the tracking server is told of the run before it starts, by which command."""
     commit = git_commit()
     tags = {"recipe": config.recipe or "none", "git_commit": commit, "mlflow.source.git.commit": commit}
     tags["source_sha256"] = source_digest(Path(wing.__path__[0]) for wing in (kdltr_core, tune_spaces, pipelines))
     tags |= {
-        "mlflow.source.name": "pipelines/train.py",
+        "mlflow.source.name": f"kdltr {verb}",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": user(),
+        **noted("Not finished yet.", verb),
     }
     for option in ("teacher_weights", "student_weights", "language_weights"):
         if digest := _digest(config, option):
@@ -108,8 +109,11 @@ def describe(config: RunConfig, words: Datasets) -> Description:
         )
     if words.validates_on_readings:
         tags["validation"] = VALIDATED_ON_READINGS
-    notes = [_note(pack, "training") for pack in words.train.packs]
-    notes += [_note(pack, "testing") for pack in words.benchmarks.values()]
+    notes = [
+        _note(pack, "training", given_source(root, config.data.train_roots, config.data.cache_folder))
+        for pack, (root, _) in zip(words.train.packs, words.description.train, strict=True)
+    ]
+    notes += testing_notes(config.data, words.benchmarks)
     for context in ("training", "testing"):
         tags[f"data_{context}"] = ", ".join(f"{n.name} {n.fingerprint}" for n in notes if n.context == context)
     counts = {
@@ -162,5 +166,23 @@ def _digest(config: RunConfig, option: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _note(pack: Pack, context: Literal["training", "testing"]) -> DatasetNote:
-    return DatasetNote(pack.name, str(pack.path), context, pack.fingerprint, {"num_pairs": len(pack)})
+def testing_notes(config: DataConfig, packs: Mapping[str, Pack]) -> list[DatasetNote]:
+    """Of the benchmarks."""
+    folders = benchmark_folders(config)
+    return [
+        _note(pack, "testing", given_source(folders[name], config.benchmark_roots, config.cache_folder))
+        for name, pack in packs.items()
+    ]
+
+
+def given_source(folder: str | Path, roots: Sequence[str], cache_folder: str) -> str:
+    """Where an LMDB lies as the user said it: under a URI, if it was fetched from there."""
+    for root in filter(is_uri, roots):
+        copy = fetch(root, cache_folder, only=LMDB_FILE)
+        if Path(folder).is_relative_to(copy):
+            return public(under(root, *Path(folder).relative_to(copy).parts))
+    return str(folder)
+
+
+def _note(pack: Pack, context: Literal["training", "testing"], source: str) -> DatasetNote:
+    return DatasetNote(pack.name, source, context, pack.fingerprint, {"num_pairs": len(pack)})

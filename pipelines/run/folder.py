@@ -94,6 +94,17 @@ class RunFolder:
         return self.path / "evaluation" / "table.md"
 
     @property
+    def summary(self) -> str:
+        """What the run came to, in Markdown."""
+        return (self.path / "evaluation" / "summary.md").read_text(encoding="utf-8")
+
+    @property
+    def model(self) -> Path:
+        """The folder of what was trained, brought here."""
+        self.storage.pull(self.config.recognizer.trained)
+        return self.path / self.config.recognizer.trained
+
+    @property
     def metrics_log(self) -> Path:
         return self.path / METRICS_FILE
 

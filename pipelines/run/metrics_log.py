@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from pydantic import TypeAdapter, ValidationError
 
 
 @dataclass(frozen=True)
 class Record:
-    """Metrics of one step, or a note for whoever watches; ``time`` in milliseconds since 1970."""
+    """Metrics of one step, or what whoever watches is told; ``time`` in milliseconds since 1970.
+
+    Attributes:
+        done: what is being done after the training, how much of it, and of how much.
+    """
 
     step: int
     time: int
     metrics: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    done: tuple[str, int, int] | None = None
 
 
+_SPEED = "train/images_per_second"
 _RECORD = TypeAdapter(Record)
 
 
@@ -60,6 +68,9 @@ class MetricsLog:
     def note(self, sentence: str) -> None:
         self._write({"step": self._step, "time": _now(), "note": sentence})
 
+    def progress(self, label: str, done: int, total: int) -> None:
+        self._write({"step": self._step, "time": _now(), "done": [label, done, total]})
+
     def _write(self, line: Mapping[str, object]) -> None:
         self._waiting += json.dumps(line).encode() + b"\n"
         try:
@@ -96,6 +107,11 @@ def read_records(path: Path, offset: int = 0, limit: int | None = None) -> tuple
                 records.append(_RECORD.validate_json(line))
             offset += len(line)
     return records, offset
+
+
+def training_speed(path: Path) -> float:
+    """Images per second: the median of what was recorded, which a slow start does not spoil; nan without any."""
+    return median([r.metrics[_SPEED] for r in read_records(path)[0] if _SPEED in r.metrics] or [math.nan])
 
 
 def _now() -> int:

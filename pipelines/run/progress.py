@@ -71,6 +71,7 @@ class Follower:
         self._latest: dict[str, float] = {}
         self._bar = tqdm(total=total, desc="training", unit="step", disable=None, initial=_last_step(earlier))
         self._total, self._last_line = total, time.monotonic()
+        self._after: tuple[str, Callable[[int, int], None]] = ("", lambda done, total: None)
 
     def close(self) -> None:
         self.poll()
@@ -82,6 +83,8 @@ class Follower:
             self._latest.update(record.metrics)
             if record.note:
                 say(record.note)
+            if record.done:
+                self._show_after(*record.done)
         names = {name.partition("/")[0] for record in records for name in record.metrics}
         if not names & {"train", "validation"}:
             return
@@ -92,6 +95,15 @@ class Follower:
         if self._bar.disable and ("validation" in names or due):
             say(f"step {step} of {self._total}: {headline(self._latest)}")
             self._last_line = time.monotonic()
+
+    def _show_after(self, label: str, done: int, total: int) -> None:
+        """A bar of its own for what follows the training, so that this one does not stand at its end."""
+        if self._after[0] != label:
+            self._bar.close()
+            self._after = (label, progress_bar(label))
+            if self._bar.disable:
+                say(f"{label} …")
+        self._after[1](done, total)
 
 
 def headline(metrics: dict[str, float]) -> str:

@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,13 +28,16 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from kdltr_core.files import DamagedFile, read_json, write_text
-from kdltr_core.remote import public
+from kdltr_core.remote import is_uri, public
+from pipelines.run.logged_model import log_model
 from pipelines.run.metrics_log import read_records
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 RECORDS_A_BATCH = 50
 PARAMS_A_BATCH = 100
+# What a run came to in a word: shown at its logged model too.
+HEADLINES = ("accuracy", "gain_over_enlarged")
 SECONDS_BETWEEN_TRIES = 15.0
 # A server may take as long as it likes, one byte at a time: after so many seconds nobody waits for it any more. The end
 # of a run has artifacts to send.
@@ -42,6 +46,8 @@ SECONDS_TO_ANSWER, SECONDS_TO_END = 30.0, 300.0
 _OF_TRAININGS = {"mlflow.experimentKind": "custom_model_development"}
 _LONGEST_DIGEST = 36
 _LONGEST_PARAM = 6000
+_LONGEST_TAG = 8000
+_NOTE = "mlflow.note.content"
 _SETTINGS = {
     # MLflow's own patience with a server that is away is minutes a call, and its first words fill a screen.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -53,10 +59,10 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class DatasetNote:
-    """A data set that the run read: its name, where it lies, what it is for, its fingerprint and its counts."""
+    """A data set that the run read: its name, where the user said it lies, what it is for, fingerprint and counts."""
 
     name: str
-    path: str
+    source: str
     context: Literal["training", "validation", "testing"]
     fingerprint: str
     counts: dict[str, int]
@@ -88,6 +94,7 @@ class _State:
     starts: int = 0
     sent: int = 0
     ended: Status | Literal[""] = ""
+    model_id: str = ""
     description: dict[str, Any] = field(default_factory=dict)
 
 
@@ -142,10 +149,8 @@ class Tracker:
     def where(self) -> str:
         """The line that opens the run in a browser, '' without tracking."""
         if self._uri.startswith(("http://", "https://")):
-            state = self._state
-            run = f"/{state.experiment_id}/runs/{state.run_id}" if state.run_id and state.experiment_id else ""
-            return f"{self._shown_uri.rstrip('/')}/#/experiments{run}?workflowType=machine_learning"
-        return f"mlflow ui --backend-store-uri {shlex.quote(self._shown_uri)}" if self._uri else ""
+            return runs_page(self._shown_uri, self._state.experiment_id, self._state.run_id)
+        return f"kdltr ui --tracking-uri {shlex.quote(self._shown_uri)}" if self._uri else ""
 
     def begin(self, description: Description) -> str:
         """Makes the run, or goes on in it. Returns its id, '' where MLflow cannot be reached (yet) or is not wanted."""
@@ -161,15 +166,22 @@ class Tracker:
         if time.monotonic() >= self._next_try:
             self._attempt(self._send_records, SECONDS_TO_ANSWER)
 
-    def end(self, status: Status, artifacts: Sequence[Path] = (), tags: Mapping[str, str] | None = None) -> bool:
+    def end(
+        self,
+        status: Status,
+        artifacts: Sequence[Path] = (),
+        tags: Mapping[str, str] | None = None,
+        model: Path | None = None,
+    ) -> bool:
         """Sends the rest, the artifacts (files; folders by their name) and the state. Returns whether all is there.
 
         Args:
             tags: what only the end has shown.
+            model: the folder of the student or teacher that the run made; it becomes a logged model of that name.
         """
         if not self._uri:
             return True
-        done = self._attempt(lambda: self._close_run(status, artifacts, tags or {}), SECONDS_TO_END)
+        done = self._attempt(lambda: self._close_run(status, artifacts, tags or {}, model), SECONDS_TO_END)
         if not done:
             self._say("MLflow lacks a part of this run; it is kept in the run's folder and the same command sends it")
         return done
@@ -213,7 +225,8 @@ class Tracker:
             if state.run_id:
                 self._say(f"MLflow no longer has the run {state.run_id}; a new one is made from the metrics log")
             run_id = client.create_run(experiment, run_name=state.description["name"]).info.run_id
-            state.experiment_id, state.run_id, state.described, state.sent = experiment, run_id, False, 0
+            state.experiment_id, state.run_id, state.model_id = experiment, run_id, ""
+            state.described, state.sent = False, 0
             self._save()
         client.update_run(state.run_id, status="RUNNING")
         if not state.described:
@@ -245,7 +258,9 @@ class Tracker:
             state.sent = offset
             self._save()
 
-    def _close_run(self, status: Status, artifacts: Sequence[Path], tags: Mapping[str, str]) -> None:
+    def _close_run(
+        self, status: Status, artifacts: Sequence[Path], tags: Mapping[str, str], model: Path | None
+    ) -> None:
         client = self._open_run()
         self._send_records()
         client.log_batch(self._state.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
@@ -254,9 +269,20 @@ class Tracker:
                 client.log_artifacts(self._state.run_id, str(path), path.name)
             elif path.exists():
                 client.log_artifact(self._state.run_id, str(path))
+        if model is not None and not self._state.model_id:
+            self._log_model(client, model)
         client.set_terminated(self._state.run_id, status)
         self._state.ended = status
         self._save()
+
+    def _log_model(self, client: MlflowClient, model: Path) -> None:
+        """With the run's headlines, which the list of models shows."""
+        state = self._state
+        state.model_id = log_model(client, model, state.experiment_id, state.run_id, model.name)
+        self._save()
+        for name in HEADLINES:
+            for last in client.get_metric_history(state.run_id, name)[-1:]:
+                client.log_metric(state.run_id, name, last.value, last.timestamp, last.step, model_id=state.model_id)
 
     def _read_state(self, place: str) -> _State:
         """Of this run at this URI; a folder that was copied has a run of its own to make."""
@@ -279,6 +305,21 @@ class Tracker:
         with suppress(OSError):  # a full disk costs no training; what is not known to be sent is sent again
             if self._uri:
                 write_text(self._file, json.dumps(asdict(self._state), indent=1))
+
+
+def runs_page(address: str, experiment_id: str, run_id: str = "") -> str:
+    """Of a run or, without one, of the experiment's trainings: MLflow itself would open its pages for agents."""
+    runs = f"/{experiment_id}/runs{f'/{run_id}' if run_id else ''}" if experiment_id else ""
+    return f"{address.rstrip('/')}/#/experiments{runs}?workflowType=machine_learning"
+
+
+def noted(text: str, verb: str) -> dict[str, str]:
+    """The tag that MLflow shows as a run's description: Markdown, and the command as it was typed, without secrets."""
+    words = ["".join(map(public, re.split("(=)", word, maxsplit=1))) for word in sys.argv[1:]]
+    typed = shlex.join(["kdltr", verb, *words])
+    room = _LONGEST_TAG - len(typed) - 100
+    text = text if len(text) <= room else f"{text[:room].rpartition(chr(10))[0]}\n\n…"
+    return {_NOTE: f"{text}\n\n```\n{typed}\n```"}
 
 
 def with_secrets(uri: str) -> str:
@@ -336,8 +377,8 @@ def _dataset(note: Mapping[str, Any]) -> DatasetInput:
     dataset = Dataset(
         name=note["name"],
         digest=note["fingerprint"][:_LONGEST_DIGEST],
-        source_type="local",
-        source=json.dumps({"uri": note["path"]}),
+        source_type=note["source"].partition("://")[0] if is_uri(note["source"]) else "local",
+        source=json.dumps({"uri": note["source"]}),
         profile=json.dumps(note["counts"]),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", note["context"])])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from kdltr_core.evaluation.significance import SignificanceTest, compare_paired, read_correct, read_judged, signed
 from kdltr_core.metrics import mcnemar
-from pipelines.run.metrics_log import read_records
+from pipelines.run.metrics_log import training_speed
 from pipelines.sweep.page import Rows, Section
 from pipelines.sweep.study import SweepStudy, as_json
-
-_SPEED = "train/images_per_second"
 
 
 @dataclass(frozen=True)
@@ -190,7 +188,11 @@ class CandidateRuns:
         first = [file for found in files.values() for file in found][:1]
         candidates = [
             # The first file is read along, so that other words than its are noticed.
-            Candidate(name, read_correct([*first, *read], self.column)[1:], tuple(map(_training_speed, whole[name])))
+            Candidate(
+                name,
+                read_correct([*first, *read], self.column)[1:],
+                tuple(training_speed(folder / "metrics.jsonl") for folder in whole[name]),
+            )
             for name, read in files.items()
         ]
         sets = read_judged(first[0], self.column)["set"].to_pylist() if first else []
@@ -203,9 +205,3 @@ class CandidateRuns:
 
     def _point(self, name: str, seed: int) -> dict[str, Any]:
         return as_json({**self.fields[name], "seed": seed})
-
-
-def _training_speed(folder: Path) -> float:
-    """Images per second: the median of what was recorded, which a slow start does not spoil; nan without any."""
-    records = read_records(folder / "metrics.jsonl")[0]
-    return median([record.metrics[_SPEED] for record in records if _SPEED in record.metrics] or [math.nan])

@@ -32,7 +32,7 @@ class StudyFolder(RunFolder):
     """
 
     noun: str
-    command: str
+    verb: str
     options: SweepOptions | CompareOptions
     studies: Mapping[str, SweepStudy]  # by what a trial of it is called
 
@@ -93,7 +93,7 @@ class StudyFolder(RunFolder):
 class SweepFolder(StudyFolder):
     """Of a sweep: trials/, confirmation/, report/sweep.html and pictures, best.yaml."""
 
-    noun, mark, command = "sweep", "sweep.json", "pipelines/tune.py"
+    noun, mark, verb = "sweep", "sweep.json", "tune"
     # What is learnt is the same.
     free_fields = RunFolder.free_fields | {"data.teacher_cache"}
 
@@ -158,7 +158,7 @@ class CompareFolder(StudyFolder):
         fields: of every candidate, as ``compared_fields`` gives them.
     """
 
-    noun, mark, command = "comparison", "comparison.json", "pipelines/compare.py"
+    noun, mark, verb = "comparison", "comparison.json", "compare"
 
     options: CompareOptions
 

@@ -18,7 +18,7 @@ from pipelines.run.checks import check_words, describe, summary
 from pipelines.run.command_line import RunStopped
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.progress import progress_bar, say
-from pipelines.run.tracking import Status
+from pipelines.run.tracking import Status, noted
 from pipelines.sweep.comparison import CandidateComparison, CandidateRuns
 from pipelines.sweep.folder import StudyFolder, SweepFolder
 from pipelines.sweep.page import Page
@@ -50,9 +50,9 @@ def prepare(config: RunConfig, folder: StudyFolder) -> tuple[TrialResources, Dat
 @contextmanager
 def recorded(folder: StudyFolder, words: Datasets, tracker: SweepTracker, report: Callable[[], Page]) -> Iterator[None]:
     """MLflow follows what is done inside; a report is written, and its page printed, however it ends."""
-    description = describe(folder.config, words)
+    description = describe(folder.config, words, folder.verb)
     asked = {f"sweep.{name}": "" if value is None else value for name, value in folder.options.model_dump().items()}
-    tags = {"mlflow.source.name": folder.command, "sweep.role": folder.noun}
+    tags = {"sweep.role": folder.noun}
     parameters = {**description.parameters, **asked}
     tracker.begin(replace(description, parameters=parameters, tags={**description.tags, **tags}))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -70,7 +70,7 @@ def recorded(folder: StudyFolder, words: Datasets, tracker: SweepTracker, report
         if status == "FINISHED":
             folder.mark_finished()
         answer = {"sweep.answer": page.sentences[0]} if page.sentences else {}
-        tracker.end(status, folder.artifacts, {**answer, "mlflow.note.content": page.text})
+        tracker.end(status, folder.artifacts, {**answer, **noted(page.text, folder.verb)})
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print(f"\n{page.text}\nAll of it: {folder.table}")
         if tracker.parent.where:

@@ -17,7 +17,7 @@ from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
 from kdltr_core.files import locked, write_text
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.engine import fit, total_steps
-from pipelines.report.examples import write_evaluation
+from pipelines.report.summary import write_evaluation
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.study import ACCURACY, ERROR_FILE, best_accuracy
 

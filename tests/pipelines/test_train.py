@@ -203,7 +203,7 @@ def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tra
     assert table["num_words"] == 16
     shown = run.table.read_text().strip()
     assert shown in second.stdout
-    assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db" in second.stdout
+    assert f"kdltr ui --tracking-uri sqlite:///{tmp_path}/mlflow.db" in second.stdout
     assert pq.read_table(run.path / "evaluation" / "predictions.parquet").num_rows == 16
     assert (run.path / "evaluation" / "examples.png").read_bytes().startswith(b"\x89PNG")
     assert callable(load_student(f"{run.place}/student"))

@@ -17,8 +17,8 @@ from kdltr_core.metrics import word_accuracy
 from kdltr_core.recognizers import build_teacher
 from kdltr_core.recognizers.weights import read_metadata
 from kdltr_core.train.build import build_pair, build_trained, load_teacher
-from pipelines.report.examples import write_evaluation
 from pipelines.report.plots import draw_curves
+from pipelines.report.summary import write_evaluation
 from tests.kdltr_core.small import read_words
 from tests.kdltr_core.train.runs import Records, config_of, run, write_words
 

@@ -1,30 +1,10 @@
-"""What a worker says at the start of a run, and records at its end."""
+"""What a worker says at the start of a run, and records of its machine."""
 
 from __future__ import annotations
 
 import pytest
 
-from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable
-from pipelines.ray_train.worker import start_sentence, table_metrics
-
-LABELS = ["stop", "open", "taxi", "sale"]
-
-
-def test_what_was_trained_is_recorded_as_the_best_of_the_run_and_a_given_teacher_is_not() -> None:
-    readings = {TEACHER_HIGH_RES: LABELS, TEACHER_ENLARGED: ["stop", "open", "", ""], STUDENT_LOW_RES: ["stop", *"abc"]}
-    distilled = table_metrics(BenchmarkTable.build({"signs": LABELS}, {"signs": readings}))
-    assert {name: value for name, value in distilled.items() if name.startswith("benchmark/signs/")} == {
-        "benchmark/signs/teacher_high_res": 100.0,
-        "benchmark/signs/teacher_enlarged": 50.0,
-        "benchmark/signs/best_student_low_res": 25.0,
-    }
-    del readings[STUDENT_LOW_RES]
-    trained = table_metrics(BenchmarkTable.build({"signs": LABELS}, {"signs": readings}), "teacher")
-    assert trained == {
-        f"benchmark/{name}/best_teacher_{image}": share
-        for name in ("signs", "weighted_mean")
-        for image, share in (("high_res", 100.0), ("enlarged", 50.0))
-    }
+from pipelines.ray_train.worker import start_sentence, system_metrics
 
 
 @pytest.mark.parametrize(
@@ -42,3 +22,16 @@ def test_where_a_group_of_workers_begins_and_how_many_they_are_is_said(
     step: int, size: int, workers: int, said: str
 ) -> None:
     assert start_sentence(step, size, workers).removesuffix(", the result is the same") == said
+
+
+def test_the_machine_is_recorded_under_the_names_of_mlflows_own_monitor() -> None:
+    """Its page of system metrics shows what begins with "system/"."""
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+
+    monitor = CPUMonitor()
+    monitor.collect_metrics()
+    theirs = {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+    ours = system_metrics()
+    assert set(ours) >= set(theirs)
+    used = "system/system_memory_usage_megabytes"
+    assert ours[used] == pytest.approx(theirs[used], rel=0.2)

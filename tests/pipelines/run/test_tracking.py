@@ -20,15 +20,19 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import mlflow.pyfunc
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from kdltr_core.config import RunConfig
+from kdltr_core.inference.reader import load_student
 from kdltr_core.remote import public
 from pipelines.run import tracking
 from pipelines.run.metrics_log import MetricsLog
-from pipelines.run.tracking import DatasetNote, Description, Tracker
+from pipelines.run.tracking import DatasetNote, Description, Tracker, noted
+from tests.service import encoded, make_student, word_picture
 
 DESCRIPTION = Description(
     name="first",
@@ -111,6 +115,33 @@ def test_a_finished_run_has_its_parameters_tags_data_curves_and_artifacts(folder
     experiment = client.get_experiment_by_name("words")
     assert experiment is not None
     assert experiment.artifact_location.startswith("file:///")
+
+
+def test_a_finished_run_is_described_and_its_student_is_a_model_that_reads(
+    folder: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is an output of the run and bears its headline; it is made once, however often the end is sent."""
+    monkeypatch.setattr(sys, "argv", ["train.py", "demo", "--tracking-uri=http://me:hunter2@host", "--name", "a b"])
+    student = make_student(folder)
+    one = tracker(folder, uri)
+    run_id = one.begin(DESCRIPTION)
+    MetricsLog(folder / "metrics.jsonl").record(30, {"accuracy": 69.25})
+    for _ in range(2):
+        assert one.end("FINISHED", tags=noted("**69.2 %** are read", "train"), model=student / "student")
+    run = only_run(uri)
+    note = run.data.tags["mlflow.note.content"]
+    assert note == "**69.2 %** are read\n\n```\nkdltr train demo --tracking-uri=http://host --name 'a b'\n```"
+    client = MlflowClient(uri)
+    (model,) = client.search_logged_models([run.info.experiment_id])
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+    assert (model.name, model.source_run_id, str(model.status)) == ("student", run_id, "READY")
+    assert [(m.key, m.value) for m in model.metrics] == [("accuracy", 69.25)]
+
+    monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", uri)
+    picture = encoded(word_picture("Espresso"))
+    (row,) = mlflow.pyfunc.load_model(f"models:/{model.model_id}").predict(pd.DataFrame({"image": [picture]})).values
+    expected = load_student(student, "cpu")([picture])[0]
+    assert (row[0], row[1]) == (expected.text, pytest.approx(expected.confidence))
 
 
 def test_points_bear_the_time_at_which_they_were_measured(folder: Path, uri: str) -> None:
@@ -400,7 +431,7 @@ def test_secrets_are_kept_nowhere_and_lines_to_paste_are_quoted(
     one.begin(DESCRIPTION)
     assert "hunter2" not in (folder / "tracking.json").read_text() + one.where + "".join(said)
     database = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'a b.db')}"
-    assert shlex.split(tracker(folder, database).where) == ["mlflow", "ui", "--backend-store-uri", database]
+    assert shlex.split(tracker(folder, database).where) == ["kdltr", "ui", "--tracking-uri", database]
 
 
 @pytest.mark.slow

@@ -8,14 +8,14 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from pipelines.prediction.onnx_reader import OnnxReader
+from pipelines.prediction.open_reader import open_reader
 
 
 class ServedStudent(PythonModel):
-    """Reads the word in each image with an exported graph. Its environment needs this software."""
+    """Reads the word in each image with a student or its exported graph. Its environment needs this software."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self._reader = OnnxReader(context.artifacts["graph"])
+        self._reader = open_reader(context.artifacts["student"])
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
