@@ -47,5 +47,5 @@ def test_the_number_of_predictions_is_said_beforehand():
 def test_a_report_is_named_after_what_is_evaluated_unless_it_has_a_name(name, sources, title):
     readers = [BenchmarkReader(TEACHER_HIGH_RES, None, source="teacher")]
     readers += [BenchmarkReader(Column("student_low_res", source), None, source=source) for source in sources]
-    evaluation = Evaluation(EvaluateOptions(("run",), name=name), readers, {}, None, None, None)
+    evaluation = Evaluation(EvaluateOptions(("run",), name=name), readers, {}, None, None, None, None)
     assert evaluation.title == title
