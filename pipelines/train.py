@@ -31,6 +31,8 @@ def main() -> int:
     if folder.is_finished:
         table = folder.named("evaluation/table.md")
         say(f"The run {config.name} is finished. Its table is in {table}; another --name begins another run.")
+        if tracker.owes:
+            folder.collect()
         if tracker.owes and end(tracker, "FINISHED", folder):
             folder.keep(TRACKING_FILE)
             say(f"MLflow now has all of it: {tracker.where}")

@@ -95,13 +95,13 @@ class RunFolder:
 
     @property
     def summary(self) -> str:
-        """What the run came to, in Markdown."""
-        return (self.path / "evaluation" / "summary.md").read_text(encoding="utf-8")
+        """What the run came to, in Markdown; '' in a folder that an earlier version wrote."""
+        file = self.path / "evaluation" / "summary.md"
+        return file.read_text(encoding="utf-8") if file.exists() else ""
 
     @property
     def model(self) -> Path:
-        """The folder of what was trained, brought here."""
-        self.storage.pull(self.config.recognizer.trained)
+        """The folder of what was trained."""
         return self.path / self.config.recognizer.trained
 
     @property
@@ -159,7 +159,7 @@ class RunFolder:
 
     def collect(self) -> None:
         """Brings all that the workers left for the driver under ``path``."""
-        self.storage.pull(METRICS_FILE, REFUSAL_FILE, "evaluation")
+        self.storage.pull(METRICS_FILE, REFUSAL_FILE, "evaluation", self.config.recognizer.trained)
 
     def keep(self, name: str) -> None:
         """Puts a file that the driver wrote under ``path`` where the run is."""

@@ -269,7 +269,7 @@ class Tracker:
                 client.log_artifacts(self._state.run_id, str(path), path.name)
             elif path.exists():
                 client.log_artifact(self._state.run_id, str(path))
-        if model is not None and not self._state.model_id:
+        if model is not None and model.exists() and not self._state.model_id:
             self._log_model(client, model)
         client.set_terminated(self._state.run_id, status)
         self._state.ended = status
