@@ -109,9 +109,11 @@ def describe(config: RunConfig, words: Datasets, verb: str) -> Description:
         )
     if words.validates_on_readings:
         tags["validation"] = VALIDATED_ON_READINGS
+    found, given = words.description, (*config.data.train_roots, *config.data.unlabelled_roots)
+    roots = [root for root, _ in (*found.train, *found.unlabelled, *found.beside)]
     notes = [
-        _note(pack, "training", given_source(root, config.data.train_roots, config.data.cache_folder))
-        for pack, (root, _) in zip(words.train.packs, words.description.train, strict=True)
+        _note(pack, "training", given_source(root, given, config.data.cache_folder))
+        for pack, root in zip(words.train.packs, roots, strict=True)
     ]
     notes += testing_notes(config.data, words.benchmarks)
     for context in ("training", "testing"):
