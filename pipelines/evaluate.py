@@ -28,7 +28,7 @@ def main() -> int:
     from kdltr_core.data.dataset import benchmark_folders, open_benchmarks
     from kdltr_core.data.images import NativeImages
     from kdltr_core.distributed import DistributedContext
-    from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
+    from kdltr_core.evaluation.benchmarks import open_readers, open_second_opinions, read_benchmarks
     from kdltr_core.evaluation.table import check_judged
     from pipelines.prediction.onnx_columns import open_onnx_columns
     from pipelines.prediction.open_reader import is_onnx
@@ -51,6 +51,8 @@ def main() -> int:
         note=say,
         cache_folder=cache_folder,
     )
+    if options.second_opinion:
+        readers += open_second_opinions([p for p in options.checkpoints if not is_onnx(p)], world.device, cache_folder)
     exported = [place for place in options.checkpoints if is_onnx(place)]
     taken = {reader.column.name for reader in readers}
     readers += open_onnx_columns(exported, taken, options.batch_size, threads, cache_folder)

@@ -54,6 +54,8 @@ def predict(options: PredictOptions) -> int:
         options.batch_size,
         max_pixels=options.max_pixels,
         cache_folder=options.cache_folder,
+        teacher=options.teacher,
+        second_opinion=options.second_opinion,
     )
     reads_low_res = reader.image_size == LOW_RES_SIZE
     sources = find_sources(options.images, options.lmdb, reads_low_res, sys.stdin.buffer)

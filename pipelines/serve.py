@@ -31,7 +31,8 @@ def main() -> int:
     from pipelines.service.replicas import Replicas
 
     student = options.student if is_uri(options.student) else str(Path(options.student).expanduser().absolute())
-    open_reader(student)  # what is wrong with it is said here, and not by a replica
+    # What is wrong with it is said here, and not by a replica.
+    open_reader(student, teacher=options.teacher, second_opinion=options.second_opinion)
     token = options.token or os.environ.get(TOKEN_VARIABLE, "")
     port = listening.getsockname()[1]
     address = f"http://{options.host}:{port}"

@@ -14,12 +14,13 @@ from kdltr_core.charset import Protocol
 from kdltr_core.config import HIGH_RES_SIZE, DataConfig, RunConfig
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.table import BenchmarkTable, Column, check_judged
-from kdltr_core.inference.batched import BatchReader, KeyedPairs, read_set, read_with_recognizer
+from kdltr_core.inference.batched import BatchReader, KeyedPairs, WordBatch, read_set, read_with_recognizer
+from kdltr_core.inference.reader import Reader, load_student
 from kdltr_core.inference.weights_files import FILES, fetch_recognizer, find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction
 from kdltr_core.recognizers.weights import read_metadata
-from kdltr_core.train.build import load_teacher, teacher_file, teacher_name
+from kdltr_core.train.build import config_of_student, load_teacher, teacher_file, teacher_name
 
 _CACHE_FOLDER = DataConfig().cache_folder
 
@@ -72,7 +73,7 @@ def open_readers(
     named: dict[Path, RunConfig] = {}
     for file in students if with_teacher else ():
         try:
-            config = _config_of(file).override({"data.cache_folder": str(cache_folder)})
+            config = config_of_student(file).override({"data.cache_folder": str(cache_folder)})
             named.setdefault(teacher_file(config).resolve(), config)
         except ValueError as error:
             note(f"without the teacher of {file}: {error}")
@@ -86,6 +87,28 @@ def open_readers(
     for name, (file, student) in zip(_short_names(list(students)), students.items(), strict=True):
         column = Column("student_low_res", name)
         opened.append(BenchmarkReader(column, student, names[file], _method_of(file), _source(file)))
+    return opened
+
+
+def open_second_opinions(
+    checkpoints: Sequence[str | Path], device: torch.device, cache_folder: str | Path = _CACHE_FOLDER
+) -> list[BenchmarkReader]:
+    """Students that ask their enlarged teachers, the more confident counting; arguments as for ``open_readers``.
+
+    Raises: ValueError as ``load_student``.
+    """
+    files = [find_recognizer(fetch_recognizer(path, cache_folder)).resolve() for path in checkpoints]
+    opened = []
+    for name, file in zip(_short_names(files), files, strict=True):
+        reader = load_student(file, device, cache_folder=cache_folder, second_opinion=True)
+        if reader.second_opinion:
+
+            def read(batch: WordBatch, reader: Reader = reader) -> list[Prediction]:
+                return reader.read_pixels(batch.low_res)
+
+            column = Column("student_low_res", f"{name} with second opinion".strip())
+            recognizer = read_metadata(file)["recognizer"]
+            opened.append(BenchmarkReader(column, read, recognizer, "second opinion", _source(file)))
     return opened
 
 
@@ -146,20 +169,21 @@ def read_benchmarks(
         {n: {c: [word.text for word in read] for c, read in of_set.items()} for n, of_set in words.items()},
         keys={n: p.keys for n, p in packs.items()},
         confidences={n: {c: [w.confidence for w in read] for c, read in of.items()} for n, of in words.items()},
+        uncalibrated={
+            n: {
+                c: before
+                for c, read in of.items()
+                if (before := [w.uncalibrated for w in read if w.uncalibrated is not None])
+            }
+            for n, of in words.items()
+        },
         protocol=protocol,
     )
 
 
-def _config_of(student: Path) -> RunConfig:
-    path = student.with_name("config.yaml")
-    if not path.is_file():
-        raise ValueError("there is no config.yaml beside it, which would name its teacher")
-    return RunConfig.from_yaml(path)
-
-
 def _method_of(student: Path) -> str:
     try:
-        return _config_of(student).objective.name
+        return config_of_student(student).objective.name
     except ValueError:
         return "not recorded"
 

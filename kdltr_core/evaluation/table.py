@@ -76,6 +76,7 @@ class WordResult:
     Attributes:
         predictions: by reader.
         confidences: of the predictions, in [0, 1]; empty where they are not known.
+        uncalibrated: the confidences before a temperature, of the readers that have one.
     """
 
     set_name: str
@@ -84,6 +85,7 @@ class WordResult:
     label: str
     predictions: Mapping[Column, str]
     confidences: Mapping[Column, float] = field(default_factory=dict)
+    uncalibrated: Mapping[Column, float] = field(default_factory=dict)
 
     def is_correct(self, column: Column, protocol: Protocol = "36") -> bool:
         return is_correct(self.predictions[column], self.label, protocol)
@@ -192,6 +194,7 @@ class BenchmarkTable:
         *,
         keys: Mapping[str, Sequence[str]] | None = None,
         confidences: Mapping[str, Mapping[Column, Sequence[float]]] | None = None,
+        uncalibrated: Mapping[str, Mapping[Column, Sequence[float]]] | None = None,
         protocol: Protocol = "36",
     ) -> BenchmarkTable:
         """Score the predictions of every set.
@@ -201,6 +204,7 @@ class BenchmarkTable:
             predictions: by set, then reader: one a word, in the labels' order. The same readers in every set.
             keys: by set, the words' names in their source; their 1-based numbers by default.
             confidences: of the predictions, as these are ordered; of the readers that have them.
+            uncalibrated: the same before a temperature, of the readers that have one.
 
         Raises: ValueError for no sets, sets that differ in readers or length; as ``check_judged``.
         """
@@ -221,9 +225,12 @@ class BenchmarkTable:
             names = keys[name] if keys else [str(row + 1) for row in range(len(of_set))]
             start = len(words)
             for row, (key, label) in enumerate(zip(names, of_set, strict=True)):
-                confident = {c: values[row] for c, values in confidences[name].items()} if confidences else {}
+                certainties = [
+                    {c: values[row] for c, values in given[name].items()} if given else {}
+                    for given in (confidences, uncalibrated)
+                ]
                 predicted_of = {c: predictions[name][c][row] for c in columns}
-                words.append(WordResult(name, row, key, label, predicted_of, confident))
+                words.append(WordResult(name, row, key, label, predicted_of, *certainties))
             judged = [w for w in words[start:] if is_judged(w.label, protocol)]
             scores[name] = {c: _score(judged, c, protocol) for c in columns}
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
 
 IMAGES = ("high_res", "low_res", "enlarged")
+
+Read = TypeVar("Read")
 
 
 class KeyedPairs(Pairs, Protocol):
@@ -59,36 +61,43 @@ def recognizer_reader(module: Recognizer, image: str, device: torch.device, prec
 
     Raises: ValueError for another kind of image.
     """
+    logits_of = logits_reader(module, image, device, precision)
+    return lambda batch: decode_with_confidence(logits_of(batch), module.charset, module.temperature)
+
+
+def logits_reader(
+    module: Recognizer, image: str, device: torch.device, precision: str = "float32"
+) -> Callable[[WordBatch], Tensor]:
+    """As ``recognizer_reader``, for the logits (N, T, classes)."""
     if image not in IMAGES:
         raise ValueError(f"unknown column {image!r}; expected 'high_res', 'low_res' or 'enlarged'")
 
     @torch.inference_mode()
-    def read(batch: WordBatch) -> list[Prediction]:
+    def read(batch: WordBatch) -> Tensor:
         images = as_float((batch.high_res if image == "high_res" else batch.low_res).to(device))
         with autocast(device, precision):
-            logits = module(enlarge(images) if image == "enlarged" else images).logits
-        return decode_with_confidence(logits, module.charset)
+            return module(enlarge(images) if image == "enlarged" else images).logits
 
     return read
 
 
 def read_set(
-    reader: BatchReader,
+    reader: Callable[[WordBatch], Sequence[Read]],
     pairs: Any,
     *,
     batch_size: int,
     set_name: str = "",
     world: DistributedContext | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Prediction]:
-    """Predictions of every word of a set, in its order, on every worker; each word is read by exactly one.
+) -> list[Read]:
+    """What the reader gives for every word of a set, in its order, on every worker; each word is read by exactly one.
 
     Args:
         batch_size: of each worker.
         progress: called with (words read by this worker, words it has to read).
     """
     world = world or DistributedContext()
-    mine: dict[int, Prediction] = {}
+    mine: dict[int, Read] = {}
     num_mine = len(range(world.rank, len(pairs), world.size))
     for indices, high_res, low_res in evaluation_batches(pairs, batch_size, world.rank, world.size):
         words = reader(WordBatch(set_name, pairs, indices, high_res, low_res))

@@ -26,7 +26,7 @@ class PredictionGraph(nn.Module):
     def __init__(self, recognizer: Recognizer) -> None:
         super().__init__()
         recognizer.eval().requires_grad_(False)
-        self.end_id = recognizer.charset.end_id
+        self.end_id, self.temperature = recognizer.charset.end_id, recognizer.temperature
         self.logits = _ParseqLogits(recognizer) if isinstance(recognizer, Parseq) else _Logits(recognizer)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -39,7 +39,7 @@ class PredictionGraph(nn.Module):
             the end and every probability 1, so that the product of a row is the confidence of the whole word.
         """
         logits, num_steps = self.logits(as_float(pixels))
-        probabilities, ids = logits.softmax(-1).max(-1)
+        probabilities, ids = (logits / self.temperature).softmax(-1).max(-1)
         is_end = (ids == self.end_id).long()
         position = torch.arange(ids.shape[1], device=ids.device)
         behind = (is_end.cumsum(1) > is_end) | (position >= num_steps[:, None])

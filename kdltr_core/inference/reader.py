@@ -12,14 +12,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from kdltr_core.config import DataConfig
-from kdltr_core.data.images import MAX_PIXELS, ImageSource, UnreadableImage, as_float, open_image, resize
-from kdltr_core.inference.weights_files import fetch_recognizer, load_recognizer
+from kdltr_core.config import HIGH_RES_SIZE, DataConfig
+from kdltr_core.data.images import MAX_PIXELS, ImageSource, UnreadableImage, as_float, enlarge, open_image, resize
+from kdltr_core.inference.weights_files import fetch_recognizer, find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
+from kdltr_core.recognizers.weights import read_metadata
 
 __all__ = ["BaseReader", "Prediction", "Reader", "UnreadableImage", "load_student"]
 
+# Of a picture's rows; with more of them a teacher reads more than its student.
+LARGE_ROWS = 18
 _CACHE_FOLDER = DataConfig().cache_folder
 
 
@@ -50,8 +53,17 @@ class BaseReader(ABC):
         words: list[Prediction] = []
         for start in range(0, len(images), self.batch_size):
             numbers = range(start, min(start + self.batch_size, len(images)))
-            batch = np.stack([self.pixels(images[number], f"images[{number}]") for number in numbers])
-            words += self.read_pixels(torch.from_numpy(batch).permute(0, 3, 1, 2))
+            words += self.read_pictures([self.pixels(images[number], f"images[{number}]") for number in numbers])
+        return words
+
+    def read_pictures(self, pictures: Sequence[np.ndarray]) -> list[Prediction]:
+        """The words of what ``pixels`` gave, in their order, those of one size together."""
+        words: list[Prediction] = [None] * len(pictures)  # type: ignore[list-item]
+        for size in {picture.shape for picture in pictures}:
+            places = [place for place, picture in enumerate(pictures) if picture.shape == size]
+            batch = torch.from_numpy(np.stack([pictures[place] for place in places])).permute(0, 3, 1, 2)
+            for place, word in zip(places, self.read_pixels(batch), strict=True):
+                words[place] = word
         return words
 
     def pixels(self, image: ImageSource, name: str = "") -> np.ndarray:
@@ -65,12 +77,15 @@ class BaseReader(ABC):
 
 
 class Reader(BaseReader):
-    """With a recognizer.
+    """With a recognizer; with a teacher beside it, a reader of pictures of any size.
 
     Args:
         recognizer: moved to the device, in evaluation mode from here on.
         device: None: a GPU where there is one.
         batch_size, max_pixels: as ``BaseReader`` takes them.
+        teacher: of a student: it reads the pictures that have more than ``LARGE_ROWS`` rows.
+        second_opinion: the teacher reads the small ones too, enlarged, and the more confident of the two counts.
+        teacher_temperature: of the teacher's confidences on enlarged pictures.
 
     Raises: ValueError if the device is not there, or as ``BaseReader``.
 
@@ -86,21 +101,47 @@ class Reader(BaseReader):
         device: torch.device | str | None = None,
         batch_size: int = 64,
         max_pixels: int = MAX_PIXELS,
+        *,
+        teacher: Recognizer | None = None,
+        second_opinion: bool = False,
+        teacher_temperature: float = 1.0,
     ) -> None:
         super().__init__(recognizer.image_size, batch_size, max_pixels)
+        if second_opinion and teacher is None:
+            raise ValueError("a second opinion is the teacher's, and there is none; give the teacher, or leave it out")
         self.device = _device(device)
         self.recognizer = recognizer.to(self.device).eval()
+        self.teacher = teacher.to(self.device).eval() if teacher is not None else None
+        self.second_opinion, self._teacher_temperature = second_opinion, teacher_temperature
+
+    def pixels(self, image: ImageSource, name: str = "") -> np.ndarray:
+        """As ``BaseReader.pixels``; what the teacher is to read, in its size."""
+        name = "" if isinstance(image, str | Path) else name
+        picture = open_image(image, self.max_pixels, name)
+        is_large = self.teacher is not None and picture.height > LARGE_ROWS
+        return resize(picture, self.teacher.image_size if self.teacher and is_large else self.image_size)
 
     @torch.inference_mode()
     def read_pixels(self, pixels: Tensor) -> list[Prediction]:
-        """The words of pictures of the recognizer's size: (N, 3, h, w) uint8 on any device. Raises: ValueError."""
-        expected = (3, *self.image_size)
-        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected:
-            raise ValueError(f"pixels are {pixels.dtype} {tuple(pixels.shape)}, expected uint8 (N, {expected})")
+        """The words of pictures of the recognizer's or its teacher's size: (N, 3, h, w) uint8 on any device.
+
+        Raises: ValueError for others.
+        """
+        sizes = [self.image_size, *([self.teacher.image_size] if self.teacher else [])]
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or tuple(pixels.shape[1:]) not in {(3, *s) for s in sizes}:
+            expected = " or ".join(f"(N, {(3, *size)})" for size in sizes)
+            raise ValueError(f"pixels are {pixels.dtype} {tuple(pixels.shape)}, expected uint8 {expected}")
         words: list[Prediction] = []
         for batch in pixels.split(self.batch_size) if len(pixels) else ():
-            logits = self.recognizer(as_float(batch.to(self.device))).logits
-            words += decode_with_confidence(logits.cpu(), self.recognizer.charset)
+            images = as_float(batch.to(self.device))
+            if self.teacher and tuple(pixels.shape[2:]) == self.teacher.image_size:
+                words += _read(self.teacher, images, self.teacher.temperature)
+                continue
+            read = _read(self.recognizer, images, self.recognizer.temperature)
+            if self.teacher and self.second_opinion:
+                second = _read(self.teacher, enlarge(images), self._teacher_temperature)
+                read = [max(pair, key=lambda word: word.confidence) for pair in zip(read, second, strict=True)]
+            words += read
         return words
 
 
@@ -111,22 +152,51 @@ def load_student(
     *,
     max_pixels: int = MAX_PIXELS,
     cache_folder: str | Path = _CACHE_FOLDER,
+    teacher: bool = True,
+    second_opinion: bool = False,
 ) -> Reader:
-    """A reader of images; of a run that made a teacher, the teacher reads them.
+    """A reader of images of any size; of a run that made a teacher, the teacher reads them.
 
     Args:
         path: a run's folder, the student's folder in it, or ``student.safetensors``; a URI of one of them.
         device, batch_size, max_pixels: as ``Reader`` takes them.
         cache_folder: where a student that a URI names is kept.
+        teacher: pictures with pixels enough are read by the teacher that the student's config.yaml names, where its
+            file is at hand.
+        second_opinion: small ones are read by both, and the more confident of the two counts, in twice the time.
 
-    Raises: ValueError if there is no student or device; as ``fetch``.
+    Raises: ValueError if there is no student or device, or no teacher for a second opinion; as ``fetch``.
 
     Example:
         >>> reader = load_student("runs/parseq_tiny_ltr")
         >>> [(word.text, word.confidence) for word in reader(["plate.png", "sign.png"])]
     """
-    recognizer = load_recognizer(fetch_recognizer(path, cache_folder))
-    return Reader(recognizer, device, batch_size, max_pixels)
+    file = find_recognizer(fetch_recognizer(path, cache_folder))
+    recognizer = load_recognizer(file)
+    if recognizer.image_size == HIGH_RES_SIZE or not (teacher or second_opinion):
+        return Reader(recognizer, device, batch_size, max_pixels)
+    from kdltr_core.train.build import teacher_of_student  # here: training itself reads with what this package offers
+
+    try:
+        beside = teacher_of_student(file, cache_folder)
+    except ValueError as error:
+        if second_opinion:
+            raise ValueError(f"there is no teacher for a second opinion: {error}") from error
+        beside = None
+    temperature = float(read_metadata(file).get("teacher_temperature", 1))
+    return Reader(
+        recognizer,
+        device,
+        batch_size,
+        max_pixels,
+        teacher=beside,
+        second_opinion=second_opinion,
+        teacher_temperature=temperature,
+    )
+
+
+def _read(recognizer: Recognizer, images: Tensor, temperature: float) -> list[Prediction]:
+    return decode_with_confidence(recognizer(images).logits.cpu(), recognizer.charset, temperature)
 
 
 def _device(wanted: torch.device | str | None) -> torch.device:

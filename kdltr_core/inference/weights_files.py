@@ -9,6 +9,7 @@ from typing import get_args
 
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, RunConfig, StudentForm, Trained
@@ -76,7 +77,17 @@ def load_recognizer(path: str | Path) -> Recognizer:
     if recognizer.num_iterations:
         recognizer.num_iterations = int(metadata.get("num_iterations", recognizer.num_iterations))
     load_weights(recognizer, file)
+    recognizer.temperature = float(metadata.get("temperature", 1))
     return recognizer.eval()
+
+
+def add_notes(file: Path, **notes: str) -> None:
+    """Add to the metadata of a safetensors file, which is replaced whole. Raises: NotWritten."""
+    try:
+        with whole_file(file) as writing:
+            save_student(writing, load_file(file), {**read_metadata(file), **notes})
+    except (SafetensorError, OSError) as error:
+        raise NotWritten(f"{file} could not be written ({error}); {remedy(error)}") from error
 
 
 def fetch_recognizer(place: str | Path, cache_folder: str | Path) -> Path:

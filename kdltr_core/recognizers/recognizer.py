@@ -47,6 +47,7 @@ class Recognizer(nn.Module):
         uses_permutations: whether the training forward reads every word in several orders.
         fixed_num_steps: T of the training forward where it is always the same; None: as the targets have it.
         num_iterations: how often a prediction is corrected; 0 where there is no language part to do it.
+        temperature: that its logits are divided by before they are taken for probabilities, when it reads.
         teacher_only: beginnings of the keys that a teacher's state dict has and its student's has not.
     """
 
@@ -57,6 +58,7 @@ class Recognizer(nn.Module):
     visual_shape: tuple[int, int]
     fixed_num_steps: int | None = None
     num_iterations: int = 0
+    temperature: float = 1.0
     uses_permutations: ClassVar[bool] = False
     teacher_only: ClassVar[tuple[str, ...]] = ()
 

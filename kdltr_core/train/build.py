@@ -9,11 +9,13 @@ import torch
 
 from kdltr_core.config import RecognizerName, RunConfig
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
-from kdltr_core.recognizers.weights import load_part, load_weights, start_from_teacher
+from kdltr_core.recognizers.weights import load_part, load_weights, read_metadata, start_from_teacher
 from kdltr_core.remote import fetch
 from kdltr_core.train.distiller import check_pair, needs_teacher
 
 BUNDLED_TEACHERS = {"parseq_tiny": "parseq_tiny_hr.safetensors"}
+# By their files: of the confidences on high_res, as benchmarks/calibration.py finds them.
+BUNDLED_TEMPERATURES = {"parseq_tiny_hr.safetensors": 1.0}
 
 
 def teacher_name(config: RunConfig) -> RecognizerName:
@@ -67,9 +69,25 @@ def load_teacher(config: RunConfig, device: torch.device) -> Recognizer:
     return _load(config, teacher_name(config), teacher_file(config), device)
 
 
+def config_of_student(student: Path) -> RunConfig:
+    """The config of the run that made a student's file. Raises: ValueError if it does not lie beside the file."""
+    path = student.with_name("config.yaml")
+    if not path.is_file():
+        raise ValueError(f"there is no config.yaml beside {student}, which would name its teacher")
+    return RunConfig.from_yaml(path)
+
+
+def teacher_of_student(student: Path, cache_folder: str | Path) -> Recognizer:
+    """The teacher that the config beside a student's file names, on the CPU. Raises: ValueError as ``teacher_file``."""
+    config = config_of_student(student).override({"data.cache_folder": str(cache_folder)})
+    return load_teacher(config, torch.device("cpu"))
+
+
 def _load(config: RunConfig, name: RecognizerName, file: Path, device: torch.device) -> Recognizer:
     teacher = _with_iterations(build_teacher(name), config)
     load_weights(teacher, file)
+    if file.suffix == ".safetensors":
+        teacher.temperature = float(read_metadata(file).get("temperature", BUNDLED_TEMPERATURES.get(file.name, 1)))
     return teacher.eval().requires_grad_(False).to(device)
 
 

@@ -41,11 +41,13 @@ def describe_export(student: Path, recognizer: Recognizer) -> dict[str, str]:
         "source_sha256": hashlib.sha256(student.read_bytes()).hexdigest(),
         "image_size": json.dumps(recognizer.image_size),
         "charset": recognizer.charset.name,
+        "temperature": str(recognizer.temperature),
         "characters": recognizer.charset.characters,
         "pixels": f"uint8 (N, 3, {height}, {width}): RGB; the picture of one word, resized bicubically to this size "
         "whatever its aspect",
         "classes": "int64 (N, 26): class i is characters[i - 1], 0 is the end of the word",
-        "probabilities": "float32 (N, 26): of each class, given the picture and the other characters; 1 behind the end",
+        "probabilities": "float32 (N, 26): of each class, given the picture and the other characters, the temperature "
+        "applied; 1 behind the end",
         "confidence": "product of a row of probabilities: of the whole word, its end included, in [0, 1]",
     }
 

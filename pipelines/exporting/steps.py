@@ -163,7 +163,7 @@ def compare_predictions(
 @torch.inference_mode()
 def _predict_alone(recognizer: Recognizer, picture: np.ndarray) -> Prediction:
     logits = recognizer(as_float(torch.from_numpy(picture[None]))).logits
-    return decode_with_confidence(logits, recognizer.charset)[0]
+    return decode_with_confidence(logits, recognizer.charset, recognizer.temperature)[0]
 
 
 def _open_onnx(file: Path) -> Predict:

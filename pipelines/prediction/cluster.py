@@ -61,6 +61,8 @@ class ClusterReader:
             num_threads=1,
             max_pixels=options.max_pixels,
             cache_folder=options.cache_folder,
+            teacher=options.teacher,
+            second_opinion=options.second_opinion,
         )
         self._cropper = cropper_for(self._reader, options.cutting, 1)
 
@@ -90,6 +92,7 @@ def read_on_cluster(options: PredictOptions, reader: BaseReader, sources: Source
     file = weights if is_onnx(student) else find_recognizer(weights)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     job = {"student": digest, "detect": options.cutting, "max_pixels": options.max_pixels}
+    job |= {"teacher": options.teacher, "second_opinion": options.second_opinion}
     _check_job(folder, job)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK_FILE, seconds=0):

@@ -40,6 +40,10 @@ class PredictOptions:
     """the images are whole pictures: RapidOCR's detector finds the text in them; needs pip install 'kdltr[detect]'"""
     detect_cut: Literal["words", "lines"] = "words"
     """the detector finds lines; words: cut where RapidOCR's recognizer sees a gap; lines: left whole"""
+    teacher: bool = True
+    """pictures of more than 18 rows are read by the student's teacher, where its file is at hand"""
+    second_opinion: bool = False
+    """smaller ones are read by both, and the more confident of the two counts, in twice the time"""
     ray: bool = False
     """read with all CPUs (or GPUs) of a Ray cluster, into a folder of Parquet files that all its machines see; the same
     command again reads what has no row there yet. A skipped image is a row with its error"""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 
 from kdltr_core.data.images import open_image
 from kdltr_core.data.prefetch import prefetch
@@ -107,6 +106,5 @@ def predict_images(reader: BaseReader, crop: Cropper, sources: Sequence[Source],
 def _predict(reader: BaseReader, crops: Sequence[tuple[str, Crop]]) -> list[PredictedWord]:
     if not crops:
         return []
-    pixels = torch.from_numpy(np.stack([crop.pixels for _, crop in crops])).permute(0, 3, 1, 2)
-    predictions = reader.read_pixels(pixels)
+    predictions = reader.read_pictures([crop.pixels for _, crop in crops])
     return [PredictedWord(name, word, crop.box) for (name, crop), word in zip(crops, predictions, strict=True)]

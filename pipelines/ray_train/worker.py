@@ -21,13 +21,15 @@ import ray.train.torch
 import torch
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import DatasetsDescription, load_datasets
+from kdltr_core.data.dataset import Datasets, DatasetsDescription, load_datasets
 from kdltr_core.distributed import DistributedContext
+from kdltr_core.evaluation.calibration import fit_on_pairs
 from kdltr_core.files import NotWritten, write_text
-from kdltr_core.inference.weights_files import FILES
+from kdltr_core.inference.weights_files import FILES, add_notes, load_recognizer
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.recognizers.weights import read_metadata
 from kdltr_core.remote import is_uri
+from kdltr_core.train.build import load_teacher
 from kdltr_core.train.engine import TrainingDiverged, fit
 from pipelines.run.checks import VALIDATED_ON_READINGS
 from pipelines.run.folder import REFUSAL_FILE
@@ -124,6 +126,7 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
     storage.send_rest()
     world.barrier()
     storage.pull(trained)
+    calibration = _calibrate(config, storage, words, world, note)
     # Not at the top: the first step need not wait for the library that draws.
     from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
     from pipelines.report.plots import draw_curves
@@ -141,8 +144,8 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
     if words.validates_on_readings:
         table = replace(table, note=VALIDATED_ON_READINGS)
     if metrics_log is not None:
-        speed = training_speed(storage.path / METRICS_FILE)
-        metrics_log.record(result.step, {**headline_metrics(table, trained), "images_per_second": speed})
+        speed = {"images_per_second": training_speed(storage.path / METRICS_FILE)}
+        metrics_log.record(result.step, headline_metrics(table, trained) | speed | calibration)
         evaluation = storage.path / "evaluation"
         write_evaluation(evaluation, table, words.benchmarks, trained)
         draw_curves(evaluation / "curves.png", storage.path / METRICS_FILE, config.recognizer.trained_column)
@@ -150,6 +153,31 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
     world.barrier()
     if is_uri(storage.place):
         shutil.rmtree(storage.path, ignore_errors=True)
+
+
+def _calibrate(
+    config: RunConfig, storage: Storage, words: Datasets, world: DistributedContext, note: Callable[[str], None]
+) -> dict[str, float]:
+    """Fits the temperatures of what was trained, and of a student's enlarged teacher, and keeps them in its file."""
+    trained = config.recognizer.trained
+    file = storage.path / trained / FILES[trained]
+    size = config.evaluation_batch_size
+    module = load_recognizer(file).to(world.device)
+    found = fit_on_pairs(module, words.validation, config.recognizer.resolution, batch_size=size, world=world)
+    notes = {"temperature": str(found.value)}
+    if trained == "student":
+        with suppress(ValueError):  # it learnt without a teacher
+            teacher = load_teacher(config, world.device)
+            enlarged = fit_on_pairs(teacher, words.validation, "enlarged", batch_size=size, world=world)
+            notes["teacher_temperature"] = str(enlarged.value)
+    if world.is_main:
+        add_notes(file, **notes)
+        storage.push(trained)
+        note(found.sentence)
+    world.barrier()
+    storage.pull(trained)
+    errors = {"error_before": found.before.error, "error": found.after.error}
+    return {f"calibration/{name}": 100 * error for name, error in errors.items()}
 
 
 def start_sentence(step: int, size: int, workers: int) -> str:

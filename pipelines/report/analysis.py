@@ -1,4 +1,4 @@
-"""Analysis of predictions: character confusions, accuracy by size, calibration, attention."""
+"""Analysis of predictions: character confusions, accuracy by size, attention."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ LONGEST = 3
 # The least size of each group of words: characters of the label, and rows of the native image.
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13)
 HEIGHTS = (1, 16, 24, 32, 48, 64, 96)
-NUM_BINS = 10
 _MAP_SHAPE = (8, 32)
 _GLOW = np.array([255.0, 96.0, 0.0])
 
@@ -123,52 +122,6 @@ def _size_label(start: int, end: int | None) -> str:
     if end is None:
         return f"≥ {start}"
     return str(start) if end == start + 1 else f"{start}–{end - 1}"
-
-
-@dataclass(frozen=True)
-class ConfidenceBin:
-    """Words whose confidence is in one tenth of [0, 1]; means in [0, 1]."""
-
-    confidence: float
-    accuracy: float
-    count: int
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A reliability diagram; bins without words are left out.
-
-    Attributes:
-        error: expected calibration error, in [0, 1].
-        confidence: mean of all words.
-    """
-
-    bins: tuple[ConfidenceBin, ...]
-    error: float
-    confidence: float
-
-
-def calibrate(confidences: Sequence[float], correct: np.ndarray) -> Calibration:
-    """Expected calibration error with equal bins (Guo et al. 2017, eq. 3): sum over bins of n_b / n |acc_b - conf_b|.
-
-    Args:
-        confidences: N, in [0, 1].
-        correct: (N,) bool.
-
-    Raises: ValueError if there are no words, or not as many of both.
-    """
-    values = np.asarray(confidences, float)
-    if not len(values) or values.shape != correct.shape:
-        raise ValueError(f"{len(values)} confidences of {len(correct)} words; expected one a word, and words")
-    # The border between two bins belongs to the lower, as in the paper: (0, 0.1], (0.1, 0.2], …
-    places = np.clip(np.ceil(values * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
-    bins = tuple(
-        ConfidenceBin(float(values[here].mean()), float(correct[here].mean()), int(here.sum()))
-        for here in (places == place for place in range(NUM_BINS))
-        if here.any()
-    )
-    error = sum(b.count * abs(b.accuracy - b.confidence) for b in bins) / len(values)
-    return Calibration(bins, error, float(values.mean()))
 
 
 @dataclass(frozen=True)

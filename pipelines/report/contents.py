@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from kdltr_core.charset import fold
+from kdltr_core.evaluation.calibration import Calibration, calibrate
 from kdltr_core.evaluation.robustness import RobustnessCurves
 from kdltr_core.evaluation.table import BenchmarkTable, Column, PairedComparison, WordResult
 from kdltr_core.metrics import mcnemar
@@ -18,10 +19,8 @@ from pipelines.report.analysis import (
     HEIGHTS,
     LENGTHS,
     AttendedWord,
-    Calibration,
     Confusions,
     SizeGroup,
-    calibrate,
     count_confusions,
     group_by_size,
 )
@@ -116,10 +115,18 @@ class ReportContents:
     @cached_property
     def calibrations(self) -> dict[Column, Calibration]:
         """Of the readers that have confidences."""
+        return self._calibrations("confidences")
+
+    @cached_property
+    def uncalibrated(self) -> dict[Column, Calibration]:
+        """Of the readers that have a temperature: as they were without it."""
+        return self._calibrations("uncalibrated")
+
+    def _calibrations(self, kind: Literal["confidences", "uncalibrated"]) -> dict[Column, Calibration]:
         return {
-            c: calibrate([w.confidences[c] for w in self.words], right)
+            c: calibrate([getattr(w, kind)[c] for w in self.words], right)
             for c, right in self.correct.items()
-            if c in self.words[0].confidences
+            if c in getattr(self.words[0], kind)
         }
 
     def to_tree(self) -> dict[str, Any]:
@@ -142,6 +149,7 @@ class ReportContents:
             "by_length": _groups_tree(self.by_length),
             "by_native_height": _groups_tree(self.by_height),
             "calibration": {c.key: asdict(found) for c, found in self.calibrations.items()},
+            "uncalibrated": {c.key: asdict(found) for c, found in self.uncalibrated.items()},
             "published": {"notice": NOTICE, "rows": [asdict(row) for row in ROWS]},
         }
 

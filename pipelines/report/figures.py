@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from kdltr_core.data.pack import Pairs
+from kdltr_core.evaluation.calibration import Calibration
 from kdltr_core.evaluation.corruptions import SEVERITIES, Corruption
 from kdltr_core.evaluation.robustness import RobustnessCurves, severity_label
 from kdltr_core.evaluation.table import Column, WordResult
-from pipelines.report.analysis import Calibration, SizeGroup
+from pipelines.report.analysis import SizeGroup
 from pipelines.report.contents import ReportContents
 from pipelines.report.examples import in_fixed_order
 from pipelines.report.plots import COLOURS, GREY, INK, draw_accuracies, style_axes
@@ -106,7 +107,9 @@ def reliability_charts(report: ReportContents) -> list[Chart]:
     return [
         draw_chart(
             column.title,
-            lambda axes, c=column, found=found: _draw_reliability(axes, found, report.columns.index(c)),  # type: ignore[misc]
+            lambda axes, c=column, found=found: _draw_reliability(  # type: ignore[misc]
+                axes, found, report.uncalibrated.get(c), report.columns.index(c)
+            ),
             height=3.4,
         )
         for column, found in report.calibrations.items()
@@ -174,12 +177,15 @@ def _groups_chart(title: str, axis: str, groups: Mapping[Column, Sequence[SizeGr
     return draw_chart(title, draw, height=3.2)
 
 
-def _draw_reliability(axes: Axes, found: Calibration, place: int) -> None:
+def _draw_reliability(axes: Axes, found: Calibration, before: Calibration | None, place: int) -> None:
     colour = COLOURS[place % len(COLOURS)]
     confidences, accuracies, counts = (
         np.array([getattr(b, name) for b in found.bins]) for name in ("confidence", "accuracy", "count")
     )
     axes.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":")
+    if before is not None:
+        points = [(100 * b.confidence, 100 * b.accuracy) for b in before.bins]
+        axes.plot(*zip(*points, strict=True), "--", color=colour, alpha=0.5, linewidth=1.2, label="without temperature")
     # The bars at the bottom say how many words have that confidence.
     axes.bar(100 * confidences, 18 * counts / counts.max(), width=4, color=colour, alpha=0.25, linewidth=0)
     axes.plot(100 * confidences, 100 * accuracies, "-o", color=colour, linewidth=2, markersize=4)

@@ -47,6 +47,8 @@ class EvaluateOptions:
     """images read at a time"""
     teacher: bool = True
     """the two columns of the teacher that a student's config names, where its file is at hand"""
+    second_opinion: bool = False
+    """also each student with its enlarged teacher beside it, the more confident of the two counting"""
     two_stage: Literal["none", "bicubic", "lanczos", "both"] = "none"
     """also enlarge low_res so and read it with RapidOCR's recognizer; needs pip install 'kdltr[detect]'"""
     output_folder: str = ""

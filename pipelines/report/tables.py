@@ -151,10 +151,12 @@ def calibration_table(report: ReportContents) -> ReportTable:
             number(100 * float(report.correct[column].mean())),
             number(100 * found.confidence),
             number(100 * found.error),
+            number(100 * report.uncalibrated[column].error if column in report.uncalibrated else None),
         ]
         for column, found in report.calibrations.items()
     ]
-    return ReportTable("calibration", ["reader", "accuracy, %", "mean confidence, %", "ECE, points"], rows)
+    heads = ["reader", "accuracy, %", "mean confidence, %", "ECE, points", "ECE without temperature"]
+    return ReportTable("calibration", heads, rows)
 
 
 def predictions_table(report: ReportContents, seed: int = 0) -> ReportTable:

@@ -39,6 +39,10 @@ class ServeOptions:
 
     student: Annotated[str, tyro.conf.Positional]
     """a run folder, a student's folder or file, an ONNX file that export.py wrote, or a URI of one"""
+    teacher: bool = True
+    """pictures of more than 18 rows are read by the student's teacher, where its file is at hand"""
+    second_opinion: bool = False
+    """smaller ones are read by both, and the more confident of the two counts, in twice the time"""
     host: str = "127.0.0.1"
     """address to listen at; 0.0.0.0: every address of this machine"""
     port: int = 8000

@@ -41,7 +41,13 @@ class WordReplica:
         device = "cuda" if options.gpus_per_replica else "cpu"
         limits = options.limits
         self._reader = open_reader(
-            student, device, options.max_batch, num_threads=num_threads, max_pixels=limits.pixels
+            student,
+            device,
+            options.max_batch,
+            num_threads=num_threads,
+            max_pixels=limits.pixels,
+            teacher=options.teacher,
+            second_opinion=options.second_opinion,
         )
         self._decoders = ThreadPoolExecutor(NUM_DECODED, thread_name_prefix="decode")
         self._is_idle = asyncio.Event()
@@ -79,8 +85,7 @@ class WordReplica:
     async def _read_batch(self, batch: list[np.ndarray]) -> list[Prediction]:
         self._is_idle.clear()
         try:
-            pixels = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)
-            return await asyncio.to_thread(self._reader.read_pixels, pixels)
+            return await asyncio.to_thread(self._reader.read_pictures, batch)
         finally:
             self._is_idle.set()
 

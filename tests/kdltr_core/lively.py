@@ -39,7 +39,7 @@ def pictures(num: int, seed: int = 1) -> Tensor:
 def read_alone(student: Recognizer, pixels: Tensor) -> list[Prediction]:
     """The recognizer's own reading of every picture, each by itself."""
     logits = [student(as_float(picture[None])).logits for picture in pixels]
-    return [decode_with_confidence(one, student.charset)[0] for one in logits]
+    return [decode_with_confidence(one, student.charset, student.temperature)[0] for one in logits]
 
 
 def assert_reads_as(words: list[Prediction], classes: np.ndarray | Tensor, probabilities: np.ndarray | Tensor) -> None:

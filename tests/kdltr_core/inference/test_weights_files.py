@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from kdltr_core.files import NotWritten
-from kdltr_core.inference.weights_files import export_recognizer, load_recognizer
+from kdltr_core.inference.weights_files import add_notes, export_recognizer, load_recognizer
 from kdltr_core.recognizers import build_student
 from kdltr_core.recognizers.weights import read_metadata
 
@@ -39,6 +41,20 @@ def test_the_export_says_what_it_is(run_folder: Path) -> None:
         "recognizer": "parseq_tiny", "charset": "94", "image_size": "[16, 64]", "format": "kdltr-1", "step": "12",
     }  # fmt: skip
     assert RunConfig.from_yaml(run_folder / "student/config.yaml").seed == 7
+
+
+def test_the_temperature_in_its_file_is_applied_to_what_it_says_and_not_to_what_it_reads(
+    run_folder: Path, tmp_path: Path
+) -> None:
+    file = shutil.copy(run_folder / "student/student.safetensors", tmp_path / "student.safetensors")
+    picture = np.random.default_rng(0).integers(0, 256, (20, 60, 3), np.uint8)
+    [before] = load_student(file, "cpu")([picture])
+    add_notes(Path(file), temperature="2.5")
+    [after] = load_student(file, "cpu")([picture])
+    assert after.text == before.text
+    assert after.uncalibrated == pytest.approx(before.confidence)
+    assert after.confidence < before.confidence
+    assert read_metadata(file)["step"] == "12"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,18 @@ def test_confidence_is_the_product_over_characters_and_end() -> None:
     assert word.character_confidences == pytest.approx((0.9, 0.8))
 
 
+def test_a_temperature_divides_the_logits_before_they_are_probabilities() -> None:
+    logits = log_probabilities([("o", 0.9), ("", 0.5)])
+    (word,) = decode_with_confidence(logits, Charset36, temperature=2.0)
+
+    def share(p: float) -> float:  # softmax of log(p) / 2: square roots, over their sum
+        return p**0.5 / (p**0.5 + 36 * ((1 - p) / 36) ** 0.5)
+
+    assert word.character_confidences == pytest.approx((share(0.9),))
+    assert word.confidence == pytest.approx(share(0.9) * share(0.5))
+    assert word.uncalibrated == pytest.approx(0.9 * 0.5)
+
+
 def test_a_word_without_an_end_counts_its_characters_alone() -> None:
     (word,) = decode_with_confidence(log_probabilities([("a", 0.5), ("b", 0.4)]), Charset36)
     assert (word.text, word.confidence) == ("ab", pytest.approx(0.2))

@@ -36,7 +36,7 @@ def graph(student: Path) -> Path:
 
 
 def test_the_file_reads_what_the_run_reads(student: Path, graph: Path) -> None:
-    words, pictures = open_reader(student), [word_picture(word) for word in WORDS]
+    words, pictures = open_reader(student, teacher=False), [word_picture(word) for word in WORDS]
     exported = open_reader(graph, "cpu", 64)
     assert isinstance(words, Reader)
     assert isinstance(exported, OnnxReader)
