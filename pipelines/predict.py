@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,21 +76,30 @@ def predict(options: PredictOptions) -> int:
 
 def read_here(options: PredictOptions, reader: BaseReader, sources: Sources) -> list[Skipped]:
     """What had to be skipped; the words go to the output."""
+    from pipelines.prediction.doubt import Doubt, doubts_sentence
     from pipelines.prediction.output import open_output
     from pipelines.prediction.predictions import cropper_for, predict_images
-    from pipelines.run.progress import progress_bar
+    from pipelines.run.progress import progress_bar, say
 
     skipped: list[Skipped] = []
-    num_done, progress = 0, progress_bar("reading images")
+    num_done, num_words, progress = 0, 0, progress_bar("reading images")
+    counts, first = Counter[Doubt](), dict[Doubt, str]()
     crop = cropper_for(reader, options.cutting, options.num_threads)
     kind = options.resolved(sys.stdout.isatty())
     names = [source.name for source in sources.images] if kind == "table" else []
     with open_output(kind, options.output, options.detect, names) as write:
         for chunk in predict_images(reader, crop, sources.images, options.num_threads):
             write(chunk.words)
+            num_words += len(chunk.words)
+            for word in chunk.words:
+                if word.doubt:
+                    counts[word.doubt] += 1
+                    first.setdefault(word.doubt, word.image)
             skipped += chunk.skipped
             num_done += chunk.num_images
             progress(num_done, len(sources.images))
+    if sentence := doubts_sentence(counts, first, num_words, options.detect):
+        say(sentence)
     return skipped
 
 

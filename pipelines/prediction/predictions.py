@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from kdltr_core.data.images import open_image
 from kdltr_core.data.prefetch import prefetch
 from kdltr_core.data.rejected import RecordError
 from kdltr_core.inference.reader import BaseReader, Prediction, UnreadableImage
+from pipelines.prediction.doubt import Doubt, PictureShape, doubt_of
 from pipelines.prediction.sources import Skipped, Source
 
 Box = list[list[float]]
@@ -27,20 +29,23 @@ class Crop:
 
     Attributes:
         pixels: (h, w, 3) uint8, as the recognizer takes them.
+        shape: of the crop before it was resized.
         box: where it is; None: the image is the word.
     """
 
     pixels: np.ndarray
+    shape: PictureShape
     box: Box | None = None
 
 
 @dataclass(frozen=True)
 class PredictedWord:
-    """What was read, in which image, and where in it."""
+    """What was read, in which image, where in it, and why it may not be all."""
 
     image: str
     prediction: Prediction
     box: Box | None = None
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True)
@@ -66,14 +71,22 @@ def cropper_for(reader: BaseReader, cutting: Literal["off", "words", "lines"], n
     Raises: ValueError if the detector is not installed.
     """
     if cutting == "off":
-        return lambda source: [Crop(reader.pixels(source.load(), source.name))]
+
+        def whole(source: Source) -> list[Crop]:
+            picture = open_image(source.load(), reader.max_pixels, source.name)
+            return [Crop(reader.pixels(picture), PictureShape.of(picture))]
+
+        return whole
     from pipelines.prediction.detector import WordDetector
 
     detector = WordDetector(cutting, num_threads)
 
     def crop(source: Source) -> list[Crop]:
         picture = np.asarray(open_image(source.load(), reader.max_pixels, source.name))
-        return [Crop(reader.pixels(image), corners.tolist()) for corners, image in detector.find(picture)]
+        return [
+            Crop(reader.pixels(image), PictureShape.of(Image.fromarray(image)), corners.tolist())
+            for corners, image in detector.find(picture)
+        ]
 
     return crop
 
@@ -107,4 +120,7 @@ def _predict(reader: BaseReader, crops: Sequence[tuple[str, Crop]]) -> list[Pred
     if not crops:
         return []
     predictions = reader.read_pictures([crop.pixels for _, crop in crops])
-    return [PredictedWord(name, word, crop.box) for (name, crop), word in zip(crops, predictions, strict=True)]
+    return [
+        PredictedWord(name, word, crop.box, doubt_of(crop.shape, word))
+        for (name, crop), word in zip(crops, predictions, strict=True)
+    ]

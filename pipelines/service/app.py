@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipelines.prediction.doubt import Doubt
 from pipelines.service.options import ServiceLimits
 
 SECONDS_FOR_HEALTH = 5.0
@@ -47,6 +48,7 @@ class WordAnswer(BaseModel):
     text: str | None = None
     confidence: float | None = Field(None, ge=0, le=1, description="probability of the whole prediction")
     character_confidences: list[float] | None = Field(None, description="one for each character of text")
+    doubt: Doubt | None = Field(None, description="why the text may not be all that the picture says")
     seen: str | None = Field(None, description="with ?seen=png: what the recognizer was shown, as a PNG in base64")
     error: str | None = None
 

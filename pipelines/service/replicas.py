@@ -18,7 +18,9 @@ from ray import serve
 from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
+from kdltr_core.data.images import open_image
 from kdltr_core.inference.reader import Prediction, UnreadableImage
+from pipelines.prediction.doubt import PictureShape, doubt_of
 from pipelines.prediction.open_reader import open_reader
 from pipelines.ray_train.cluster import Cluster
 from pipelines.run.command_line import RunStopped
@@ -68,7 +70,7 @@ class WordReplica:
     async def _read_one(self, data: bytes, with_seen: bool) -> WordAnswer:
         loop = asyncio.get_running_loop()
         try:
-            pixels = await loop.run_in_executor(self._decoders, self._reader.pixels, data)
+            pixels, shape = await loop.run_in_executor(self._decoders, self._open, data)
         except UnreadableImage as error:
             return WordAnswer(error=f"this cannot be read as an image: {error.reason}")
         # Ray closes a batch before the one ahead of it has been read: what comes meanwhile waits here, to be one.
@@ -78,8 +80,13 @@ class WordReplica:
             text=found.text,
             confidence=round(found.confidence, DIGITS),
             character_confidences=[round(confidence, DIGITS) for confidence in found.character_confidences],
+            doubt=doubt_of(shape, found),
             seen=_png(pixels) if with_seen else None,
         )
+
+    def _open(self, data: bytes) -> tuple[np.ndarray, PictureShape]:
+        picture = open_image(data, self._reader.max_pixels)
+        return self._reader.pixels(picture), PictureShape.of(picture)
 
     @serve.batch
     async def _read_batch(self, batch: list[np.ndarray]) -> list[Prediction]:
