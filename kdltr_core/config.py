@@ -96,7 +96,6 @@ class DataConfig(_Section):
     num_rendered_benchmark: int = Field(
         600, ge=16, description="pairs rendered as benchmark where no benchmark root is given"
     )
-    render_seed: int = Field(0, ge=0, description="seed of the rendered words")
     teacher_cache: Literal["off", "on"] = Field(
         "off",
         description="on: what the teacher computes from each training image is computed once, kept in cache_folder "
@@ -197,10 +196,6 @@ class ObjectiveConfig(_Section):
     sequence_mix: float = Field(
         0.2, ge=0, le=1, description="fraction of the sequence-level distribution in the soft target"
     )
-    sequence_threshold: float = Field(
-        0.1, ge=0, le=1, description="least probability of the best path for it to be mixed in"
-    )
-    num_paths: int = Field(6, ge=1, description="best decoding paths of the sequence-level distribution")
     num_permutations: int = Field(
         6, ge=1, description="permutations of the characters in every step, mirrored ones counted (PARSeq)"
     )
@@ -262,11 +257,6 @@ class RunConfig(_Section):
         0, ge=0, description="steps between two evaluations on the benchmarks; 0: at the end only"
     )
     keep_last: int = _free(2, ge=1, description="checkpoints kept beside the best")
-    evaluation_batch_size: int = _free(128, ge=1, description="images read at a time by every worker")
-    wait_minutes: float = _free(
-        10.0, ge=0, description="minutes to wait for the machines of a cluster that are still starting"
-    )
-    max_failures: int = _free(3, ge=0, description="times a lost worker group is rebuilt")
     tracking_uri: str = _free("sqlite:///mlflow.db", description="MLflow server or database; empty: none")
     experiment: str = _free("kdltr", description="MLflow experiment")
 

@@ -6,6 +6,4 @@ SPACE = {
     "objective.soft_temperature": tune.loguniform(1.0, 12.0),
     "objective.contrast_temperature": tune.loguniform(0.02, 0.5),
     "objective.sequence_mix": tune.uniform(0.0, 0.8),
-    "objective.sequence_threshold": tune.uniform(0.0, 0.5),
-    "objective.num_paths": tune.randint(1, 13),
 }

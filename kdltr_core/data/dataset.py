@@ -487,8 +487,8 @@ def _folders(
 def _rendered(
     config: DataConfig, name: Literal["train", "benchmark"], num_pairs: int, progress: Progress | None
 ) -> Path:
-    """The LMDB of rendered words, made by the first process that asks; even seeds train, odd ones test."""
-    seed = 2 * config.render_seed + (name == "benchmark")
+    """The LMDB of rendered words, made by the first process that asks."""
+    seed = int(name == "benchmark")
     folder = Path(config.cache_folder).expanduser() / f"rendered-v{RENDERING_VERSION}-{num_pairs}-pairs-seed-{seed}"
     root = folder / f"rendered_{name}"
     if getattr(current_process(), "_inheriting", False):

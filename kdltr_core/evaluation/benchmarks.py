@@ -14,7 +14,14 @@ from kdltr_core.charset import Protocol
 from kdltr_core.config import HIGH_RES_SIZE, DataConfig, RunConfig
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.table import BenchmarkTable, Column, check_judged
-from kdltr_core.inference.batched import BatchReader, KeyedPairs, WordBatch, read_set, read_with_recognizer
+from kdltr_core.inference.batched import (
+    EVALUATION_BATCH,
+    BatchReader,
+    KeyedPairs,
+    WordBatch,
+    read_set,
+    read_with_recognizer,
+)
 from kdltr_core.inference.reader import Reader, load_student
 from kdltr_core.inference.weights_files import FILES, fetch_recognizer, find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
@@ -116,7 +123,7 @@ def read_benchmarks(
     readers: Sequence[BenchmarkReader],
     packs: Mapping[str, KeyedPairs],
     *,
-    batch_size: int,
+    batch_size: int = EVALUATION_BATCH,
     protocol: Protocol = "36",
     precision: str = "float32",
     world: DistributedContext | None = None,

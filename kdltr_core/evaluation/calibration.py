@@ -131,7 +131,7 @@ def fit_on_pairs(
     pairs: Any,
     image: str,
     *,
-    batch_size: int,
+    batch_size: int = EVALUATION_BATCH,
     world: DistributedContext,
     precision: str = "float32",
 ) -> FittedTemperature:

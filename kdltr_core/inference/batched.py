@@ -19,6 +19,7 @@ from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
 
 IMAGES = ("high_res", "low_res", "enlarged")
+EVALUATION_BATCH = 128
 
 Read = TypeVar("Read")
 
@@ -85,7 +86,7 @@ def read_set(
     reader: Callable[[WordBatch], Sequence[Read]],
     pairs: Any,
     *,
-    batch_size: int,
+    batch_size: int = EVALUATION_BATCH,
     set_name: str = "",
     world: DistributedContext | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -113,7 +114,7 @@ def read_with_recognizer(
     pairs: Any,
     image: str,
     *,
-    batch_size: int,
+    batch_size: int = EVALUATION_BATCH,
     world: DistributedContext | None = None,
     precision: str = "auto",
     progress: Callable[[int, int], None] | None = None,

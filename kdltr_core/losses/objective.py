@@ -144,10 +144,9 @@ def _taught(
     if name == "step_logits":
         return step_logits(student.logits, teacher.logits, lengths, config.soft_temperature)
     if name == "path_likelihood":
-        return path_likelihood(student.logits, teacher.logits, config.num_paths)
+        return path_likelihood(student.logits, teacher.logits)
     if name == "soft_logits":
-        temperature, mix, threshold = config.soft_temperature, config.sequence_mix, config.sequence_threshold
-        return soft_logits(student.logits, teacher.logits, temperature, mix, threshold, config.num_paths)
+        return soft_logits(student.logits, teacher.logits, config.soft_temperature, config.sequence_mix)
     if student.semantic is None or teacher.semantic is None:
         raise ValueError(f"{name} needs the semantic vectors of both sides")
     if name == "character_hint":

@@ -11,13 +11,17 @@ from kdltr_core.losses.sequence_targets import sequence_targets
 LOG_PROB_FLOOR = -10.0
 
 
+# As published.
+SEQUENCE_THRESHOLD, NUM_PATHS = 0.1, 6
+
+
 def soft_logits(
     student_logits: Tensor,
     teacher_logits: Tensor,
     temperature: float = 4.0,
     mix: float = 0.2,
-    threshold: float = 0.1,
-    num_paths: int = 6,
+    threshold: float = SEQUENCE_THRESHOLD,
+    num_paths: int = NUM_PATHS,
 ) -> Tensor:
     """KL divergence of the student from the teacher's softened and sequence-corrected distributions.
 

@@ -227,7 +227,6 @@ class _Run:
             self.training.reader,
             pairs,
             config.recognizer.resolution,
-            batch_size=config.evaluation_batch_size,
             world=self.world,
             precision=config.optim.precision,
         )

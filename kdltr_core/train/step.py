@@ -146,7 +146,6 @@ class TrainingStep:
             cache_folder=self.config.data.cache_folder,
             device=self.world.device,
             precision=self.config.optim.precision,
-            batch_size=self.config.evaluation_batch_size,
         )
 
     def _freeze_unused_parameters(self, pairs: TrainingPairs) -> None:

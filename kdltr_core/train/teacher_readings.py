@@ -32,7 +32,6 @@ def teacher_reader(config: RunConfig, progress: Callable[[int, int], None] | Non
             load_teacher(config, world.device),
             pack,
             "high_res",
-            batch_size=config.evaluation_batch_size,
             world=world,
             precision="float32",
             progress=progress,

@@ -18,7 +18,7 @@ from kdltr_core.data.images import as_float, decode_image, resize
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.losses.objective import LossTerms, term_weights
 from kdltr_core.losses.sequence_targets import END_ID, SequenceTargets
-from kdltr_core.losses.soft_logits import LOG_PROB_FLOOR
+from kdltr_core.losses.soft_logits import LOG_PROB_FLOOR, NUM_PATHS, SEQUENCE_THRESHOLD
 from kdltr_core.losses.visual_focus import focus_mask, visual_focus
 from kdltr_core.recognizers import Recognizer, RecognizerOutput
 from kdltr_core.train.distiller import Distiller
@@ -89,11 +89,11 @@ def _contrast(distiller: Distiller, student: RecognizerOutput, teacher: Recogniz
 def _soft_logits(config: ObjectiveConfig, student: Tensor, teacher: Tensor, max_expansions: int | None) -> Tensor:
     log_p = (student / config.soft_temperature).log_softmax(-1).clamp(min=LOG_PROB_FLOOR)
     q = (teacher / config.soft_temperature).softmax(-1)
-    sequence = search_sequence_targets(q.cpu(), config.num_paths, max_expansions=max_expansions)
+    sequence = search_sequence_targets(q.cpu(), NUM_PATHS, max_expansions=max_expansions)
     losses = []
     for word in range(len(q)):
         steps, soft = int(sequence.length[word]), q[word]
-        if sequence.best_probability[word] >= config.sequence_threshold:
+        if sequence.best_probability[word] >= SEQUENCE_THRESHOLD:
             voted = sequence.distribution[word].to(q.device)
             soft = config.sequence_mix * voted + (1 - config.sequence_mix) * soft
         losses.append(F.kl_div(log_p[word, :steps], soft[:steps], reduction="sum") / steps)

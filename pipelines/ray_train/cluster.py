@@ -38,6 +38,10 @@ from pipelines.run.storage import Storage
 OBJECT_STORE_BYTES = 128 * 2**20
 ERRORS_FILE = "errors.txt"
 SECONDS_TO_CONNECT = 10.0
+# For the machines of a cluster that are still starting.
+MINUTES_TO_WAIT = 10
+# So often a lost group of workers, or the process of a trial, is started again.
+MOST_FAILURES = 3
 SECONDS_BETWEEN_COUNTS = 2.0
 SECONDS_TO_ANSWER = 120.0
 # Every widening costs the steps since the last checkpoint, and the start of a group.
@@ -88,12 +92,12 @@ class Cluster:
         Raises: ValueError if there is too little room in the end, or a machine does not see the folder.
         """
         cluster = self
-        if not self.is_own and self.room < config.workers and config.wait_minutes:
+        if not self.is_own and self.room < config.workers:
             there = f"{self.room} of {config.workers} {self.kind}s are there"
-            say(f"{there}; waiting up to {config.wait_minutes:g} minutes for the others")
+            say(f"{there}; waiting up to {MINUTES_TO_WAIT} minutes for the others")
             bundle = {"CPU": 1} if self.kind == "CPU" else {"CPU": 1, "GPU": 1}
             request_resources(bundles=[bundle] * config.workers)
-            until = time.monotonic() + 60 * config.wait_minutes
+            until = time.monotonic() + 60 * MINUTES_TO_WAIT
             while cluster.room < config.workers and time.monotonic() < until:
                 progress(cluster.room, config.workers)
                 time.sleep(SECONDS_BETWEEN_COUNTS)
@@ -231,7 +235,7 @@ def train_on(
     """Runs ``function(settings)``, which returns True, on every worker of a group that is rebuilt when one is lost.
 
     Raises: RunStopped with what a worker wrote into refused.txt in the run's folder, or if the group was lost more
-        than ``config.max_failures`` times; KeyboardInterrupt.
+        than ``MOST_FAILURES`` times; KeyboardInterrupt.
     """
     failure: TrainingFailedError | None = None
     result: Any = None
@@ -250,7 +254,7 @@ def train_on(
             run_config=RayRunConfig(
                 name="ray",
                 storage_path=run_folder.place,
-                failure_config=FailureConfig(max_failures=config.max_failures),
+                failure_config=FailureConfig(max_failures=MOST_FAILURES),
                 callbacks=[LostWorkers(run_folder.place)],  # type: ignore[list-item]
             ),
         ).fit()

@@ -137,7 +137,6 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
     table = read_benchmarks(
         readers,
         words.benchmarks,
-        batch_size=config.evaluation_batch_size,
         world=world,
         progress=tell_progress and partial(tell_progress, "evaluating on the benchmarks"),
     )
@@ -161,14 +160,13 @@ def _calibrate(
     """Fits the temperatures of what was trained, and of a student's enlarged teacher, and keeps them in its file."""
     trained = config.recognizer.trained
     file = storage.path / trained / FILES[trained]
-    size = config.evaluation_batch_size
     module = load_recognizer(file).to(world.device)
-    found = fit_on_pairs(module, words.validation, config.recognizer.resolution, batch_size=size, world=world)
+    found = fit_on_pairs(module, words.validation, config.recognizer.resolution, world=world)
     notes = {"temperature": str(found.value)}
     if trained == "student":
         with suppress(ValueError):  # it learnt without a teacher
             teacher = load_teacher(config, world.device)
-            enlarged = fit_on_pairs(teacher, words.validation, "enlarged", batch_size=size, world=world)
+            enlarged = fit_on_pairs(teacher, words.validation, "enlarged", world=world)
             notes["teacher_temperature"] = str(enlarged.value)
     if world.is_main:
         add_notes(file, **notes)

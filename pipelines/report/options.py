@@ -29,8 +29,6 @@ class BenchmarkOptions:
     """where packs, rendered words and what is fetched are kept"""
     num_rendered_benchmark: int = _DATA.num_rendered_benchmark
     """pairs rendered where no root is given"""
-    render_seed: int = _DATA.render_seed
-    """seed of the rendered words"""
 
 
 @dataclass(frozen=True)

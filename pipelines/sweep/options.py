@@ -27,7 +27,7 @@ class TrialOptions(BaseModel):
     trials_at_a_time: int = Field(
         0,
         ge=0,
-        description="at most; a cluster's machines for so many are asked for and waited for (--wait-minutes) at the "
+        description="at most; a cluster's machines for so many are asked for and waited for at the "
         "beginning; 0: as many as there is room for then",
     )
 

@@ -74,5 +74,5 @@ def _train(folder: Path, settings: Mapping[str, Any]) -> None:
         tune.report({PERCENT_DONE: 100.0})
     if settings["benchmarks"]:
         readers = open_readers([folder], world.device, with_teacher=False)
-        table = read_benchmarks(readers, words.benchmarks, batch_size=config.evaluation_batch_size, world=world)
+        table = read_benchmarks(readers, words.benchmarks, world=world)
         write_evaluation(folder / "evaluation", table, words.benchmarks)

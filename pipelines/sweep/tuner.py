@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 
 from kdltr_core.config import RunConfig
 from kdltr_core.files import write_text
+from pipelines.ray_train.cluster import MOST_FAILURES
 from pipelines.run.command_line import RunStopped
 from pipelines.sweep.resources import TrialResources
 from pipelines.sweep.study import ERROR_FILE, OWN_FAULT, SweepStudy, SweepTrial
@@ -150,7 +151,7 @@ def run_trials(search: StudySearch, num_trials: int, resources: TrialResources, 
             storage_path=str(folder),
             verbose=0,
             callbacks=[_Quiet()],
-            failure_config=tune.FailureConfig(max_failures=search.config.max_failures),
+            failure_config=tune.FailureConfig(max_failures=MOST_FAILURES),
         ),
     )
     try:

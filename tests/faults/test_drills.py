@@ -183,7 +183,7 @@ def test_a_run_waits_for_machines_narrows_when_one_goes_and_widens_when_it_is_ba
 ) -> None:
     while len(machines.nodes) > 1:
         machines.cut_the_power(machines.nodes[0])
-    options = (*LARGER_BATCH, "--min-workers", "1", "--wait-minutes", "10")
+    options = (*LARGER_BATCH, "--min-workers", "1")
     training = Training(folder, machines.environment, "elastic", LONG, *options, script=WIDENS_SOON)
     training.start()
     training.wait_until(lambda: "1 of 2 CPUs are there; waiting up to 10 minutes for the others" in training.said)

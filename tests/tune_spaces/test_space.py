@@ -21,8 +21,6 @@ PUBLISHED = {
     "objective.soft_temperature": 4.0,
     "objective.contrast_temperature": 0.1,
     "objective.sequence_mix": 0.2,
-    "objective.sequence_threshold": 0.1,
-    "objective.num_paths": 6,
 }
 
 
@@ -92,7 +90,10 @@ def test_a_file_of_one_s_own_is_a_space_with_points_to_try_first(tmp_path: Path)
         ("SPACE = {'objective.soft_logits': tune.qloguniform(2, 20, 2)}", "one of ray.tune's uniform"),
         ("SPACE = {'objective.soft_logits': tune.grid_search([2, 20])}", "one of ray.tune's uniform"),
         ("SPACE = {'objective.soft_logits': 20}", "has 20 for objective.soft_logits"),
-        ("SPACE = {'objective.num_paths': tune.randint(3, 4)}", "empty range for objective.num_paths: 3 … 3"),
+        (
+            "SPACE = {'objective.num_permutations': tune.randint(3, 4)}",
+            "empty range for objective.num_perm.*: 3 … 3",
+        ),
         ("SPACE = {'seed': tune.randint(0, 9)}", "varies seed, .* --seed"),
         ("SPACE = {'data.validation_fraction': tune.uniform(0.1, 0.2)}", "--data.validation-fraction"),
         ("SPACE = {}", "holds no space"),

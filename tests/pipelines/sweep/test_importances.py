@@ -25,7 +25,7 @@ def sweep(
     trials = []
     for number in range(num):
         point: dict[str, Any] = {SOFT: float(20 * 10 ** draw.uniform(-1, 1))}
-        point |= {"objective.num_paths": int(draw.integers(1, 13))}
+        point |= {"objective.num_permutations": int(draw.integers(1, 13))}
         point |= {"optim.schedule": ("step", "cosine", "constant")[draw.integers(3)]}
         trials.append(trial(number, float(accuracy(point) + draw.normal(0, 0.1)), state, **point))
     return trials
@@ -69,7 +69,7 @@ def test_without_a_trial_that_was_read_there_is_no_picture(tmp_path: Path) -> No
     ("name", "accuracy"),
     [
         (SOFT, lambda p: 50 + 3 * np.log10(p[SOFT] / 20)),
-        ("objective.num_paths", lambda p: 50 + 0.5 * p["objective.num_paths"]),
+        ("objective.num_permutations", lambda p: 50 + 0.5 * p["objective.num_permutations"]),
         ("optim.schedule", lambda p: 50 + 3 * (p["optim.schedule"] == "cosine")),
     ],
 )
@@ -102,7 +102,7 @@ def test_pruned_trials_count_and_failed_ones_do_not() -> None:
 
 
 def test_few_trials_or_equal_ones_tell_nothing() -> None:
-    assert found(sweep(FEWEST_TRIALS - 1, lambda p: p["objective.num_paths"])) == ()
-    assert len(found(sweep(FEWEST_TRIALS, lambda p: p["objective.num_paths"]), 5)) == len(SPACE)
+    assert found(sweep(FEWEST_TRIALS - 1, lambda p: p["objective.num_permutations"])) == ()
+    assert len(found(sweep(FEWEST_TRIALS, lambda p: p["objective.num_permutations"]), 5)) == len(SPACE)
     assert found([trial(number, 50.0) for number in range(20)]) == ()
     assert found([trial(number, None, "PRUNED") for number in range(20)]) == ()

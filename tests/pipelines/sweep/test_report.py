@@ -52,7 +52,7 @@ def test_space_and_importances_are_tables() -> None:
     mattered = [Importance(SOFT, 0.8, 0.6, True), Importance("optim.schedule", 0.2, 0.31, False)]
     assert section("Space", []).rows[1:] == [
         [SOFT, "2 … 200, log scale"],
-        ["objective.num_paths", "1 … 12, whole numbers"],
+        ["objective.num_permutations", "1 … 12, whole numbers"],
         ["optim.schedule", "one of step, cosine, constant"],
     ]
     assert section("Importances", [], mattered).rows[1:] == [

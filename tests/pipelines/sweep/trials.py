@@ -12,10 +12,10 @@ from pipelines.sweep.study import State, SweepStudy, SweepTrial
 SOFT = "objective.soft_logits"
 SPACE: dict[str, dict[str, Any]] = {
     SOFT: {"low": 2.0, "high": 200.0, "log": True, "is_integer": False},
-    "objective.num_paths": {"low": 1, "high": 12, "log": False, "is_integer": True},
+    "objective.num_permutations": {"low": 1, "high": 12, "log": False, "is_integer": True},
     "optim.schedule": {"choices": ("step", "cosine", "constant")},
 }
-OWN = {SOFT: 20.0, "objective.num_paths": 6, "optim.schedule": "step"}
+OWN = {SOFT: 20.0, "objective.num_permutations": 6, "optim.schedule": "step"}
 
 
 def ended_trial(
