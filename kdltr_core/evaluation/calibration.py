@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.corruptions import SampledPairs
-from kdltr_core.inference.batched import WordBatch, logits_reader, read_set
+from kdltr_core.inference.batched import EVALUATION_BATCH, WordBatch, logits_reader, read_set
 from kdltr_core.metrics import is_correct
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import decode_predictions
