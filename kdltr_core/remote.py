@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -21,9 +21,7 @@ from kdltr_core.files import locked, remedy, whole_folder
 Progress = Callable[[int, int], None]
 
 LMDB_FILE = "data.mdb"
-# The answer to a request takes its time however short it is: several are kept on their way.
-CHUNK_BYTES = 8 * 2**20
-NUM_CONNECTIONS = 8
+CHUNK_BYTES = 16 * 2**20
 _RECORD = "fetched.json"
 # Arrow's own patience with Google's store is a quarter of an hour, for missing credentials too.
 _GOOGLE_PATIENCE = "retry_limit_seconds=60"
@@ -129,8 +127,8 @@ class ObjectStore:
         with self._explained(name), self._system.open_input_stream(self._place(name)) as stream:
             return stream.readall()
 
-    def download(self, name: str, path: Path, progress: Callable[[int], None] = lambda num_bytes: None) -> str:
-        """Write an object into a new file, which the folder is made for. Returns the BLAKE2b hash of its content.
+    def download(self, name: str, path: Path, progress: Callable[[int], None] = lambda num_bytes: None) -> None:
+        """Write an object into a new file, which the folder is made for.
 
         Args:
             progress: called with the bytes of every chunk.
@@ -138,13 +136,12 @@ class ObjectStore:
         Raises: OSError if the file cannot be written; then, as after any other error, a part of it may be left.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.blake2b(digest_size=16)
-        with path.open("wb") as file:
-            for chunk in self._chunks(name):
+        with self._explained(name):
+            source = self._system.open_input_stream(self._place(name))
+        with source, path.open("wb") as file:
+            while chunk := self._next_chunk(name, source):
                 file.write(chunk)
-                digest.update(chunk)
                 progress(len(chunk))
-        return digest.hexdigest()
 
     def put(self, name: str, content: bytes) -> None:
         """Write an object in one go: readers see what was there before or the whole of it."""
@@ -163,16 +160,9 @@ class ObjectStore:
         with self._explained(name), suppress(FileNotFoundError):
             self._system.delete_file(self._place(name))
 
-    def _chunks(self, name: str) -> Iterator[bytes]:
+    def _next_chunk(self, name: str, source: pa.NativeFile) -> bytes:
         with self._explained(name):
-            source = self._system.open_input_file(self._place(name))
-        with source, ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
-            size, step = source.size(), NUM_CONNECTIONS * CHUNK_BYTES
-            for start in range(0, size, step):
-                with self._explained(name):
-                    offsets = range(start, min(start + step, size), CHUNK_BYTES)
-                    chunks = list(pool.map(lambda offset: source.read_at(CHUNK_BYTES, offset), offsets))
-                yield from chunks
+            return source.read(CHUNK_BYTES)
 
     def _place(self, name: str) -> str:
         return f"{self._path}/{name}" if name else self._path
@@ -208,9 +198,9 @@ class ObjectStore:
 def fetch(place: str, cache_folder: str | Path, progress: Progress | None = None, *, only: str = "*") -> Path:
     """The local copy of an object, or of a folder and all under it; it has the last component of the URI as its name.
 
-    A copy is used again if nothing touched it since (by size and times, else by the hash that was taken when it was
-    fetched), and the store still lists the same sizes and times. Processes that ask at the same time wait for the first
-    of them. Paths and ``file://`` URIs stand for themselves and are not looked at.
+    A copy is used again if its files have their sizes, and the store still lists the same sizes and times. Processes
+    that ask at the same time wait for the first of them. Paths and ``file://`` URIs stand for themselves and are not
+    looked at.
 
     Args:
         place: a URI that ``ObjectStore`` takes, or a path.
@@ -233,7 +223,7 @@ def fetch(place: str, cache_folder: str | Path, progress: Progress | None = None
     try:
         home.mkdir(parents=True, exist_ok=True)
         with locked(home / f"{key}.lock"):
-            if not _is_whole(home / key, inner, listing):
+            if not _is_whole(home / key, inner, store, listing):
                 with whole_folder(home / key) as writing:
                     _fetch(store, listing, only, writing, inner, progress)
     except StoreUnreachable:
@@ -267,17 +257,17 @@ def _listing(store: ObjectStore, only: str) -> dict[str, RemoteFile]:
     return wanted
 
 
-def _is_whole(place: Path, inner: Path, listing: Mapping[str, RemoteFile]) -> bool:
+def _is_whole(place: Path, inner: Path, store: ObjectStore, listing: Mapping[str, RemoteFile]) -> bool:
     try:
-        notes = json.loads((place / _RECORD).read_text())["files"]
-        if {name: RemoteFile(note["size"], note["written"]) for name, note in notes.items()} != listing:
-            return False
-        return all(
-            _touched(place / inner / name) == note["touched"] or _hash(place / inner / name) == note["blake2b"]
-            for name, note in notes.items()
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        recorded = json.loads((place / _RECORD).read_text())
+        sizes = [(place / inner / name).stat().st_size for name in listing]
+    except (OSError, ValueError):
         return False
+    return recorded == _record(store, listing) and sizes == [file.size for file in listing.values()]
+
+
+def _record(store: ObjectStore, listing: Mapping[str, RemoteFile]) -> dict[str, object]:
+    return {"uri": store.uri, "files": {name: asdict(file) for name, file in listing.items()}}
 
 
 def _fetch(
@@ -296,24 +286,9 @@ def _fetch(
         if progress is not None:
             progress(done, total)
 
-    notes = {}
-    for name, file in listing.items():
-        path = folder / inner / name
-        content = store.download(name, path, count)
-        notes[name] = {"size": file.size, "written": file.written, "blake2b": content, "touched": _touched(path)}
-        if path.stat().st_size != file.size:
-            raise StoreUnreachable(f"{store.uri} gave {path.stat().st_size} of {file.size} bytes of {path.name}")
+    for name in listing:
+        store.download(name, folder / inner / name, count)
     # An object that was replaced meanwhile may have come in chunks of both.
-    if _listing(store, only) != listing:
+    if done != total or _listing(store, only) != listing:
         raise StoreUnreachable(f"{store.uri} was changed while it was fetched; start again when it is at rest")
-    (folder / _RECORD).write_text(json.dumps({"uri": store.uri, "files": notes}, indent=1))
-
-
-def _touched(path: Path) -> list[int]:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    (folder / _RECORD).write_text(json.dumps(_record(store, listing), indent=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -102,14 +101,13 @@ def test_what_amazons_client_wrote_is_listed_and_read(bucket: Bucket, tmp_path: 
     assert (tmp_path / "two").read_bytes() == b"22"
 
 
-@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 9 * CHUNK_BYTES + 5])
+@pytest.mark.parametrize("size", [0, CHUNK_BYTES, 2 * CHUNK_BYTES + 5])
 def test_an_object_of_many_chunks_comes_whole_and_in_order(size: int, bucket: Bucket, tmp_path: Path) -> None:
     content = np.random.default_rng(0).bytes(size)
     bucket.put("large", content)
     counted: list[int] = []
-    digest = ObjectStore(bucket.uri).download("large", tmp_path / "new" / "large", counted.append)
+    ObjectStore(bucket.uri).download("large", tmp_path / "new" / "large", counted.append)
     assert (tmp_path / "new" / "large").read_bytes() == content
-    assert digest == hashlib.blake2b(content, digest_size=16).hexdigest()
     assert sum(counted) == size
 
 
@@ -263,20 +261,12 @@ def truncated(file: Path) -> None:
     os.truncate(file, file.stat().st_size // 2)
 
 
-def changed(file: Path) -> None:
-    before = file.stat()
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-
 def unrecorded(file: Path) -> None:
     for record in file.parents[2].glob("*.json"):
         record.write_text("{")
 
 
-@pytest.mark.parametrize("damage", [truncated, changed, Path.unlink, unrecorded])
+@pytest.mark.parametrize("damage", [truncated, Path.unlink, unrecorded])
 def test_a_damaged_copy_is_fetched_again(
     damage: Callable[[Path], None], bucket: Bucket, sets: Path, tmp_path: Path
 ) -> None:
