@@ -15,7 +15,7 @@ from kdltr_core.data.convert import convert
 from kdltr_core.data.dataset import lmdb_folders
 from kdltr_core.data.pack import build_pack
 from kdltr_core.data.synth.render import render_pairs
-from kdltr_core.data.verify import textzoom_train, to_markdown, verify
+from kdltr_core.data.verify import to_markdown, verify
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import progress_bar
 
@@ -32,7 +32,6 @@ class VerifyOptions:
     def __call__(self) -> int:
         roots = [folder for root in self.roots for folder in lmdb_folders(root)]
         rows = [verify(root, progress_bar(f"reading {root.name}")) for root in roots]
-        rows += textzoom_train(roots, rows)
         print(to_markdown(rows))
         return 1 if any(row.problems for row in rows) else 0
 

@@ -29,16 +29,6 @@ LARGEST_WORD = 640
 
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-_OTHER_KINDS = {
-    b"<svg": "an SVG drawing",
-    b"<?xml": "XML, maybe an SVG drawing",
-    b"<!doc": "a web page",
-    b"<html": "a web page",
-    b"%pdf": "a PDF document",
-    b"%!ps": "a PostScript document",
-    b"pk\x03\x04": "a ZIP archive",
-    b"\x1f\x8b": "a gzip archive",
-}
 # What a picture of the caller still has to be read from may be asked for by several threads, and Pillow has no lock.
 _LOADING = threading.Lock()
 
@@ -120,7 +110,7 @@ def _name(source: ImageSource) -> str:
 def _open(source: str | Path | bytes) -> Image.Image:
     """With its size known and nothing unpacked."""
     if isinstance(source, bytes):
-        return _identify(io.BytesIO(source), source[:64], len(source))
+        return _identify(io.BytesIO(source), len(source))
     if not isinstance(source, str | Path):
         raise _Refused("expected a path, bytes, a PIL image or an array")
     path = Path(source).expanduser()
@@ -128,21 +118,16 @@ def _open(source: str | Path | bytes) -> Image.Image:
     # A pipe would be waited for, and a device may never end.
     if not stat.S_ISREG(found.st_mode):
         raise _Refused("it is a folder" if path.is_dir() else "it is not an ordinary file")
-    with path.open("rb") as file:
-        head = file.read(64)
-    return _identify(path, head, found.st_size)
+    return _identify(path, found.st_size)
 
 
-def _identify(file: Path | io.BytesIO, head: bytes, num_bytes: int) -> Image.Image:
+def _identify(file: Path | io.BytesIO, num_bytes: int) -> Image.Image:
     if num_bytes == 0:
         raise _Refused("it is empty (0 bytes)")
     try:
         return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
-        start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-        kind = next((kind for mark, kind in _OTHER_KINDS.items() if start.startswith(mark)), "")
-        known = f"expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        raise _Refused(f"it is {kind}; {known}" if kind else f"it is damaged or none of these; {known}") from None
+        raise _Refused(f"it is damaged, or none of {', '.join(FORMATS)}") from None
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> None:

@@ -13,7 +13,7 @@ from kdltr_core.data.rejected import RecordError, RejectionReport
 
 Progress = Callable[[int, int], None]
 
-# Samples of the named sets: benchmark subsets first, then train.
+# Samples of the named sets: benchmark subsets first, then train. Of TextZoom's train1 and train2 only the sum is known.
 EXPECTED_COUNTS: dict[str, tuple[int, ...]] = {
     "easy": (1619,),
     "medium": (1411,),
@@ -25,8 +25,6 @@ EXPECTED_COUNTS: dict[str, tuple[int, ...]] = {
     "svtp": (645,),
     "iiit5k": (3000, 2000),
 }
-TEXTZOOM_TRAIN = ("train1", "train2")
-TEXTZOOM_TRAIN_COUNT = 17_367
 
 
 @dataclass(frozen=True)
@@ -35,10 +33,10 @@ class Verified:
 
     Attributes:
         name: the set's folder.
-        kind: "paired", "single", or "" for a sum of sets.
+        kind: "paired" or "single".
         num_samples: what the set says it has.
         expected: counts that the literature knows for this name; none: an unknown set.
-        report: the samples that are not whole; None for a sum of sets.
+        report: the samples that are not whole.
         longest_label: characters of it.
     """
 
@@ -46,15 +44,15 @@ class Verified:
     kind: str
     num_samples: int
     expected: tuple[int, ...]
-    report: RejectionReport | None = None
-    longest_label: int = 0
+    report: RejectionReport
+    longest_label: int
 
     @property
     def problems(self) -> list[str]:
         found = []
         if self.expected and self.num_samples not in self.expected:
             found.append(f"expected {' or '.join(map(str, self.expected))} samples")
-        if self.report is not None and not self.report.is_clean:
+        if not self.report.is_clean:
             found.append(self.report.describe())
         return found
 
@@ -93,19 +91,6 @@ def expected_counts(name: str) -> tuple[int, ...]:
     counts = EXPECTED_COUNTS.get(words[0], ()) if words else ()
     chosen = tuple(count for count in counts if str(count) in words[1:])
     return chosen or counts
-
-
-def textzoom_train(roots: Sequence[Path], rows: Sequence[Verified]) -> list[Verified]:
-    """The sum of train1 and train2, for which alone a count is known, where both lie in one folder."""
-    halves: dict[Path, dict[str, int]] = {}
-    for root, row in zip(roots, rows, strict=True):
-        if row.name in TEXTZOOM_TRAIN:
-            halves.setdefault(root.resolve().parent, {})[row.name] = row.num_samples
-    return [
-        Verified(" + ".join(TEXTZOOM_TRAIN), "", sum(half.values()), (TEXTZOOM_TRAIN_COUNT,))
-        for half in halves.values()
-        if len(half) == len(TEXTZOOM_TRAIN)
-    ]
 
 
 def to_markdown(rows: Sequence[Verified]) -> str:

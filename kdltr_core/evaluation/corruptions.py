@@ -30,8 +30,6 @@ SEVERITIES: dict[Corruption, tuple[float, ...]] = {
     "motion_blur": (1.0, 3.0, 5.0, 7.0, 9.0),
     "resolution": (8.0, 12.0, 16.0, 24.0, NATIVE),
 }
-# The severity at which nothing is done, where there is one.
-UNCORRUPTED: dict[Corruption, float] = {"gaussian_blur": 0.0, "gaussian_noise": 0.0, "motion_blur": 1.0}
 
 
 def corrupt(image: np.ndarray, corruption: Corruption, severity: float, seed: int) -> np.ndarray:

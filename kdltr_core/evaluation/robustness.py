@@ -12,7 +12,7 @@ from torch import nn
 from kdltr_core.charset import Protocol
 from kdltr_core.data.images import NativeImages
 from kdltr_core.evaluation.benchmarks import BenchmarkReader, read_benchmarks
-from kdltr_core.evaluation.corruptions import NATIVE, SEVERITIES, UNCORRUPTED, CorruptedPairs, Corruption
+from kdltr_core.evaluation.corruptions import NATIVE, SEVERITIES, CorruptedPairs, Corruption
 from kdltr_core.evaluation.table import BenchmarkTable, Column
 from kdltr_core.inference.batched import KeyedPairs, recognizer_reader
 from kdltr_core.metrics import standard_error
@@ -72,14 +72,8 @@ class RobustnessCurves:
 
 
 def conditions(native: bool) -> list[tuple[Corruption, float]]:
-    """Every corruption at each of its severities; what changes nothing once.
-
-    Args:
-        native: whether the sources are at hand, which resolution takes.
-    """
-    unchanged = list(UNCORRUPTED.items())
-    wanted = [(n, s) for n, severities in SEVERITIES.items() if n != "resolution" or native for s in severities]
-    return [condition for condition in wanted if condition not in unchanged[1:]]
+    """Every corruption at each of its severities; resolution only where the sources are at hand."""
+    return [(n, s) for n, severities in SEVERITIES.items() if n != "resolution" or native for s in severities]
 
 
 def measure_robustness(
@@ -121,8 +115,6 @@ def measure_robustness(
             protocol=protocol,
             progress=advance,
         )
-    for unchanged in UNCORRUPTED.items():
-        tables.setdefault(unchanged, tables[wanted[0]])
     accuracies: dict[Corruption, Mapping[Column, tuple[float, ...]]] = {
         name: {r.column: tuple(tables[name, s].weighted(r.column)[0] for s in SEVERITIES[name]) for r in readers}
         for name in dict.fromkeys(name for name, _ in wanted)

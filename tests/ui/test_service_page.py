@@ -145,7 +145,7 @@ def test_several_files_are_read_in_several_requests_and_an_unreadable_one_says_w
     cards = page.locator(".card")
     assert [word_of(cards.nth(place)) for place in range(5)] == words
     broken = cards.nth(5)
-    assert "PDF document" in broken.locator(".fault").inner_text()
+    assert "it is damaged, or none of BMP" in broken.locator(".fault").inner_text()
     assert not broken.locator(".seen").is_visible()
     assert page.locator("#summary").inner_text() == "5 read, 1 could not be read"
     page.click("#clear")

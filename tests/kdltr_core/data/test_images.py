@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import pickle
 import struct
 import threading
-import zipfile
 from pathlib import Path
 
 import cv2
@@ -18,8 +16,6 @@ from PIL import Image
 
 from kdltr_core.data.images import UnreadableImage, open_image
 from tests.kdltr_core.data.image_files import BLACK, BLUE, GREEN, RED, WHITE, encode, noise, whole_files
-
-FORMATS = "BMP, GIF, JPEG, PNG, PPM, TIFF or WEBP"
 
 # How a picture has to be turned to stand upright, by the tables of the EXIF standard (2.32, page 36), in numpy.
 UPRIGHT = {
@@ -174,27 +170,13 @@ def test_the_limit_is_on_pixels_and_is_exact() -> None:
             open_image(source, max_pixels=199)
 
 
-def zipped() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("word.png", encode(Image.new("L", (4, 4)), "PNG"))
-    return file.getvalue()
-
-
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
         (b"", r"it is empty \(0 bytes\)"),
-        (b"hello", f"it is damaged or none of these; expected {FORMATS}"),
-        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "it is an SVG drawing; expected"),
-        (b'\xef\xbb\xbf \n<?xml version="1.0"?><svg/>', "it is XML, maybe an SVG drawing"),
-        (b"<!DOCTYPE html><p>404", "it is a web page"),
-        (b"%PDF-1.7", "it is a PDF document"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is a PostScript document"),
-        (zipped(), "it is a ZIP archive"),
-        (gzip.compress(b"<svg/>"), "it is a gzip archive"),
-        (b"\x89PNG\r\n\x1a\n", "it is damaged or none of these"),
-        (bytes(1000), "it is damaged or none of these"),
+        (b"hello", "it is damaged, or none of BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is damaged, or none of BMP"),
+        (b"\x89PNG\r\n\x1a\n", "it is damaged, or none of BMP"),
     ],
 )
 def test_what_is_no_image_is_refused_by_what_it_is(data: bytes, reason: str, tmp_path: Path) -> None:
@@ -318,7 +300,7 @@ def test_formats_that_start_other_programs_are_not_tried() -> None:
     """Pillow has Ghostscript draw PostScript."""
     data = encode(Image.new("RGB", (5, 5)), "EPS")
     assert Image.open(io.BytesIO(data)).format == "EPS"
-    with pytest.raises(UnreadableImage, match="it is a PostScript document"):
+    with pytest.raises(UnreadableImage, match="it is damaged, or none of BMP"):
         open_image(data)
 
 
