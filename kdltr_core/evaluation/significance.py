@@ -16,6 +16,9 @@ from scipy.special import stdtrit
 
 from kdltr_core.evaluation.table import STUDENT_LOW_RES
 
+# With which all the intervals of a confirmation hold at once.
+LEVEL = 0.95
+
 
 @dataclass(frozen=True)
 class Gain:
@@ -36,7 +39,6 @@ class SignificanceTest:
         accuracies: of baseline and candidates by name, in % of all words, one a seed.
         gains: of the candidates, in the order given.
         num_words: read by every student.
-        level: with which all the intervals hold at once.
         is_better: whether the winner's interval lies above zero; None where one seed leaves it open.
     """
 
@@ -44,7 +46,6 @@ class SignificanceTest:
     accuracies: Mapping[str, tuple[float, ...]]
     gains: tuple[Gain, ...]
     num_words: int
-    level: float
     is_better: bool | None
 
     @property
@@ -61,7 +62,7 @@ class SignificanceTest:
         """The outcome in plain words."""
         gain, base = self.winner, self.baseline
         several = f", corrected for {len(self.gains)} candidates" if len(self.gains) > 1 else ""
-        interval = f"{100 * self.level:g} % interval {signed(gain.low)} … {signed(gain.high)}{several}"
+        interval = f"{100 * LEVEL:g} % interval {signed(gain.low)} … {signed(gain.high)}{several}"
         words = f"{self.num_words:,} words"
         if self.is_better is None:
             return (
@@ -113,46 +114,37 @@ def read_correct(files: Sequence[str | Path], column: str = STUDENT_LOW_RES.key)
 
 
 def compare_paired(
-    baseline: ArrayLike, candidates: Mapping[str, ArrayLike], *, name: str = "the baseline", level: float = 0.95
+    baseline: ArrayLike, candidates: Mapping[str, ArrayLike], *, name: str = "the baseline"
 ) -> SignificanceTest:
     """Gains of retrained candidates over the retrained baseline, paired over seeds and words, with intervals.
 
-    The intervals (``half_widths``) allow for other seeds and for other words, and all of them hold at once with that
-    level, whichever candidate is then picked. One seed cannot show how seeds scatter: then the intervals are for words
+    The intervals (``half_widths``) allow for other seeds and for other words, and all of them hold at once with 95 %,
+    whichever candidate is then picked. One seed cannot show how seeds scatter: then the intervals are for words
     alone and it stays open which is better.
 
     Args:
         baseline: (S, M) bool, whether the baseline trained with seed i has word w right.
-        candidates: by name, the same for the same seeds and words.
+        candidates: by name, the same for the same seeds and words; one at least.
         name: of the baseline.
-        level: in (0, 1).
 
-    Raises: ValueError for no candidates, fewer than two words, shapes that differ, or values that are no booleans.
+    Raises: ValueError for fewer than two words.
     """
-    if not candidates:
-        raise ValueError("there is no candidate to compare with the baseline")
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}, expected a fraction between 0 and 1 such as 0.95")
-    if name in candidates:
-        raise ValueError(f"the baseline and a candidate are both called {name!r}; give the baseline another name")
-    correct = {n: _checked(n, values) for n, values in {name: baseline, **candidates}.items()}
+    correct = {n: np.asarray(values) for n, values in {name: baseline, **candidates}.items()}
     num_seeds, num_words = correct[name].shape
-    for n, values in correct.items():
-        if values.shape != correct[name].shape:
-            raise ValueError(
-                f"{n} has {values.shape[0]} seeds of {values.shape[1]} words and {name} {num_seeds} of {num_words}; "
-                "they are compared on the same seeds and words"
-            )
+    assert len(correct) == 1 + len(candidates) > 1
+    assert all(values.dtype == bool and values.shape == (num_seeds, num_words) for values in correct.values())
+    if num_words < 2:
+        raise ValueError(f"{num_words} words show no difference between {name} and others; give more benchmark words")
     accuracies = {n: tuple((100 * values.mean(axis=1)).tolist()) for n, values in correct.items()}
-    halves = half_widths(correct.pop(name), list(correct.values()), level)
+    halves = half_widths(correct.pop(name), list(correct.values()))
     points = {n: fmean(accuracies[n]) - fmean(accuracies[name]) for n in candidates}
     gains = [Gain(n, points[n], points[n] - 100 * h, points[n] + 100 * h) for n, h in zip(points, halves, strict=True)]
     is_better = None if num_seeds == 1 else _winner(gains).low > 0
-    return SignificanceTest(name, accuracies, tuple(gains), num_words, level, is_better)
+    return SignificanceTest(name, accuracies, tuple(gains), num_words, is_better)
 
 
-def half_widths(baseline: NDArray[np.bool_], candidates: Sequence[NDArray[np.bool_]], level: float) -> list[float]:
-    """Half the interval of each candidate's mean gain, as a fraction; all of them hold at once with the level.
+def half_widths(baseline: NDArray[np.bool_], candidates: Sequence[NDArray[np.bool_]]) -> list[float]:
+    """Half the interval of each candidate's mean gain, as a fraction; all of them hold at once with ``LEVEL``.
 
     The difference in word w of seed i is d[i, w] = candidate - baseline, in {-1, 0, 1}: a mean gain, plus an effect of
     the seed, of the word, and of both. Seeds and words are both samples; the question is about others of their kind.
@@ -166,19 +158,18 @@ def half_widths(baseline: NDArray[np.bool_], candidates: Sequence[NDArray[np.boo
     seeds as blocks: df_seed = (number of candidates) x (S - 1). This takes the points to scatter alike over seeds. For
     a candidate that scatters more, its own mean square is taken; one that fails with some seed widens the intervals
     of all. MS_seed is never below MS_both, its expectation where seeds do not matter. The intervals of k candidates
-    are Bonferroni's, each at 1 - (1 - level) / k.
+    are Bonferroni's, each at 1 - (1 - LEVEL) / k.
 
     With one seed there is no MS_seed: the interval is Student's over words alone.
 
     Args:
         baseline: (S, M), whether word w is read correctly with seed i; two words at least.
         candidates: the same of each.
-        level: in (0, 1).
     """
     num_seeds, num_words = baseline.shape
     pooled = num_words * _seed_variance(np.array([values.mean(axis=1) for values in (baseline, *candidates)]))
     df_seed = len(candidates) * (num_seeds - 1)
-    one_level = 1 - (1 - level) / len(candidates)
+    one_level = 1 - (1 - LEVEL) / len(candidates)
     return [_half_width(c.astype(float) - baseline, pooled, df_seed, one_level) for c in candidates]
 
 
@@ -190,15 +181,6 @@ def signed(points: float) -> str:
 
 def _winner(gains: Sequence[Gain]) -> Gain:
     return max(gains, key=lambda gain: (gain.low > 0, gain.points))
-
-
-def _checked(name: str, values: ArrayLike) -> NDArray[np.bool_]:
-    array = np.asarray(values)
-    if array.ndim != 2 or array.shape[0] < 1 or array.shape[1] < 2:
-        raise ValueError(f"the words of {name} have shape {array.shape}, expected (seeds, words), 2 words at least")
-    if array.dtype != bool:
-        raise ValueError(f"the words of {name} are {array.dtype}, expected booleans: is the word right")
-    return array
 
 
 def _half_width(difference: NDArray[np.float64], pooled: float, df_seed: int, level: float) -> float:

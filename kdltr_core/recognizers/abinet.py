@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kdltr_core.charset import Charset, Charset36
+from kdltr_core.charset import Charset36
 from kdltr_core.recognizers.abinet_layers import CrossAttentionDecoder, Encoder, PositionAttention, SinusoidalPositions
 from kdltr_core.recognizers.recognizer import ParallelRecognizer, RecognizerOutput
 from kdltr_core.recognizers.resnet import ResNet45
 
 MAP_SIZE = (8, 32)
+NUM_STEPS = 26  # of 25 characters and the end
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -78,34 +79,27 @@ class AbinetVision(ParallelRecognizer):
     Args:
         image_size: (height, width) in pixels, 32×128 or 16×64; both give a map of 8×32.
         size: widths and depths.
-        charset: the alphabet.
-        max_label_length: most characters of a word; one more step is for the end.
 
     Raises: ValueError for another image size.
     """
 
+    charset = Charset36
+    fixed_num_steps = NUM_STEPS
     teacher_only = ("backbone.resnet.layer1.0.downsample.",)
     _mean: Tensor
     _std: Tensor
 
-    def __init__(
-        self,
-        image_size: tuple[int, int],
-        size: AbinetSize | None = None,
-        charset: Charset = Charset36,
-        max_label_length: int = 25,
-    ) -> None:
+    def __init__(self, image_size: tuple[int, int], size: AbinetSize | None = None) -> None:
         super().__init__()
         size = size or AbinetSize()
         first_stride = image_size[0] // (2 * MAP_SIZE[0])
         if first_stride not in (1, 2) or image_size != tuple(2 * first_stride * side for side in MAP_SIZE):
             raise ValueError(f"image_size is {image_size}, ABINet and MATRN are built for (32, 128) and (16, 64)")
-        self.image_size, self.size, self.charset = image_size, size, charset
-        self.fixed_num_steps = max_label_length + 1
+        self.image_size, self.size = image_size, size
         self.semantic_width, self.visual_shape = size.dim, (size.planes[2], MAP_SIZE[0] * MAP_SIZE[1])
         self.backbone = Backbone(first_stride, size)
-        self.attention = PositionAttention(size.dim, size.attention_channels, self.fixed_num_steps)
-        self.cls = nn.Linear(size.dim, charset.num_classes)
+        self.attention = PositionAttention(size.dim, size.attention_channels, NUM_STEPS)
+        self.cls = nn.Linear(size.dim, self.charset.num_classes)
         self.register_buffer("_mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -130,23 +124,17 @@ class AbinetVision(ParallelRecognizer):
 
 
 class LanguageModel(nn.Module):
-    """The bidirectional cloze network: every character is predicted from all the others of a prediction.
+    """The bidirectional cloze network: every character is predicted from all the others of a prediction."""
 
-    Args:
-        size: widths and depths.
-        num_classes: of the predictions.
-        num_steps: T.
-    """
-
-    def __init__(self, size: AbinetSize, num_classes: int, num_steps: int) -> None:
+    def __init__(self, size: AbinetSize) -> None:
         super().__init__()
-        self.proj = nn.Linear(num_classes, size.dim, bias=False)
-        self.token_encoder = SinusoidalPositions(num_steps, size.dim)
-        self.pos_encoder = SinusoidalPositions(num_steps, size.dim)
+        self.proj = nn.Linear(Charset36.num_classes, size.dim, bias=False)
+        self.token_encoder = SinusoidalPositions(NUM_STEPS, size.dim)
+        self.pos_encoder = SinusoidalPositions(NUM_STEPS, size.dim)
         self.model = CrossAttentionDecoder(
             size.language_depth, size.dim, size.num_heads, size.feedforward, size.dropout
         )
-        self.cls = nn.Linear(size.dim, num_classes)
+        self.cls = nn.Linear(size.dim, Charset36.num_classes)
         self.dropout = nn.Dropout(size.dropout)
 
     def forward(self, probabilities: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,10 +158,10 @@ class LanguageModel(nn.Module):
 class Alignment(nn.Module):
     """The gate between what is seen and what is expected."""
 
-    def __init__(self, dim: int, num_classes: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.w_att = nn.Linear(2 * dim, dim)
-        self.cls = nn.Linear(dim, num_classes)
+        self.cls = nn.Linear(dim, Charset36.num_classes)
 
     def forward(self, language: Tensor, vision: Tensor) -> Tensor:
         """Two features (N, T, D) to logits (N, T, classes)."""
@@ -191,26 +179,20 @@ class VisionAndLanguage(ParallelRecognizer):
     """A vision part whose predictions a language part corrects, once or several times over.
 
     Args:
-        image_size, size, charset, max_label_length: as for ``AbinetVision``.
+        image_size, size: as for ``AbinetVision``.
         num_iterations: how often a prediction is corrected.
     """
 
+    charset = Charset36
+    fixed_num_steps = NUM_STEPS
     teacher_only = tuple(f"vision.{key}" for key in AbinetVision.teacher_only)
 
-    def __init__(
-        self,
-        image_size: tuple[int, int],
-        size: AbinetSize,
-        charset: Charset,
-        max_label_length: int,
-        num_iterations: int,
-    ) -> None:
+    def __init__(self, image_size: tuple[int, int], size: AbinetSize, num_iterations: int) -> None:
         super().__init__()
-        self.vision = AbinetVision(image_size, size, charset, max_label_length)
-        self.language = LanguageModel(size, charset.num_classes, max_label_length + 1)
+        self.vision = AbinetVision(image_size, size)
+        self.language = LanguageModel(size)
         self.num_iterations = num_iterations
-        self.image_size, self.size, self.charset = image_size, size, charset
-        self.fixed_num_steps = self.vision.fixed_num_steps
+        self.image_size, self.size = image_size, size
         self.semantic_width, self.visual_shape = self.vision.semantic_width, self.vision.visual_shape
 
     def fuse(self, vision: VisionOutput, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
@@ -248,17 +230,10 @@ class VisionAndLanguage(ParallelRecognizer):
 class Abinet(VisionAndLanguage):
     """Vision, language and alignment; the official test mode corrects 3 times. Arguments as ``VisionAndLanguage``."""
 
-    def __init__(
-        self,
-        image_size: tuple[int, int],
-        size: AbinetSize | None = None,
-        charset: Charset = Charset36,
-        max_label_length: int = 25,
-        num_iterations: int = 1,
-    ) -> None:
+    def __init__(self, image_size: tuple[int, int], size: AbinetSize | None = None, num_iterations: int = 1) -> None:
         size = size or AbinetSize()
-        super().__init__(image_size, size, charset, max_label_length, num_iterations)
-        self.alignment = Alignment(size.dim, charset.num_classes)
+        super().__init__(image_size, size, num_iterations)
+        self.alignment = Alignment(size.dim)
 
     def fuse(self, vision: VisionOutput, language: Tensor, expected: Tensor) -> dict[str, Tensor]:
         return {"fused": self.alignment(language, vision.feature)}

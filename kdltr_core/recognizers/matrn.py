@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdltr_core.charset import Charset, Charset36
+from kdltr_core.charset import Charset36
 from kdltr_core.recognizers.abinet import (
     MAP_SIZE,
+    NUM_STEPS,
     AbinetSize,
     VisionAndLanguage,
     VisionOutput,
@@ -22,16 +23,16 @@ _MASK_PROBABILITY = 0.9
 class SemanticVisual(nn.Module):
     """Visual and language features attend to each other, then a gate mixes what both read."""
 
-    def __init__(self, size: AbinetSize, num_classes: int, num_steps: int) -> None:
+    def __init__(self, size: AbinetSize) -> None:
         super().__init__()
         self.v_token = nn.Parameter(torch.empty(1, size.dim))
         self.pos_encoder_tfm = SinusoidalPositions(MAP_SIZE[0] * MAP_SIZE[1], size.dim)
         self.model1 = Encoder(size.joint_depth, size.dim, size.num_heads, size.feedforward, size.dropout)
-        self.model2_vis = PositionAttention(size.dim, size.attention_channels, num_steps)
-        self.cls_vis = nn.Linear(size.dim, num_classes)
-        self.cls_sem = nn.Linear(size.dim, num_classes)
+        self.model2_vis = PositionAttention(size.dim, size.attention_channels, NUM_STEPS)
+        self.cls_vis = nn.Linear(size.dim, Charset36.num_classes)
+        self.cls_sem = nn.Linear(size.dim, Charset36.num_classes)
         self.w_att = nn.Linear(2 * size.dim, size.dim)
-        self.cls = nn.Linear(size.dim, num_classes)
+        self.cls = nn.Linear(size.dim, Charset36.num_classes)
         nn.init.xavier_uniform_(self.v_token)
 
     def forward(self, language: Tensor, tokens: Tensor, attention: Tensor, lengths: Tensor) -> dict[str, Tensor]:
@@ -79,17 +80,10 @@ def masked_positions(attention: Tensor, lengths: Tensor) -> Tensor:
 class Matrn(VisionAndLanguage):
     """Vision and language as in ABINet, each enhanced by the other. Arguments as ``VisionAndLanguage``."""
 
-    def __init__(
-        self,
-        image_size: tuple[int, int],
-        size: AbinetSize | None = None,
-        charset: Charset = Charset36,
-        max_label_length: int = 25,
-        num_iterations: int = 3,
-    ) -> None:
+    def __init__(self, image_size: tuple[int, int], size: AbinetSize | None = None, num_iterations: int = 3) -> None:
         size = size or AbinetSize()
-        super().__init__(image_size, size, charset, max_label_length, num_iterations)
-        self.semantic_visual = SemanticVisual(size, charset.num_classes, max_label_length + 1)
+        super().__init__(image_size, size, num_iterations)
+        self.semantic_visual = SemanticVisual(size)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def fuse(self, vision: VisionOutput, language: Tensor, expected: Tensor) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdltr_core.charset import Charset, Charset94
+from kdltr_core.charset import Charset94
 from kdltr_core.recognizers.layers import CachedAttention, VitEncoder
 from kdltr_core.recognizers.permutations import query_masks
 from kdltr_core.recognizers.recognizer import Recognizer, RecognizerOutput
@@ -99,30 +99,24 @@ class Parseq(Recognizer):
         image_size: (height, width) in pixels.
         patch_size: of the vision transformer; the number of patches is that of the image.
         size: widths and depths.
-        charset: the alphabet.
-        max_label_length: most characters of a word; one more step is for the end.
     """
 
+    charset = Charset94
+    num_steps = 26  # of 25 characters and the end
     uses_permutations = True
 
     def __init__(
-        self,
-        image_size: tuple[int, int],
-        patch_size: tuple[int, int],
-        size: ParseqSize | None = None,
-        charset: Charset = Charset94,
-        max_label_length: int = 25,
+        self, image_size: tuple[int, int], patch_size: tuple[int, int], size: ParseqSize | None = None
     ) -> None:
         super().__init__()
         size = size or ParseqSize()
-        self.image_size, self.patch_size, self.size, self.charset = image_size, patch_size, size, charset
-        self.num_steps = max_label_length + 1
+        self.image_size, self.patch_size, self.size = image_size, patch_size, size
         num_patches = (image_size[0] // patch_size[0]) * (image_size[1] // patch_size[1])
         self.semantic_width, self.visual_shape = size.dim, (size.dim, num_patches)
         self.encoder = VitEncoder(image_size, patch_size, size.dim, size.depth, size.encoder_heads, size.mlp_ratio)
         self.decoder = Decoder(size)
-        self.head = nn.Linear(size.dim, charset.num_classes)
-        self.text_embed = TokenEmbedding(charset.num_classes + 2, size.dim)
+        self.head = nn.Linear(size.dim, self.charset.num_classes)
+        self.text_embed = TokenEmbedding(self.charset.num_classes + 2, size.dim)
         self.pos_queries = nn.Parameter(torch.empty(1, self.num_steps, size.dim))
         self.dropout = nn.Dropout(size.dropout)
         self._initialise()

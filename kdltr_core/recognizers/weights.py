@@ -91,19 +91,12 @@ def take_part(state: Mapping[str, Tensor], part: str) -> tuple[dict[str, Tensor]
 
 
 def owners(state: Mapping[str, Tensor]) -> list[str]:
-    """The recognizers that a state dict fits, such as "the teacher of abinet"; if none, the parts of recognizers."""
+    """The recognizers that a state dict fits, such as "the teacher of abinet"."""
     names = get_args(RecognizerName)
     with torch.device("meta"):
         modules = {f"the teacher of {name}": build_teacher(name) for name in names}
         modules |= {f"the student of {name}": build_student(name) for name in names}
-    whole = [owner for owner, module in modules.items() if match_state(module, state).is_complete]
-    parts = (
-        f"the {part} part of {owner.split()[-1]}"
-        for owner, module in modules.items()
-        for part, child in module.named_children()
-        if match_state(child, state).is_complete
-    )
-    return whole or list(dict.fromkeys(parts))
+    return [owner for owner, module in modules.items() if match_state(module, state).is_complete]
 
 
 def load_weights(module: nn.Module, path: str | Path) -> WeightReport:
@@ -131,12 +124,9 @@ def load_part(module: nn.Module, part: str, path: str | Path) -> WeightReport:
     Args:
         part: its name in the module, for instance "language" of an ABINet.
 
-    Raises: ValueError if there is no such part, or as ``load_weights``.
+    Raises: as ``load_weights``.
     """
-    parts = dict(module.named_children())
-    if part not in parts:
-        raise ValueError(f"{type(module).__name__} has no part {part!r}; it has {', '.join(parts)}")
-    return _load(parts[part], f"the {part} part of {type(module).__name__}", part, path)
+    return _load(module.get_submodule(part), f"the {part} part of {type(module).__name__}", part, path)
 
 
 def _load(module: nn.Module, name: str, part: str, path: str | Path) -> WeightReport:

@@ -142,7 +142,7 @@ class Correction:
 
 def build_language_model(size: AbinetSize | None = None) -> LanguageModel:
     """As it is in the teachers and students of abinet and matrn."""
-    return LanguageModel(size or AbinetSize(), Charset36.num_classes, MAX_LENGTH + 1)
+    return LanguageModel(size or AbinetSize())
 
 
 def pretrain(

@@ -56,14 +56,8 @@ def open_or_refuse(data: bytes) -> None:
 
 
 @FEW
-@given(st.binary(max_size=400))
-def test_random_bytes(data: bytes) -> None:
-    open_or_refuse(data)
-
-
-@FEW
-@given(st.sampled_from(MAGIC), st.binary(max_size=400))
-def test_random_bytes_that_begin_like_an_image(start: bytes, data: bytes) -> None:
+@given(st.sampled_from([b"", *MAGIC]), st.binary(max_size=400))
+def test_random_bytes_that_may_begin_like_an_image(start: bytes, data: bytes) -> None:
     open_or_refuse(start + data)
 
 
@@ -175,32 +169,3 @@ def test_an_image_at_the_limit_costs_at_most_20_bytes_a_pixel(tmp_path: Path) ->
         assert answer.startswith("opened: 8000 x 8000")
         # Less than its pixels would mean that nothing was measured.
         assert 3 * MAX_PIXELS <= growth <= 20.5 * MAX_PIXELS, name
-
-
-@pytest.mark.long
-def test_twenty_thousand_mutated_files_in_a_process_with_little_memory() -> None:
-    """As above, many more, and where memory runs out that is said rather than more taken."""
-    script = f"""
-import resource, sys, warnings
-warnings.simplefilter("ignore")
-import numpy as np
-from kdltr_core.data.images import UnreadableImage, open_image
-from tests.kdltr_core.data.image_files import whole_files
-resource.setrlimit(resource.RLIMIT_AS, (1536 * {MEGABYTE},) * 2)
-rng = np.random.default_rng(0)
-counts = {{"opened": 0, "refused": 0}}
-files = list(whole_files().values())
-for number in range(20_000):
-    data = bytearray(files[number % len(files)])
-    for _ in range(rng.integers(1, 6)):
-        place = int(rng.integers(len(data)))
-        data[place : place + int(rng.integers(0, 3))] = rng.bytes(int(rng.integers(0, 4)))
-    try:
-        image = open_image(bytes(data), max_pixels={LIMIT})
-        assert image.mode == "RGB" and image.width * image.height <= {LIMIT}
-        counts["opened"] += 1
-    except UnreadableImage:
-        counts["refused"] += 1
-assert min(counts.values()) > 1000, counts
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=SECONDS_TO_HANG)

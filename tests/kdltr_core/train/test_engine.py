@@ -12,25 +12,35 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from kdltr_core.charset import Charset94
-from kdltr_core.config import ObjectiveConfig
+from kdltr_core.config import ObjectiveConfig, RunConfig
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.data.dataset import Datasets, load_datasets
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.files import NotWritten
 from kdltr_core.inference.weights_files import load_recognizer
-from kdltr_core.recognizers.parseq import Parseq, ParseqSize
+from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.build import build_pair
 from kdltr_core.train.checkpoint import CheckpointStore, read_checkpoint
 from kdltr_core.train.distiller import Distiller, teach
 from kdltr_core.train.engine import TrainingDiverged, fit
-from tests.kdltr_core.small import read_words
-from tests.kdltr_core.train.runs import LABELS, Interrupted, Records, config_of, leaves, run, write_words
+from tests.kdltr_core.small import STUDENTS, TEACHERS, build_small, read_words
+from tests.kdltr_core.train import runs
+from tests.kdltr_core.train.runs import LABELS, Interrupted, Records, leaves, run, write_words
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_words(tmp_path_factory.mktemp("words"))
+    return write_words(tmp_path_factory.mktemp("words"), "parseq_tiny")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    build_small(monkeypatch, dropout=0.1)
+
+
+def config_of(roots: Path, **values: object) -> RunConfig:
+    return runs.config_of(roots, **{"recognizer__teacher_weights": str(roots / "parseq_tiny-0.pt"), **values})
 
 
 @pytest.mark.parametrize("cut_at", [1, 3, 5])
@@ -166,11 +176,10 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(
     assert result.step == 5
 
 
-def small_distiller() -> tuple[Distiller, Parseq]:
+def small_distiller() -> tuple[Distiller, Recognizer]:
     torch.manual_seed(0)
-    size = ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4, dropout=0.0)
-    config = ObjectiveConfig(contrast_group=3)
-    return Distiller(Parseq((16, 64), (2, 4), size), config), Parseq((32, 128), (4, 8), size).eval()
+    student, teacher = STUDENTS["parseq_tiny"](), TEACHERS["parseq_tiny"]().eval()
+    return Distiller(student, ObjectiveConfig(contrast_group=3)), teacher
 
 
 def gradients(world: DistributedContext, rows: slice) -> dict[str, torch.Tensor]:
@@ -193,14 +202,12 @@ def work(rank: int, rendezvous: str, roots: Path, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     world = DistributedContext.current()
     torch.save(gradients(world, slice(3 * rank, 3 * rank + 3)), folder / f"gradients-{rank}.pt")
-    config = config_of(roots, workers=2, num_steps=2)
-    words = load_datasets(config.data, Charset94)
-    records = Records()
-    result = fit(config, words, run_folder=folder / "run", record=records, world=world)
-    student = load_recognizer(folder / "run")
-    readings = read_words(
-        student, words.benchmarks["benchmark"], "low_res", batch_size=2, world=world, precision="float32"
-    )
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        build_small(monkeypatch, dropout=0.1)
+        result, records = run(config_of(roots, workers=2, num_steps=2), folder / "run", world=world)
+        pack = load_datasets(config_of(roots).data, Charset94).benchmarks["benchmark"]
+        student = load_recognizer(folder / "run")
+    readings = read_words(student, pack, "low_res", batch_size=2, world=world, precision="float32")
     torch.save({"result": vars(result), "records": records.values, "readings": readings}, folder / f"fit-{rank}.pt")
     dist.destroy_process_group()
 
@@ -280,12 +287,11 @@ def test_two_workers_read_every_image_once_and_as_one_would(two_workers: Path, r
     assert torch.load(two_workers / "fit-0.pt")["readings"] == alone
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 50])
+@pytest.mark.parametrize("batch_size", [4, 50])
 def test_progress_counts_every_image(batch_size: int, roots: Path) -> None:
     words: Datasets = load_datasets(config_of(roots).data, Charset94)
     seen: list[tuple[int, int]] = []
-    torch.manual_seed(0)
-    reader = Parseq((16, 64), (2, 4), ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4))
+    reader = STUDENTS["parseq_tiny"]()
     readings = read_words(
         reader, words.benchmarks["benchmark"], "low_res", batch_size=batch_size, progress=lambda *a: seen.append(a)
     )

@@ -17,7 +17,6 @@ from kdltr_core.metrics import word_accuracy
 from kdltr_core.recognizers import build_teacher
 from kdltr_core.recognizers.weights import read_metadata
 from kdltr_core.train.build import build_pair, build_trained, load_teacher
-from pipelines.report.plots import draw_curves
 from pipelines.report.summary import write_evaluation
 from tests.kdltr_core.small import read_words
 from tests.kdltr_core.train.runs import Records, config_of, run, write_words
@@ -167,11 +166,3 @@ def test_iterations_of_the_config_are_kept_by_what_is_built_and_by_its_file(tmp_
     abinet = build_trained(config, CPU)
     export_recognizer(tmp_path, abinet, abinet.state_dict(), config)
     assert abinet.num_iterations == load_recognizer(tmp_path).num_iterations == 3
-
-
-def test_curves_are_those_of_what_was_trained(tmp_path: Path) -> None:
-    metrics_log = tmp_path / "metrics.jsonl"
-    metrics_log.write_text('{"step": 3, "time": 1, "metrics": {"benchmark/easy/teacher_high_res": 50.0}}\n')
-    draw_curves(tmp_path / "curves.png", metrics_log, "teacher_high_res")
-    with pytest.raises(ValueError, match="no loss and no accuracy to draw"):
-        draw_curves(tmp_path / "none.png", metrics_log)

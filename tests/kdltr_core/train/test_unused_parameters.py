@@ -73,16 +73,6 @@ def test_the_unused_parameters_are_exactly_those_that_stay_without_gradient(
         assert unused == []
 
 
-def test_visual_focus_alone_trains_the_first_three_stages() -> None:
-    config = ObjectiveConfig.model_validate(OBJECTIVES["visual_focus alone"])
-    distiller, loss = step(STUDENTS["matrn"](), TEACHERS["matrn"](), config)
-    unused = set(unused_parameters(distiller, loss.total))
-    reached = {name for name, _ in distiller.named_parameters() if name not in unused}
-    stem = "student.vision.backbone.resnet."
-    assert {name.removeprefix(stem).split(".")[0] for name in reached} == {"conv1", "bn1", "layer1", "layer2", "layer3"}
-    assert all(name.startswith(stem) for name in reached)
-
-
 class Parts(nn.Module):
     """One weight for every way to be, or not to be, part of a loss."""
 
@@ -117,11 +107,6 @@ def test_every_way_to_be_part_of_a_loss_or_not(x_needs_gradient: bool) -> None:
         "compared",
         "unseen",
     ]
-
-
-def test_of_a_loss_without_any_weight_all_are_unused() -> None:
-    module = nn.Linear(2, 2)
-    assert unused_parameters(module, torch.ones(())) == ["weight", "bias"]
 
 
 def test_a_deep_graph_with_many_ways_through_is_walked_once() -> None:
