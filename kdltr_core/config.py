@@ -58,8 +58,8 @@ class DataConfig(_Section):
         description="folders of pictures of single words without labels, plain or LMDBs (whose labels are not looked "
         "at), or URIs: the teacher reads each picture's high_res once, and what it reads is the label",
     )
-    unlabelled_min_confidence: float = _field(
-        0.5, {"searched": True}, ge=0, le=1, description="readings of which the teacher is less sure are not used"
+    unlabelled_min_confidence: float = Field(
+        0.5, ge=0, le=1, description="readings of which the teacher is less sure are not used"
     )
     unlabelled_weight: float = _field(
         1.0,

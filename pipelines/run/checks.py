@@ -109,12 +109,11 @@ def describe(config: RunConfig, words: Datasets, verb: str) -> Description:
         )
     if words.validates_on_readings:
         tags["validation"] = VALIDATED_ON_READINGS
-    found, given = words.description, (*config.data.train_roots, *config.data.unlabelled_roots)
-    roots = [root for root, _ in (*found.train, *found.unlabelled, *found.beside)]
-    notes = [
-        _note(pack, "training", given_source(root, given, config.data.cache_folder))
-        for pack, root in zip(words.train.packs, roots, strict=True)
-    ]
+    data, found = config.data, words.description
+    sources = [given_source(root, data.train_roots, data.cache_folder) for root, _ in found.train]
+    sources += [given_source(root, data.unlabelled_roots, data.cache_folder, only="*") for root, _ in found.unlabelled]
+    sources += [root for root, _ in found.beside]
+    notes = [_note(pack, "training", source) for pack, source in zip(words.train.packs, sources, strict=True)]
     notes += testing_notes(config.data, words.benchmarks)
     for context in ("training", "testing"):
         tags[f"data_{context}"] = ", ".join(f"{n.name} {n.fingerprint}" for n in notes if n.context == context)
@@ -177,10 +176,10 @@ def testing_notes(config: DataConfig, packs: Mapping[str, Pack]) -> list[Dataset
     ]
 
 
-def given_source(folder: str | Path, roots: Sequence[str], cache_folder: str) -> str:
-    """Where an LMDB lies as the user said it: under a URI, if it was fetched from there."""
+def given_source(folder: str | Path, roots: Sequence[str], cache_folder: str, only: str = LMDB_FILE) -> str:
+    """Where a set lies as the user said it: under a URI, if ``only`` such files were fetched from there."""
     for root in filter(is_uri, roots):
-        copy = fetch(root, cache_folder, only=LMDB_FILE)
+        copy = fetch(root, cache_folder, only=only)
         if Path(folder).is_relative_to(copy):
             return public(under(root, *Path(folder).relative_to(copy).parts))
     return str(folder)

@@ -145,6 +145,7 @@ def absolute(config: RunConfig) -> RunConfig:
         "output_folder": _path(config.output_folder),
         "data.cache_folder": _path(data.cache_folder),
         "data.train_roots": tuple(map(_path, data.train_roots)),
+        "data.unlabelled_roots": tuple(map(_path, data.unlabelled_roots)),
         "data.benchmark_roots": tuple(map(_path, data.benchmark_roots)),
         "tracking_uri": public(tracking),
     }

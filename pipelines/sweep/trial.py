@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kdltr_core.files import locked, write_text
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.engine import fit, total_steps
 from pipelines.report.summary import write_evaluation
+from pipelines.run.checks import VALIDATED_ON_READINGS
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.study import ACCURACY, ERROR_FILE, best_accuracy
 
@@ -75,4 +77,6 @@ def _train(folder: Path, settings: Mapping[str, Any]) -> None:
     if settings["benchmarks"]:
         readers = open_readers([folder], world.device, with_teacher=False)
         table = read_benchmarks(readers, words.benchmarks, world=world)
+        if words.validates_on_readings:
+            table = replace(table, note=VALIDATED_ON_READINGS)
         write_evaluation(folder / "evaluation", table, words.benchmarks)

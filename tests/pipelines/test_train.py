@@ -20,12 +20,13 @@ import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import load_datasets
+from kdltr_core.data.readings import WordReader
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.build import teacher_file
 from pipelines.ray_train import worker
 from pipelines.ray_train.worker import train_worker
-from pipelines.run.checks import check_files, check_words, git_commit, source_digest, user
+from pipelines.run.checks import check_files, check_words, describe, git_commit, source_digest, summary, user
 from pipelines.run.folder import REFUSAL_FILE, RunFolder
 from pipelines.run.metrics_log import read_records
 from pipelines.run.progress import headline
@@ -42,6 +43,7 @@ STEPS = 8
     [
         ({"data.train_roots": ("/nowhere",)}, "--data.train-roots names /nowhere"),
         ({"data.benchmark_roots": ("/nowhere",)}, "--data.benchmark-roots names /nowhere"),
+        ({"data.unlabelled_roots": ("/nowhere",)}, "--data.unlabelled-roots names /nowhere"),
         ({"recognizer.teacher_weights": "/nowhere.pt"}, "/nowhere.pt"),
         (
             {"recognizer.teacher_weights": ""},
@@ -69,6 +71,27 @@ def test_what_is_not_there_is_found_out_before_anything_is_prepared(changes: dic
 def test_a_supervised_student_with_random_weights_needs_no_teacher(weights: str) -> None:
     changes = {"recognizer.name": "parseq", "recognizer.student_start": "random", "objective.name": "supervised"}
     check_files(RunConfig().override({**changes, "recognizer.teacher_weights": weights}))
+
+
+def test_what_the_teacher_labelled_is_told_in_the_log_and_to_mlflow(tmp_path: Path) -> None:
+    """With the teacher's confidence of two words below the floor, and no label at all."""
+    root = write_records(tmp_path / "heap", single_records([""] * 10))
+    data = {"unlabelled_roots": (str(root),), "num_rendered_benchmark": 16, "cache_folder": str(tmp_path / "cache")}
+    config = RunConfig().override({f"data.{name}": value for name, value in data.items()})
+    reader = WordReader("f" * 32, lambda pack: ([f"w{row}" for row in range(10)], [0.1, 0.2, *[0.9] * 8]))
+    words = load_datasets(config.data, charset_of(config), reader=reader)
+    first, used, refused, validated = summary(words)
+    assert first.startswith(f"{len(words.train)} training pairs, {len(words.validation)} held out")
+    assert used == f"{root}: 8 pictures labelled by what the teacher reads"
+    assert "2 of 10 rejected: 2 low confidence" in refused
+    assert "agreement with what the teacher reads" in validated
+    description = describe(config, words, "train")
+    assert (description.parameters["unlabelled.num_used"], description.parameters["unlabelled.num_refused"]) == (8, 2)
+    assert description.tags["validation"] == validated
+    assert "8 used, 2 of 10 rejected" in description.tags["data_unlabelled"]
+    assert [(note.name, note.source) for note in description.datasets if note.context == "training"] == [
+        ("heap", str(root))
+    ]
 
 
 def test_fewer_pairs_than_a_batch_are_refused(tmp_path: Path) -> None:
