@@ -25,7 +25,7 @@ import tyro
 from PIL import Image, ImageFont
 
 from kdltr_core.data.synth.fonts import fonts
-from kdltr_core.data.synth.vocabulary import draw_text
+from kdltr_core.data.synth.texts import draw_text
 from kdltr_core.data.synth.word_image import FONT_SIZE, draw_picture
 from pipelines.measurement.table import tell
 from pipelines.run.command_line import RunStopped, answer_mistakes

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,10 +15,22 @@ RecognizerName = Literal["abinet_vision", "abinet", "matrn", "parseq", "parseq_t
 ObjectiveName = Literal["distillation", "supervised", "dfd", "a_skd", "unified", "dld"]
 StudentForm = Literal["enlarging", "published"]
 DegradationName = Literal["published", "camera", "mixed", "interlaced", "none"]
+TextKind = Literal["words", "names", "numbers", "plates", "codes", "prices", "dates", "meters", "random"]
 Trained = Literal["student", "teacher"]
 TrainedColumn = Literal["student_low_res", "teacher_high_res"]
 
 WITH_LANGUAGE = ("abinet", "matrn")
+TEXT_SHARES: dict[TextKind, float] = {
+    "words": 0.42,
+    "names": 0.12,
+    "numbers": 0.1,
+    "plates": 0.08,
+    "codes": 0.08,
+    "prices": 0.06,
+    "dates": 0.06,
+    "meters": 0.04,
+    "random": 0.04,
+}
 HIGH_RES_SIZE = (32, 128)
 LOW_RES_SIZE = (16, 64)
 
@@ -96,6 +108,9 @@ class DataConfig(_Section):
     num_rendered_benchmark: int = Field(
         600, ge=16, description="pairs rendered as benchmark where no benchmark root is given"
     )
+    text_shares: dict[TextKind, Annotated[float, Field(ge=0)]] = Field(
+        TEXT_SHARES, description="how much of each kind of text is rendered, as parts of their sum"
+    )
     teacher_cache: Literal["off", "on"] = Field(
         "off",
         description="on: what the teacher computes from each training image is computed once, kept in cache_folder "
@@ -131,7 +146,7 @@ class RecognizerConfig(_Section):
         description="checkpoint of the teacher, a file or URI; 'bundled': the PARSeq-tiny that comes with the package",
     )
     student_form: StudentForm = _field(
-        "published",
+        "enlarging",
         {"compared": True},
         description="enlarging: the student enlarges an image itself and then is its teacher, which it equals before "
         "training; published: its first layers are cut for small images, as in the published students' files",

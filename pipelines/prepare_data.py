@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from kdltr_core.config import DataConfig, DegradationName
+from kdltr_core.config import DataConfig, DegradationName, TextKind
 from kdltr_core.data.convert import convert
 from kdltr_core.data.dataset import lmdb_folders
+from kdltr_core.data.lmdb_store import Kind
 from kdltr_core.data.pack import build_pack
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.data.verify import to_markdown, verify
@@ -86,7 +87,7 @@ class PackOptions:
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """Draw words with the fonts of this machine into a paired LMDB."""
+    """Draw texts with the fonts of this machine into an LMDB."""
 
     root: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")]
     """The LMDB to make."""
@@ -95,9 +96,15 @@ class RenderOptions:
     seed: int = 1000
     """Another seed draws other pictures; training without roots draws its own with seeds 0 and 1."""
 
+    layout: Kind = "paired"
+    """paired: TextZoom's, with a low_res as an interlaced camera sees it; single: the pictures as drawn."""
+    text_shares: dict[TextKind, float] = field(default_factory=lambda: DEFAULTS.text_shares)
+    """How much of each kind of text, as parts of their sum."""
+
     def __call__(self) -> int:
-        render_pairs(self.root, self.num_pairs, self.seed, progress=progress_bar("rendering"))
-        print(f"{self.root}: {self.num_pairs} paired samples")
+        bar = progress_bar("rendering")
+        render_pairs(self.root, self.num_pairs, self.seed, layout=self.layout, shares=self.text_shares, progress=bar)
+        print(f"{self.root}: {self.num_pairs} {self.layout} samples")
         return 0
 
 

@@ -24,7 +24,12 @@ def kd_ltr_published() -> RunConfig:
     the package: give a checkpoint with --recognizer.teacher-weights.
     """
     return parseq_ltr().override(
-        {"recipe": "kd_ltr_published", "recognizer.student_start": "random_patch", "num_epochs": 500.0}
+        {
+            "recipe": "kd_ltr_published",
+            "recognizer.student_form": "published",
+            "recognizer.student_start": "random_patch",
+            "num_epochs": 500.0,
+        }
     )
 
 
@@ -53,6 +58,26 @@ def parseq_tiny_from_base_ltr() -> RunConfig:
             "recipe": "parseq_tiny_from_base_ltr",
             "recognizer.teacher_name": "parseq",
             "recognizer.start_weights": "bundled",
+        }
+    )
+
+
+def everyday_ltr() -> RunConfig:
+    """The student that comes with the package: every kind of text, real and camera-like low resolution, 2 million pairs.
+
+    For a GPU and batches of 256; docs/reproduce/everyday.sh gives the words, and what two CPU cores can do.
+    """
+    return parseq_tiny_ltr().override(
+        {
+            "recipe": "everyday_ltr",
+            "data.train_degradation": "mixed",
+            "data.benchmark_degradation": "camera",
+            "data.num_rendered_beside_roots": 300_000,
+            "objective.cross_entropy": 1.0,
+            "optim.batch_size": 256,
+            "optim.learning_rate": 2e-4,
+            "optim.fast_learning_rate": 2e-4,
+            "num_steps": 8000,
         }
     )
 
@@ -162,6 +187,8 @@ def demo() -> RunConfig:
             "checkpoint_every": 25,
             "log_every": 5,
             "data.num_rendered_train": 4000,
+            "data.train_degradation": "interlaced",
+            "data.benchmark_degradation": "interlaced",
             "optim.batch_size": 32,
             "optim.warmup_steps": 10,
         }
@@ -173,6 +200,7 @@ _ALL = (
     kd_ltr_published,
     parseq_tiny_ltr,
     parseq_tiny_from_base_ltr,
+    everyday_ltr,
     abinet_ltr,
     abinet_vision_ltr,
     matrn_ltr,

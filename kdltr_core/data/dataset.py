@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +30,7 @@ from kdltr_core.remote import LMDB_FILE, fetch
 Progress = Callable[[int, int], None]
 
 # Raise it when render_pairs draws other pictures from the same seed, so that cached ones are drawn anew.
-RENDERING_VERSION = 2
+RENDERING_VERSION = 3
 
 
 class TrainingPairs:
@@ -487,9 +488,11 @@ def _folders(
 def _rendered(
     config: DataConfig, name: Literal["train", "benchmark"], num_pairs: int, progress: Progress | None
 ) -> Path:
-    """The LMDB of rendered words, made by the first process that asks."""
+    """The LMDB of rendered texts, made by the first process that asks."""
     seed = int(name == "benchmark")
-    folder = Path(config.cache_folder).expanduser() / f"rendered-v{RENDERING_VERSION}-{num_pairs}-pairs-seed-{seed}"
+    shares = repr(sorted(config.text_shares.items()))
+    drawn = f"rendered-v{RENDERING_VERSION}-{num_pairs}-texts-seed-{seed}-{zlib.crc32(shares.encode()):08x}"
+    folder = Path(config.cache_folder).expanduser() / drawn
     root = folder / f"rendered_{name}"
     if getattr(current_process(), "_inheriting", False):
         raise RuntimeError(
@@ -499,7 +502,7 @@ def _rendered(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / f"{name}.lock"):
         if not (root / LMDB_FILE).is_file():
-            render_pairs(root, num_pairs, seed, progress=progress)
+            render_pairs(root, num_pairs, seed, layout="single", shares=config.text_shares, progress=progress)
     return root
 
 

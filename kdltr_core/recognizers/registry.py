@@ -44,7 +44,7 @@ def build_teacher(name: str) -> Recognizer:
     return _build(_TEACHERS, name)
 
 
-def build_student(name: str, form: StudentForm = "published") -> Recognizer:
+def build_student(name: str, form: StudentForm = "enlarging") -> Recognizer:
     """The recognizer of 16×64 images, with random weights.
 
     Args:

@@ -10,17 +10,19 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+from kdltr_core.charset import CHARACTERS_94
+
 # Their character tables claim ASCII, and what they draw is something else: mathematical signs, dingbats, bars, or
 # (cmti10, in TeX's own encoding) a pound for the dollar.
 _MISNAMED = re.compile(r"^cm(sy|ex|mi|ti)\d|lastresort|dingbat|webding|wingding|symbol|emoji|icon|barcode|math", re.I)
-_ALNUM = string.ascii_letters + string.digits
 
 
 def fonts() -> list[Path]:
-    """Fonts that hold printable ASCII: those that come with matplotlib, then what the system has.
+    """Fonts to write with: those that come with matplotlib, then what the system has.
 
-    A font that cannot be opened, lacks a character or draws different letters alike is left out; of several files with
-    the same family and style the first counts. The order follows from the file names alone.
+    A font that cannot be opened or lacks a digit is left out, one that lacks other characters writes only texts
+    without them (see ``written_with``); of several files with the same family and style the first counts. The order
+    follows from the file names alone.
     """
     return list(_fonts())
 
@@ -35,22 +37,32 @@ def _fonts() -> tuple[Path, ...]:
 
 
 def usable(paths: Sequence[Path]) -> list[Path]:
-    """Those of the fonts that can write every printable ASCII character, without doubles, in the order given."""
+    """Those of the fonts that can write the digits at least, without doubles, in the order given."""
     found: dict[tuple[str | None, str | None], Path] = {}
     for path in paths:
-        if not _MISNAMED.search(path.name) and _writes_ascii(path):
+        if not _MISNAMED.search(path.name) and written_with(path):
             found.setdefault(ImageFont.truetype(path, 24).getname(), path)
     return list(found.values())
 
 
-def _writes_ascii(path: Path) -> bool:
+@cache
+def written_with(path: Path) -> frozenset[str]:
+    """The printable ASCII characters that a font writes, each in a way of its own.
+
+    Of two that look the same, as O and 0 of a seven-segment display, the first in the order of digits, lower case and
+    upper case counts; small capitals may repeat the capitals where all else is there. Empty: not a font, or one
+    without all digits.
+    """
     from matplotlib.ft2font import FT2Font
 
     try:
-        held = FT2Font(str(path)).get_charmap()
+        held = [c for c in CHARACTERS_94 if ord(c) in FT2Font(str(path)).get_charmap()]
         font = ImageFont.truetype(path, 24)
-        drawn = {bytes(font.getmask(character)) for character in _ALNUM}
+        drawn: dict[bytes, str] = {}
+        for character in held:
+            drawn.setdefault(bytes(font.getmask(character)), character)
     except (OSError, RuntimeError, ValueError):  # not a font, a bitmap font, a damaged one
-        return False
-    # Small capitals may repeat the capitals; boxes for everything may not pass.
-    return all(ord(c) in held for c in string.printable[:94]) and len(drawn) >= len(_ALNUM) - 26
+        return frozenset()
+    if len(held) == len(CHARACTERS_94) and len(drawn) >= len(CHARACTERS_94) - 26:
+        return frozenset(CHARACTERS_94)
+    return frozenset(drawn.values()) if set(string.digits) <= set(drawn.values()) else frozenset()

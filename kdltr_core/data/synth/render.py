@@ -1,4 +1,4 @@
-"""Words on coloured grounds, as a paired LMDB in TextZoom's layout: what demo and tests train on."""
+"""Texts on coloured grounds, as an LMDB of single images or of pairs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
@@ -20,11 +20,13 @@ import lmdb
 import numpy as np
 from PIL import Image, ImageFont
 
-from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
+from kdltr_core.charset import CHARACTERS_94
+from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, TEXT_SHARES, TextKind
 from kdltr_core.data.degrade import degrade
+from kdltr_core.data.lmdb_store import Kind
 from kdltr_core.data.synth import fonts as font_files
-from kdltr_core.data.synth.fonts import fonts
-from kdltr_core.data.synth.vocabulary import draw_text
+from kdltr_core.data.synth.fonts import fonts, written_with
+from kdltr_core.data.synth.texts import draw_text
 from kdltr_core.data.synth.word_image import FONT_SIZE, Pixels, draw_picture
 from kdltr_core.files import whole_folder
 
@@ -34,22 +36,35 @@ _PAIRS_A_TRANSACTION = 256
 _PAIRS_A_JOB = 64
 _PAIRS_A_PROCESS = 256  # fewer are drawn here sooner than another process has started
 _MOST_PROCESSES = 32  # of about 80 MB each
-_BYTES_A_PAIR = 32 * 1024  # more than the raw pixels of both sizes in whole LMDB pages
+_BYTES_A_PAIR = 128 * 1024  # more than it takes in whole LMDB pages; the file is as large as what is in it
+_SPECIAL_FACE_SHARE = 0.3
+
+_Draw = Callable[[range], list[dict[bytes, bytes]]]
 
 
 @dataclass(frozen=True)
 class RenderedPair:
-    """One word, drawn twice.
+    """One text, drawn twice.
 
     Attributes:
-        label: the text, printable ASCII without spaces.
-        high_res: (32, 128, 3) uint8.
-        low_res: (16, 64, 3) uint8, of the same picture, degraded.
+        label: printable ASCII without spaces.
+        picture: (H, W, 3) uint8, H from 32 to 64.
+        seed: of the degradation of low_res.
+        high_res: (32, 128, 3) uint8, of that picture.
+        low_res: (16, 64, 3) uint8, of that picture, as an interlaced camera sees it.
     """
 
     label: str
-    high_res: Pixels
-    low_res: Pixels
+    picture: Pixels
+    seed: int
+
+    @property
+    def high_res(self) -> Pixels:
+        return _resized(self.picture, HIGH_RES_SIZE)
+
+    @property
+    def low_res(self) -> Pixels:
+        return degrade(_resized(self.picture, LOW_RES_SIZE), self.seed, "interlaced")
 
 
 def render_pairs(
@@ -57,13 +72,15 @@ def render_pairs(
     num_pairs: int,
     seed: int,
     *,
+    layout: Kind = "paired",
+    shares: Mapping[TextKind, float] = TEXT_SHARES,
     progress: Callable[[int, int], None] | None = None,
     fonts: Sequence[Path] | None = None,
 ) -> None:
-    """Write a paired LMDB of rendered words, whole or not at all.
+    """Write an LMDB of rendered texts, whole or not at all.
 
-    Pair ``i`` is a pure function of (seed, i, fonts): a large set is drawn by other processes, as many as there are
-    cores, and written by this one, with the same bytes whatever their number. Two sets drawn with different seeds
+    Pair ``i`` is a pure function of (seed, i, shares, fonts): a large set is drawn by other processes, as many as there
+    are cores, and written by this one, with the same bytes whatever their number. Two sets drawn with different seeds
     share words of the list, as any two sets of street signs do, but no picture: render train and benchmark with
     different seeds.
 
@@ -71,38 +88,50 @@ def render_pairs(
         root: the LMDB's folder; it must not exist yet, or be empty.
         num_pairs: how many.
         seed: not negative.
+        layout: "paired", TextZoom's, with a low_res as an interlaced camera sees it; "single", the pictures as drawn.
+        shares: how much there is of each kind of text, as parts of their sum.
         progress: called with (done, total) now and then, and at the end.
         fonts: font files; by default what ``fonts()`` finds.
 
     Raises:
-        ValueError: root is taken, num_pairs or seed is out of range, or no font is usable.
+        ValueError: root is taken, num_pairs, seed or shares is out of range, or no font is usable.
         OSError: root cannot be written; nothing is left behind.
     """
     if num_pairs < 1:
         raise ValueError(f"num_pairs is {num_pairs}, expected at least 1")
     if seed < 0:
         raise ValueError(f"seed is {seed}, expected 0 or more")
+    if not sum(shares.values()) > 0:
+        raise ValueError(f"text_shares is {dict(shares)}, expected a share above 0 of some kind of text")
     _refuse_taken(root)
     faces = font_files.fonts() if fonts is None else font_files.usable(fonts)
-    if not faces:
+    if not any(len(written_with(face)) == len(CHARACTERS_94) for face in faces):
         raise ValueError("no font holds printable ASCII among those given; leave fonts out to use matplotlib's own")
 
     try:
         with whole_folder(root) as unfinished:
-            _write(unfinished, num_pairs, seed, faces, progress)
+            _write(unfinished, num_pairs, partial(_encoded, seed, faces, shares, layout), progress)
             _refuse_taken(root)
     except lmdb.Error as error:
         raise OSError(f"{root} cannot be written: {error}") from error
 
 
-def render_pair(seed: int, index: int, faces: Sequence[Path]) -> RenderedPair:
-    """Pair ``index`` of the set that ``seed`` names, with one of the fonts."""
+def render_pair(
+    seed: int, index: int, faces: Sequence[Path], shares: Mapping[TextKind, float] = TEXT_SHARES
+) -> RenderedPair:
+    """Pair ``index`` of the set that ``seed`` names, with one of the fonts that can write its text."""
     rng = np.random.default_rng((seed, index))
-    label = draw_text(rng)
-    picture = Image.fromarray(draw_picture(label, _font(faces[int(rng.integers(len(faces)))]), rng))
-    high_res = _resized(picture, HIGH_RES_SIZE)
-    low_res = degrade(_resized(picture, LOW_RES_SIZE), int(rng.integers(2**31)), "interlaced")
-    return RenderedPair(label, high_res, low_res)
+    label = draw_text(rng, shares)
+    face = _face(label, faces, rng)
+    return RenderedPair(label, draw_picture(label, _font(face), rng), int(rng.integers(2**31)))
+
+
+def _face(label: str, faces: Sequence[Path], rng: np.random.Generator) -> Path:
+    """Displays and the like, which write few characters, are taken more often where they can."""
+    able = [face for face in faces if written_with(face).issuperset(label)]
+    special = [face for face in able if len(written_with(face)) < len(CHARACTERS_94)]
+    chosen = special if special and rng.random() < _SPECIAL_FACE_SHARE else able
+    return chosen[int(rng.integers(len(chosen)))]
 
 
 def _refuse_taken(root: Path) -> None:
@@ -110,16 +139,22 @@ def _refuse_taken(root: Path) -> None:
         raise ValueError(f"{root} is there already and is not overwritten; name another folder or remove it first")
 
 
-def _encoded(seed: int, faces: Sequence[Path], indices: range) -> list[tuple[bytes, bytes, bytes]]:
-    """PNG files of both sizes, and the label, of each pair."""
-    pairs = [render_pair(seed, index, faces) for index in indices]
-    return [(_png(pair.high_res), _png(pair.low_res), pair.label.encode()) for pair in pairs]
+def _encoded(
+    seed: int, faces: Sequence[Path], shares: Mapping[TextKind, float], layout: Kind, indices: range
+) -> list[dict[bytes, bytes]]:
+    """The records of each pair, by the beginnings of their keys."""
+    pairs = [render_pair(seed, index, faces, shares) for index in indices]
+    if layout == "single":
+        return [{b"image": _png(pair.picture), b"label": pair.label.encode()} for pair in pairs]
+    return [
+        {b"image_hr": _png(pair.high_res), b"image_lr": _png(pair.low_res), b"label": pair.label.encode()}
+        for pair in pairs
+    ]
 
 
-def _drawn(num_pairs: int, seed: int, faces: Sequence[Path]) -> Generator[list[tuple[bytes, bytes, bytes]]]:
+def _drawn(num_pairs: int, draw: _Draw) -> Generator[list[dict[bytes, bytes]]]:
     """In order; closing it ends the processes, and what one that was killed did not draw is drawn here."""
     jobs = [range(start, min(start + _PAIRS_A_JOB, num_pairs)) for start in range(0, num_pairs, _PAIRS_A_JOB)]
-    draw = partial(_encoded, seed, faces)
     num_processes = min(len(os.sched_getaffinity(0)), num_pairs // _PAIRS_A_PROCESS, _MOST_PROCESSES)
     done = 0
     if num_processes > 1:
@@ -144,23 +179,20 @@ def _end_with_the_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _write(
-    folder: Path, num_pairs: int, seed: int, faces: Sequence[Path], progress: Callable[[int, int], None] | None
-) -> None:
+def _write(folder: Path, num_pairs: int, draw: _Draw, progress: Callable[[int, int], None] | None) -> None:
     map_size = num_pairs * _BYTES_A_PAIR + 2**24
     # No lock: nobody else knows this folder before it is whole, and readers open it without one.
     with (
         lmdb.open(str(folder), map_size=map_size, lock=False, sync=False) as environment,
-        closing(_drawn(num_pairs, seed, faces)) as drawn,
+        closing(_drawn(num_pairs, draw)) as drawn,
     ):
         pairs = enumerate(chain.from_iterable(drawn), start=1)
         for start in range(0, num_pairs, _PAIRS_A_TRANSACTION):
             stop = min(start + _PAIRS_A_TRANSACTION, num_pairs)
             with environment.begin(write=True) as transaction:
-                for number, (high_res, low_res, label) in islice(pairs, stop - start):
-                    transaction.put(b"image_hr-%09d" % number, high_res)
-                    transaction.put(b"image_lr-%09d" % number, low_res)
-                    transaction.put(b"label-%09d" % number, label)
+                for number, records in islice(pairs, stop - start):
+                    for prefix, record in records.items():
+                        transaction.put(b"%s-%09d" % (prefix, number), record)
                 transaction.put(b"num-samples", str(stop).encode())
             if progress is not None:
                 progress(stop, num_pairs)
@@ -172,9 +204,9 @@ def _font(path: Path) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, FONT_SIZE, layout_engine=ImageFont.Layout.BASIC)
 
 
-def _resized(picture: Image.Image, size: tuple[int, int]) -> Pixels:
+def _resized(picture: Pixels, size: tuple[int, int]) -> Pixels:
     height, width = size
-    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _png(pixels: Pixels) -> bytes:

@@ -12,13 +12,17 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import pytest
+from fontTools import subset as subsetting
+from fontTools.ttLib import TTFont
 from PIL import Image, ImageFont
 
 from kdltr_core.charset import CHARACTERS_94, Charset36, fold
+from kdltr_core.config import TEXT_SHARES, TextKind
 from kdltr_core.data.synth import render
-from kdltr_core.data.synth.fonts import usable
+from kdltr_core.data.synth.fonts import usable, written_with
 from kdltr_core.data.synth.render import fonts, render_pair, render_pairs
-from kdltr_core.data.synth.vocabulary import draw_text, words
+from kdltr_core.data.synth.texts import draw_text
+from kdltr_core.data.synth.vocabulary import words
 
 
 def records(root: Path) -> dict[bytes, bytes]:
@@ -210,9 +214,54 @@ def test_the_word_list_is_sorted_lower_case_and_without_doubles() -> None:
     assert all(word.isascii() and word.isalpha() and word.islower() and len(word) >= 2 for word in words())
 
 
-def test_every_text_can_be_encoded_and_fits_a_recognizer() -> None:
+@pytest.mark.parametrize("kind", [*TEXT_SHARES, None])
+def test_every_text_can_be_encoded_and_fits_a_recognizer(kind: TextKind | None) -> None:
     rng = np.random.default_rng(0)
-    texts = [draw_text(rng) for _ in range(3000)]
+    shares = {kind: 1.0} if kind else TEXT_SHARES
+    texts = [draw_text(rng, shares) for _ in range(3000)]
     assert all(set(text) <= set(CHARACTERS_94) and 1 <= len(text) <= 25 for text in texts)
     assert all(Charset36.normalise(text) for text in texts)
-    assert set("".join(map(fold, texts))) == set(Charset36.characters)
+    assert kind or set("".join(map(fold, texts))) == set(Charset36.characters)
+
+
+def test_shares_are_those_that_were_asked_for() -> None:
+    """Words of the list alone; a third of plates beside two of random strings, told by the letters they may have."""
+    rng = np.random.default_rng(1)
+    assert all(
+        draw_text(rng, {"words": 1}).strip('!,.:"()').removesuffix("'s").removesuffix("'S").lower() in words()
+        for _ in range(300)
+    )
+    digits = [draw_text(rng, {"meters": 1, "names": 2})[-1] for _ in range(900)]
+    names = sum(text.isalpha() for text in digits)
+    assert 0.55 < names / 900 < 0.85
+
+
+def test_a_display_writes_only_what_it_can_tell_apart(tmp_path: Path) -> None:
+    """A font with the digits and A to F alone is never asked for another letter, and often for what it has."""
+    whole = fonts()[0]
+    display = tmp_path / "display.ttf"
+    subset = subsetting.Options(notdef_outline=True, name_IDs=["*"])
+    font = TTFont(whole)
+    for record in font["name"].names:
+        record.string = "Display"
+    subsetter = subsetting.Subsetter(subset)
+    subsetter.populate(text="0123456789ABCDEF")
+    subsetter.subset(font)
+    font.save(display)
+    assert written_with(display) == frozenset("0123456789ABCDEF")
+    assert usable([display, whole]) == [display, whole]
+    rng = np.random.default_rng(0)
+    chosen = {text: [render._face(text, [whole, display], rng) for _ in range(50)] for text in ("10:30", "2041", "GB")}
+    assert set(chosen["10:30"]) == set(chosen["GB"]) == {whole}
+    assert set(chosen["2041"]) == {whole, display}
+
+
+def test_single_images_are_the_pictures_as_drawn(tmp_path: Path) -> None:
+    render_pairs(tmp_path / "single", 3, seed=5, layout="single")
+    held = records(tmp_path / "single")
+    assert {key.decode() for key in held} == {f"{c}-{i:09d}" for i in (1, 2, 3) for c in ("image", "label")} | {
+        "num-samples"
+    }
+    pictures = [render_pair(5, index, fonts()).picture for index in range(3)]
+    for index, picture in enumerate(pictures):
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(held[b"image-%09d" % (index + 1)]))), picture)
