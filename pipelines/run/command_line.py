@@ -6,7 +6,9 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -105,7 +107,11 @@ def _unvalidated(model: BaseModel) -> type:
             fields.append((name, _unvalidated(value)))
         else:
             fields.append(
-                (name, Annotated[info.annotation, tyro.conf.arg(help=info.description)], field(default=value))
+                (
+                    name,
+                    Annotated[info.annotation, tyro.conf.arg(help=info.description)],
+                    field(default_factory=partial(copy, value)),
+                )
             )
     return make_dataclass(type(model).__name__, fields, kw_only=True)
 
