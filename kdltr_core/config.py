@@ -143,7 +143,8 @@ class RecognizerConfig(_Section):
     )
     teacher_weights: str = Field(
         "bundled",
-        description="checkpoint of the teacher, a file or URI; 'bundled': the PARSeq-tiny that comes with the package",
+        description="checkpoint of the teacher, a file, URI or name of a pretrained model; 'bundled': that which comes "
+        "with the package",
     )
     student_form: StudentForm = _field(
         "enlarging",
@@ -163,7 +164,9 @@ class RecognizerConfig(_Section):
         "its teacher, for instance where that is larger; 'bundled': as for teacher_weights",
     )
     student_weights: str = Field(
-        "", description="checkpoint file that what is trained starts from instead, of the very same recognizer"
+        "",
+        description="checkpoint that what is trained starts from instead, of the very same recognizer: a file, URI or "
+        "name of a pretrained model",
     )
     language_weights: str = Field(
         "",

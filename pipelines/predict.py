@@ -6,13 +6,10 @@ import os
 import sys
 import warnings
 from collections import Counter
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
-from kdltr_core.remote import is_uri
 from pipelines.prediction.options import PredictOptions
 from pipelines.run.command_line import DID_NOT_FINISH, INTERRUPTED, answer_mistakes
 
@@ -46,8 +43,6 @@ def predict(options: PredictOptions) -> int:
     from pipelines.prediction.sources import find_sources
     from pipelines.run.progress import say
 
-    if not is_uri(options.student):
-        options = replace(options, student=str(Path(options.student).expanduser().absolute()))
     # With --ray too: what is wrong with it is said here, and not by a worker.
     reader = open_reader(
         options.student,

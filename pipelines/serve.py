@@ -6,11 +6,10 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 
 import tyro
 
-from kdltr_core.remote import is_uri
+from kdltr_core.inference.pretrained import in_whole
 from pipelines.run.command_line import answer_mistakes
 from pipelines.service.options import ServeOptions
 
@@ -30,7 +29,7 @@ def main() -> int:
     from pipelines.service.app import build_app, server_of
     from pipelines.service.replicas import Replicas
 
-    student = options.student if is_uri(options.student) else str(Path(options.student).expanduser().absolute())
+    student = in_whole(options.student)
     # What is wrong with it is said here, and not by a replica.
     open_reader(student, teacher=options.teacher, second_opinion=options.second_opinion)
     token = options.token or os.environ.get(TOKEN_VARIABLE, "")

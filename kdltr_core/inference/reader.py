@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, DataConfig
 from kdltr_core.data.images import MAX_PIXELS, ImageSource, UnreadableImage, as_float, enlarge, open_image, resize
+from kdltr_core.inference.pretrained import DEFAULT_STUDENT
 from kdltr_core.inference.weights_files import fetch_recognizer, find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
@@ -146,7 +147,7 @@ class Reader(BaseReader):
 
 
 def load_student(
-    path: str | Path,
+    path: str | Path = DEFAULT_STUDENT,
     device: torch.device | str | None = None,
     batch_size: int = 64,
     *,
@@ -158,7 +159,8 @@ def load_student(
     """A reader of images of any size; of a run that made a teacher, the teacher reads them.
 
     Args:
-        path: a run's folder, the student's folder in it, or ``student.safetensors``; a URI of one of them.
+        path: the name of a pretrained model (``kdltr models`` lists them); a run's folder, the student's folder in it,
+            or ``student.safetensors``; a URI of one of them.
         device, batch_size, max_pixels: as ``Reader`` takes them.
         cache_folder: where a student that a URI names is kept.
         teacher: pictures with pixels enough are read by the teacher that the student's config.yaml names, where its
@@ -168,7 +170,7 @@ def load_student(
     Raises: ValueError if there is no student or device, or no teacher for a second opinion; as ``fetch``.
 
     Example:
-        >>> reader = load_student("runs/parseq_tiny_ltr")
+        >>> reader = load_student("parseq_tiny")
         >>> [(word.text, word.confidence) for word in reader(["plate.png", "sign.png"])]
     """
     file = find_recognizer(fetch_recognizer(path, cache_folder))

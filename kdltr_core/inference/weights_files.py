@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, RunConfig, StudentForm, Trained
 from kdltr_core.files import NotWritten, remedy, whole_file
+from kdltr_core.inference.pretrained import pretrained, unknown_model
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
 from kdltr_core.recognizers.weights import load_weights, read_metadata, recognizer_metadata, save_student
 from kdltr_core.remote import ObjectStore, fetch, is_uri, local_path, under
@@ -43,8 +44,15 @@ def export_recognizer(
 
 
 def find_recognizer(path: str | Path) -> Path:
-    """The weights of a run folder, of the folder in it, or the file itself. Raises: ValueError if there are none."""
+    """The weights of a run folder, of the folder in it, the file itself, or what a name of ``pretrained_models`` means.
+
+    Raises: ValueError if there are none.
+    """
+    if model := pretrained(path):
+        return model.path
     path = Path(path).expanduser()
+    if not path.exists() and len(path.parts) == 1:
+        raise ValueError(unknown_model(path))
     for candidate in (path, *(path / file for file in FILES.values()), *(path / t / FILES[t] for t in FILES)):
         if candidate.is_file() and candidate.suffix == ".safetensors":
             return candidate
@@ -97,6 +105,8 @@ def fetch_recognizer(place: str | Path, cache_folder: str | Path) -> Path:
     Raises: as ``fetch``; ValueError if nothing that a run made is there.
     """
     place = str(place)
+    if pretrained(place):
+        return Path(place)
     if is_uri(place) and local_path(place) is None:
         store = ObjectStore(place)
         for trained, file in FILES.items():

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 import torch
 
 from kdltr_core.config import RecognizerName, RunConfig
+from kdltr_core.inference.pretrained import pretrained, pretrained_models
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
 from kdltr_core.recognizers.weights import load_part, load_weights, read_metadata, start_from_teacher
 from kdltr_core.remote import fetch
 from kdltr_core.train.distiller import check_pair, needs_teacher
 
-BUNDLED_TEACHERS = {"parseq_tiny": "parseq_tiny_hr.safetensors"}
+BUNDLED_TEACHERS = {model.recognizer: name for name, model in pretrained_models().items() if model.role == "teacher"}
 # By their files: of the confidences on high_res, as benchmarks/calibration.py finds them.
 BUNDLED_TEMPERATURES = {"parseq_tiny_hr.safetensors": 1.0}
 
@@ -50,7 +50,7 @@ def _checkpoint_file(field: str, name: RecognizerName, config: RunConfig) -> Pat
                 f"no teacher of {name} comes with the package: give its checkpoint, for instance the official one, "
                 f"with --recognizer.{field.replace('_', '-')} FILE"
             )
-        return Path(str(files("kdltr_core.assets") / BUNDLED_TEACHERS[name]))
+        return pretrained_models()[BUNDLED_TEACHERS[name]].path
     if not given:
         bundled = " or 'bundled'" if name in BUNDLED_TEACHERS else ""
         raise ValueError(
@@ -58,6 +58,16 @@ def _checkpoint_file(field: str, name: RecognizerName, config: RunConfig) -> Pat
             f"{field.replace('_', '-')} FILE{bundled}, or train without one by --objective.name supervised "
             "--recognizer.student-start random"
         )
+    return named_file(field, given, config)
+
+
+def named_file(field: str, given: str, config: RunConfig) -> Path:
+    """The checkpoint that a field of the recognizer gives by the name of a pretrained model, a path or a URI.
+
+    Raises: ValueError if there is none; as ``fetch``.
+    """
+    if model := pretrained(given):
+        return model.path
     path = fetch(given, config.data.cache_folder)
     if not path.is_file():
         raise ValueError(f"there is no checkpoint file {path}; correct --recognizer.{field.replace('_', '-')}")
@@ -116,7 +126,7 @@ def build_pair(config: RunConfig, device: torch.device) -> tuple[Recognizer, Rec
     if teacher is not None:
         check_pair(student, teacher)
     if settings.student_weights:
-        load_weights(student, fetch(settings.student_weights, cache_folder))
+        load_weights(student, named_file("student_weights", settings.student_weights, config))
     elif settings.student_start != "random":
         file = start_file(config)
         model = _load(config, settings.name, file, device) if file else teacher or load_teacher(config, device)

@@ -11,6 +11,7 @@ import tyro
 
 from kdltr_core.charset import Protocol
 from kdltr_core.config import DataConfig, RunConfig
+from kdltr_core.inference.pretrained import pretrained
 from pipelines.report.options import BenchmarkOptions
 
 _RUN = RunConfig()
@@ -22,13 +23,14 @@ class ExportOptions:
     """Write a student as one graph from pixels to text, checked word by word against PyTorch before it is kept."""
 
     student: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDENT")]
-    """run folder, student or teacher folder in it, .safetensors file, or a URI of one"""
+    """a pretrained model's name, run folder, student or teacher folder in it, .safetensors file, or a URI of one"""
     format: Literal["onnx", "torch", "mlflow"] = "onnx"
     """onnx: for ONNX Runtime; torch: torch.export's .pt2; mlflow: a model in MLflow's registry that reads bytes"""
     quantise: Literal["none", "int8"] = "none"
     """int8: products in eight-bit integers, of onnx and mlflow; what it costs is measured on the benchmarks"""
     output: str = ""
-    """file to write; empty: student.onnx, student-int8.onnx or student.pt2 beside the student's weights"""
+    """file to write; empty: student.onnx, student-int8.onnx or student.pt2 beside the student's weights, of a
+    pretrained model NAME.onnx and so on, here"""
     data: BenchmarkOptions = field(default_factory=BenchmarkOptions)
     num_checked: int = 256
     """words, evenly spaced over the benchmarks, on which graph and PyTorch must agree to 0.001 in every probability"""
@@ -68,7 +70,8 @@ class ExportOptions:
         """
         ending = _ENDINGS[self.format]
         suffix = "-int8" if self.quantise == "int8" else ""
-        place = Path(self.output).expanduser() if self.output else student.with_name(f"{student.stem}{suffix}{ending}")
+        beside = Path(self.student) if pretrained(self.student) else student.with_suffix("")
+        place = Path(self.output or f"{beside}{suffix}{ending}").expanduser()
         if place.suffix != ending:
             raise ValueError(f"--output is {self.output}, expected a file name that ends in {ending}")
         if not place.parent.is_dir():

@@ -11,6 +11,8 @@ import tyro
 
 from kdltr_core.config import DataConfig
 from kdltr_core.data.images import MAX_PIXELS
+from kdltr_core.data.picture_folder import is_picture
+from kdltr_core.inference.pretrained import DEFAULT_STUDENT, in_whole, pretrained
 from kdltr_core.remote import is_uri
 
 Format = Literal["auto", "table", "jsonl", "parquet"]
@@ -25,11 +27,10 @@ class PredictOptions:
     The exit code is 0 if all could be read, and 1 if some were skipped, which are listed at the end.
     """
 
-    student: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDENT")]
-    """a run folder, a student's folder or file, an ONNX file that export.py wrote, or a URI of one"""
-    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE …]")] = ()
-    """image files; folders, whose images are read with those in the folders under them, by name; - : file names, one a
-    line, on standard input"""
+    words: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[STUDENT] [IMAGE …]")] = ()
+    """the student, where it is not the one that comes with the package: a pretrained model's name, a run folder, a
+    student's folder or file, an ONNX file that export.py wrote, or a URI of one; then images: files; folders, whose
+    images are read with those in the folders under them, by name; - : file names, one a line, on standard input"""
     lmdb: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """an LMDB of word images, or a folder of LMDBs; may be given several times. Of pairs the student reads low_res"""
     format: Format = "auto"
@@ -86,6 +87,31 @@ class PredictOptions:
         if self.output:
             return _SUFFIXES[Path(self.output).suffix.lower()]
         return "table" if on_terminal else "jsonl"
+
+    @property
+    def student(self) -> str:
+        """A name, a URI or an absolute path."""
+        return in_whole(self.words[0]) if self._names_student else DEFAULT_STUDENT
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Files, folders, or "-"."""
+        return self.words[self._names_student :]
+
+    @property
+    def _names_student(self) -> bool:
+        """Whether the first word is a student: a model's name or URI, a run, weights, an ONNX file, or nothing at all.
+
+        What is not there is taken for a misspelt student, unless it ends as images do.
+        """
+        if not self.words or self.words[0] == "-":
+            return False
+        path = Path(self.words[0]).expanduser()
+        if is_uri(self.words[0]) or pretrained(self.words[0]) or path.suffix in (".onnx", ".safetensors"):
+            return True
+        if path.is_dir():
+            return any(any(path.glob(pattern)) for pattern in ("config.yaml", "*.safetensors", "*/*.safetensors"))
+        return not path.exists() and not is_picture(path.name)
 
     @property
     def cutting(self) -> Literal["off", "words", "lines"]:

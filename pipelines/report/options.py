@@ -36,8 +36,8 @@ class EvaluateOptions:
     """Read benchmarks with finished students and teachers and, where its file is at hand, with a student's teacher."""
 
     checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """run folders, student or teacher folders in them, .safetensors files, ONNX files that export.py wrote, or URIs;
-    each a column, a teacher two"""
+    """names of pretrained models, run folders, student or teacher folders in them, .safetensors files, ONNX files that
+    export.py wrote, or URIs; each a column, a teacher two"""
     data: BenchmarkOptions = field(default_factory=BenchmarkOptions)
     protocol: Protocol = "36"
     """characters that count: 36 letters and digits, 62 with case, 94 with case and punctuation"""

@@ -16,6 +16,7 @@ import tyro
 from pydantic import BaseModel, ValidationError
 
 from kdltr_core.config import RunConfig, nearest
+from kdltr_core.inference.pretrained import pretrained
 from kdltr_core.remote import is_uri, local_path, public
 from pipelines.recipes import DEFAULT_RECIPE, RECIPES
 
@@ -157,7 +158,7 @@ def absolute(config: RunConfig) -> RunConfig:
     }
     for weights in ("teacher_weights", "start_weights", "student_weights", "language_weights"):
         given = getattr(config.recognizer, weights)
-        if given not in ("", "bundled"):
+        if given not in ("", "bundled") and not pretrained(given):
             changes[f"recognizer.{weights}"] = _path(given)
     return config.override(changes)
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import tyro
 
+from kdltr_core.inference.pretrained import DEFAULT_STUDENT
+
 
 @dataclass(frozen=True)
 class ServiceLimits:
@@ -37,8 +39,9 @@ class ServiceLimits:
 class ServeOptions:
     """Read words in images that come over HTTP, with replicas that Ray Serve keeps alive; GET / is a page to try it."""
 
-    student: Annotated[str, tyro.conf.Positional]
-    """a run folder, a student's folder or file, an ONNX file that export.py wrote, or a URI of one"""
+    student: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[STUDENT]")] = DEFAULT_STUDENT
+    """a pretrained model's name, a run folder, a student's folder or file, an ONNX file that export.py wrote, or a URI
+    of one"""
     teacher: bool = True
     """pictures of more than 18 rows are read by the student's teacher, where its file is at hand"""
     second_opinion: bool = False

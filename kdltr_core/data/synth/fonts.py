@@ -56,7 +56,8 @@ def written_with(path: Path) -> frozenset[str]:
     from matplotlib.ft2font import FT2Font
 
     try:
-        held = [c for c in CHARACTERS_94 if ord(c) in FT2Font(str(path)).get_charmap()]
+        charmap = FT2Font(str(path)).get_charmap()
+        held = [character for character in CHARACTERS_94 if ord(character) in charmap]
         font = ImageFont.truetype(path, 24)
         drawn: dict[bytes, str] = {}
         for character in held:

@@ -22,7 +22,7 @@ from kdltr_core.recognizers.weights import read_metadata
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
-    student = build_student("parseq_tiny")
+    student = build_student("parseq_tiny", "published")
     export_recognizer(folder / "student", student, student.state_dict(), RunConfig(seed=7), step="12")
     return folder
 
@@ -30,7 +30,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("place", ["", "student", "student/student.safetensors"])
 def test_run_folder_student_folder_and_file_are_the_same_student(place: str, run_folder: Path) -> None:
     torch.manual_seed(0)
-    expected = build_student("parseq_tiny").state_dict()
+    expected = build_student("parseq_tiny", "published").state_dict()
     loaded = load_recognizer(run_folder / place)
     assert not loaded.training
     assert all(torch.equal(v, expected[k]) for k, v in loaded.state_dict().items())
@@ -84,7 +84,7 @@ def test_a_folder_without_student_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_student_that_finds_no_room_leaves_the_earlier_one_whole(small_disk: Path) -> None:
-    student = build_student("parseq_tiny")
+    student = build_student("parseq_tiny", "published")
     small = {"head.bias": torch.ones(95)}
     export_recognizer(small_disk, student, small, RunConfig(seed=1))
     with pytest.raises(NotWritten, match=r"could not be written .*; free some space"):
