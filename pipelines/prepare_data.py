@@ -66,10 +66,6 @@ class PackOptions:
     """Of low_res of single sets: none for train, published for benchmarks."""
     cache_folder: Path = Path(DEFAULTS.cache_folder)
     """Where packs are kept."""
-    max_label_length: int = DEFAULTS.max_label_length
-    """Samples with longer labels are rejected."""
-    max_rejected_fraction: float = DEFAULTS.max_rejected_fraction
-    """Rejecting more of a set is an error."""
 
     def __call__(self) -> int:
         for folder in [folder for root in self.roots for folder in lmdb_folders(root)]:
@@ -77,8 +73,8 @@ class PackOptions:
                 folder,
                 cache_folder=self.cache_folder,
                 degradation=self.degradation,
-                max_label_length=self.max_label_length,
-                max_rejected_fraction=self.max_rejected_fraction,
+                max_label_length=DEFAULTS.max_label_length,
+                max_rejected_fraction=DEFAULTS.max_rejected_fraction,
                 progress=progress_bar(f"packing {folder.name}"),
             )
             print(f"{pack.path}: {len(pack)} {pack.kind} pairs, {pack.report.describe()}")
@@ -95,7 +91,6 @@ class RenderOptions:
     """How many."""
     seed: int = 1000
     """Another seed draws other pictures; training without roots draws its own with seeds 0 and 1."""
-
     layout: Kind = "paired"
     """paired: TextZoom's, with a low_res as an interlaced camera sees it; single: the pictures as drawn."""
     text_shares: dict[TextKind, float] = field(default_factory=lambda: DEFAULTS.text_shares)
