@@ -94,7 +94,7 @@ def _random(rng: np.random.Generator) -> str:
 
 
 def _one_of(choices: Sequence[str], rng: np.random.Generator) -> str:
-    return choices[rng.integers(len(choices))]
+    return choices[int(rng.integers(len(choices)))]
 
 
 _DRAW: dict[TextKind, Callable[[np.random.Generator], str]] = {
