@@ -24,10 +24,10 @@ import numpy as np
 import tyro
 from PIL import Image, ImageFont
 
+from benchmarks.speed_table import tell
 from kdltr_core.data.synth.fonts import fonts
 from kdltr_core.data.synth.texts import draw_text
 from kdltr_core.data.synth.word_image import FONT_SIZE, draw_picture
-from pipelines.measurement.table import tell
 from pipelines.run.command_line import RunStopped, answer_mistakes
 from pipelines.run.progress import progress_bar, say
 

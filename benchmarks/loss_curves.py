@@ -16,11 +16,11 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks.speed_table import tell
+from benchmarks.step import Bench
 from kdltr_core.data.pack import Pack, build_pack
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.train.optim import rate_factor, set_rates
-from pipelines.measurement.step import Bench
-from pipelines.measurement.table import tell
 from pipelines.recipes import parseq_tiny_ltr
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import progress_bar

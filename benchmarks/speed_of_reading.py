@@ -16,6 +16,8 @@ import torch
 import tyro
 
 from benchmarks.candidates import TITLES, CandidateName, Read, open_candidate
+from benchmarks.speed_table import Measured, SpeedTable, tell_speeds
+from benchmarks.stopwatch import CallTimes, interleaved, machine
 from kdltr_core.data.dataset import benchmark_folders, open_benchmarks
 from kdltr_core.data.images import NativeImages
 from kdltr_core.data.pack import Pack
@@ -23,8 +25,6 @@ from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
 from pipelines.exporting.options import ExportOptions
 from pipelines.exporting.steps import quantise, write_checked
-from pipelines.measurement.stopwatch import CallTimes, interleaved, machine
-from pipelines.measurement.table import Measured, SpeedTable, tell_speeds
 from pipelines.report.options import BenchmarkOptions
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import progress_bar, say

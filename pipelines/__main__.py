@@ -20,7 +20,6 @@ VERBS = {
     "language": ("pretrain_language", "teach the language part of ABINet and MATRN its words"),
     "ui": ("ui", "browse the recorded runs, in MLflow's pages"),
     "models": ("models", "list the pretrained models, which are called by name"),
-    "benchmark": ("benchmark", "measure the time of a training step"),
 }
 
 

@@ -22,13 +22,13 @@ from kdltr_core.evaluation.robustness import RobustnessCurves, conditions, measu
 from kdltr_core.evaluation.table import BenchmarkTable, Column
 from kdltr_core.inference.batched import BatchReader, KeyedPairs, WordBatch, recognizer_reader
 from kdltr_core.recognizers import Recognizer
-from pipelines.measurement.table import WORD_LENGTHS, recognizer_sizes
 from pipelines.report.analysis import AttendedWord, attended_words
 from pipelines.report.contents import ReaderNote, ReportContents
 from pipelines.report.examples import in_fixed_order
 from pipelines.report.figures import write_robustness
 from pipelines.report.options import EvaluateOptions
 from pipelines.report.page import write_page_files
+from pipelines.report.sizes import WORD_LENGTHS, recognizer_sizes
 from pipelines.report.summary import headline_metrics, result_markdown, trained_column
 from pipelines.run.checks import git_commit, testing_notes
 from pipelines.run.metrics_log import MetricsLog

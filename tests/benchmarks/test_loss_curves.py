@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from benchmarks.loss_curves import CurveConfig, curves_markdown, train_curve
+from benchmarks.step import Bench
 from kdltr_core.data.pack import Pack, build_pack
 from kdltr_core.data.synth.render import render_pairs
-from pipelines.measurement.step import Bench
 
 STEPS = 4
 

@@ -1,4 +1,4 @@
-"""What benchmark.py measures: data, sequence targets, and a recipe's training step.
+"""What speed_of_training measures: data, sequence targets, and a recipe's training step.
 
 The rows of a table are interleaved, so that they meet the same machine.
 """
@@ -15,6 +15,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.reference_step import decode_pairs, reference_terms, search_sequence_targets
+from benchmarks.speed_table import Measured, SpeedTable
+from benchmarks.stopwatch import CallTimes, interleaved, matrix_rate, stopwatch
 from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch, encode_targets, valid_rows
@@ -30,9 +33,6 @@ from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.build import BUNDLED_TEACHERS, build_pair
 from kdltr_core.train.distiller import Distiller, teach
 from kdltr_core.train.optim import build_optimiser
-from pipelines.measurement.reference_step import decode_pairs, reference_terms, search_sequence_targets
-from pipelines.measurement.stopwatch import CallTimes, interleaved, matrix_rate, stopwatch
-from pipelines.measurement.table import Measured, SpeedTable
 
 # As published: a teacher that is confident of nothing has too many paths to try them all.
 PUBLISHED_EXPANSIONS = 100

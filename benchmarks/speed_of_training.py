@@ -1,4 +1,4 @@
-"""How fast the parts are on this machine, and how large.  python pipelines/benchmark.py --help"""
+"""How fast the parts of a training are on this machine.  python -m benchmarks.speed_of_training --help"""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Literal
 import torch
 import tyro
 
-from kdltr_core.data.pack import build_pack
-from kdltr_core.data.synth.render import render_pairs
-from pipelines.measurement.step import (
+from benchmarks.speed_table import SpeedTable, tell_speeds
+from benchmarks.step import (
     Bench,
     gather_table,
     phase_table,
@@ -23,8 +22,9 @@ from pipelines.measurement.step import (
     teacher_sequence_table,
     train_table,
 )
-from pipelines.measurement.stopwatch import machine
-from pipelines.measurement.table import SpeedTable, recognizer_sizes, sizes_markdown, tell, tell_speeds
+from benchmarks.stopwatch import machine
+from kdltr_core.data.pack import build_pack
+from kdltr_core.data.synth.render import render_pairs
 from pipelines.recipes import RECIPES
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import progress_bar, say
@@ -55,10 +55,8 @@ class BenchmarkConfig:
     """of sequence targets and training step"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """of the forward passes; auto: bfloat16 on a GPU or a CPU that multiplies it natively"""
-    describe: bool = False
-    """parameters and multiply-accumulates of every recognizer instead; no other option but output matters"""
     output: Path = Path("runs/benchmark")
-    """folder for speed.json and speed.md, or complexity.json and complexity.md"""
+    """folder for speed.json and speed.md"""
 
 
 def main(config: BenchmarkConfig) -> int:
@@ -71,10 +69,6 @@ def main(config: BenchmarkConfig) -> int:
         raise ValueError(f"recipes {', '.join(unknown)}: expected some of {known}")
     device = torch.device(config.device)
     torch.set_num_threads(config.num_threads)
-    if config.describe:
-        sizes = recognizer_sizes()
-        tell(config.output, "complexity", sizes, sizes_markdown(sizes))
-        return 0
     with tempfile.TemporaryDirectory(prefix="kdltr-benchmark-") as scratch:
         tables = list(_measure(config, Path(scratch), device))
     tell_speeds(config.output, "speed", "# Speed", machine(device), tables)

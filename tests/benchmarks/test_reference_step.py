@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.reference_step import decode_pairs, reference_terms, search_sequence_targets
+from benchmarks.step import confident_probs
 from kdltr_core.config import ObjectiveConfig
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.data.lmdb_store import LmdbStore
@@ -14,8 +16,6 @@ from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.losses.sequence_targets import sequence_targets
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.distiller import Distiller, teach
-from pipelines.measurement.reference_step import decode_pairs, reference_terms, search_sequence_targets
-from pipelines.measurement.step import confident_probs
 from tests.kdltr_core.small import STUDENTS, TEACHERS
 
 

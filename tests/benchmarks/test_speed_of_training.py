@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.benchmark import BenchmarkConfig, main
-from pipelines.measurement.stopwatch import CallTimes, interleaved
-from pipelines.measurement.table import Measured, SpeedTable
+from benchmarks.speed_of_training import BenchmarkConfig, main
+from benchmarks.speed_table import Measured, SpeedTable
+from benchmarks.stopwatch import CallTimes, interleaved
 
 
 def test_rates_and_ratios_are_those_of_one_item():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -13,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdltr_core.config import RecognizerName
 from kdltr_core.recognizers import build_student, build_teacher
 from kdltr_core.recognizers.permutations import sample_permutations
-from pipelines.benchmark import BenchmarkConfig, main
-from pipelines.measurement.table import recognizer_sizes
+from pipelines.models import list_models
+from pipelines.report.sizes import recognizer_sizes
 
 # PARSeq base: width, encoder depth, positions of the image, classes, and values of a 2×4 patch.
 DIM, DEPTH, POSITIONS, CLASSES, PATCH = 384, 12, 128, 95, 24
@@ -77,9 +76,9 @@ def test_a_counter_of_layers_makes_the_images_keys_anew_and_misses_products():
     assert missed == made_again
 
 
-def test_published_figures_and_a_row_for_every_recognizer_and_role_are_printed(tmp_path: Path):
-    assert main(BenchmarkConfig(describe=True, num_threads=1, output=tmp_path)) == 0
-    text = (tmp_path / "complexity.md").read_text()
+def test_published_figures_and_a_row_for_every_recognizer_and_role_are_printed(capsys: pytest.CaptureFixture[str]):
+    assert list_models(sizes=True) == 0
+    text = capsys.readouterr().out
     assert text.count("\n| ") == 2 * len(get_args(RecognizerName)) + 1
     assert "| parseq | student | 23.81 | 23.81 | 0.00 | 2.93 | 3.02 | 2.99 | 3.25 | 2.93 | 2.93 |" in text
     assert "| parseq | teacher | 23.83 |  | 0.00 |" in text

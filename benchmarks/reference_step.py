@@ -1,4 +1,4 @@
-"""The reference that benchmark.py measures against: a training step as a reader of the paper would write it first.
+"""The reference that speed_of_training measures against: a training step as a reader of the paper would write it first.
 
 One permutation at a time, teacher and student one after the other, one word's paths at a time, images decoded one by
 one. It computes the same loss as ``Distiller``, dropout apart.
