@@ -268,6 +268,18 @@ class RunConfig(_Section):
     )
     num_epochs: float = _free(100.0, ge=0, description="passes over the training pairs")
     num_steps: int | None = _free(None, ge=0, description="steps instead of epochs")
+    selection_words: int = Field(
+        200,
+        ge=0,
+        description="rendered texts of every kind that the best student is chosen on, beside the held-out words and as "
+        "much as on those; 0: on the held-out words alone",
+    )
+    harm_words: int = _free(
+        200,
+        ge=0,
+        description="words of each cell of the matrix that says at the end where the student reads less than its "
+        "enlarged teacher; 0: no matrix",
+    )
     validate_every: int = Field(400, ge=1, description="steps between two evaluations on the validation split")
     checkpoint_every: int = Field(400, ge=1, description="steps between two checkpoints")
     log_every: int = _free(10, ge=1, description="steps between two records of the loss")

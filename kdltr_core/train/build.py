@@ -14,8 +14,6 @@ from kdltr_core.remote import fetch
 from kdltr_core.train.distiller import check_pair, needs_teacher
 
 BUNDLED_TEACHERS = {model.recognizer: name for name, model in pretrained_models().items() if model.role == "teacher"}
-# By their files: of the confidences on high_res, as benchmarks/calibration.py finds them.
-BUNDLED_TEMPERATURES = {"parseq_tiny_hr.safetensors": 1.0}
 
 
 def teacher_name(config: RunConfig) -> RecognizerName:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch
 from kdltr_core.data.dataset import Datasets
 from kdltr_core.data.device_cache import DeviceCache
+from kdltr_core.data.held_out_texts import selection_pack
 from kdltr_core.data.loader import on_device, training_batches
 from kdltr_core.data.sampler import EpochSampler
 from kdltr_core.distributed import DistributedContext
@@ -38,7 +40,10 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a run ended. Steps count from 1; best_step 0 is the student before training."""
+    """How a run ended. Steps count from 1; best_step 0 is the student before training.
+
+    best_validation_accuracy, in per cent, is what the best step was chosen by: see ``RunConfig.selection_words``.
+    """
 
     step: int
     best_step: int
@@ -121,6 +126,9 @@ class _Run:
         self.device_cache = DeviceCache(words.train, world.device) if config.data.placement == "device" else None
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
         self.num_steps = total_steps(config, len(words.train))
+        self.texts = None
+        if config.selection_words and config.recognizer.trained == "student":
+            self.texts = selection_pack(config.data, config.selection_words)
         self.step = 0
         self.best_step, self.best_accuracy = 0, -1.0
         self.latest: dict[str, float] = {}
@@ -198,15 +206,21 @@ class _Run:
             self.record(self.step, values)
 
     def _validate(self) -> None:
-        """Read the validation split, keep the student if it is the best so far, and save."""
+        """Read the validation split, keep the student if it is the best so far, and save.
+
+        A student is as good as it is on the held-out words and on rendered texts of every kind, in the mean.
+        """
         accuracy = self._word_accuracy(self.words.validation)
         values = {"validation/word_accuracy": accuracy}
+        if self.texts is not None:
+            values["validation/rendered_texts"] = self._word_accuracy(self.texts)
+            accuracy = fmean(values.values())
         self._record(values)
         if accuracy > self.best_accuracy:
             self.best_step, self.best_accuracy = self.step, accuracy
             if self.world.is_main:
                 reader, folder = self.training.reader, self.run_folder / self.config.recognizer.trained
-                notes = {"step": str(self.step), "validation_word_accuracy": f"{accuracy:.3f}"}
+                notes = {"step": str(self.step)} | {k.replace("/", "_"): f"{v:.3f}" for k, v in values.items()}
                 export_recognizer(folder, reader, reader.state_dict(), self.config, **notes)
                 self.on_written(folder)
         self._save()

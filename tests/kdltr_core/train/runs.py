@@ -42,6 +42,7 @@ def config_of(roots: Path, **values: object) -> RunConfig:
             "validate_every": 4,
             "checkpoint_every": 2,
             "log_every": 1,
+            "selection_words": 0,
             **{name.replace("__", "."): value for name, value in values.items()},
         }
     )
