@@ -41,7 +41,7 @@ def main() -> int:
     with folder.claim():
         say(f"{'Resuming' if folder.has_begun else 'Beginning'} the run in {folder.named()}")
         train(config, folder, tracker)
-    print(f"\n{folder.table.read_text(encoding='utf-8')}")
+    print(f"\n{folder.verdict}")
     print(
         f"Run folder: {folder.named()} (the {config.recognizer.trained} alone: {config.recognizer.trained}/; "
         "words with their readings: evaluation/examples.png)"
@@ -57,6 +57,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     Raises: ValueError for words or a number of workers that cannot be trained with; RunStopped; KeyboardInterrupt.
     """
     from kdltr_core.data.dataset import load_datasets
+    from kdltr_core.data.held_out_texts import selection_texts
     from kdltr_core.recognizers.registry import charset_of
     from kdltr_core.train.engine import total_steps
     from kdltr_core.train.teacher_readings import teacher_reader
@@ -69,6 +70,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     cluster = connect().prepare(config, folder.place, progress_bar("waiting for machines"))
     reader = teacher_reader(config, progress_bar("the teacher reads each picture once"))
     words = load_datasets(config.data, charset_of(config), progress_bar("preparing words"), reader=reader)
+    selection_texts(config, progress_bar("preparing texts"))
     check_words(config, words)
     folder.claim_data(words.fingerprints)
     for sentence in summary(words):

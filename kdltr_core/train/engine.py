@@ -16,7 +16,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch
 from kdltr_core.data.dataset import Datasets
 from kdltr_core.data.device_cache import DeviceCache
-from kdltr_core.data.held_out_texts import selection_pack
+from kdltr_core.data.held_out_texts import selection_texts
 from kdltr_core.data.loader import on_device, training_batches
 from kdltr_core.data.sampler import EpochSampler
 from kdltr_core.distributed import DistributedContext
@@ -126,9 +126,7 @@ class _Run:
         self.device_cache = DeviceCache(words.train, world.device) if config.data.placement == "device" else None
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
         self.num_steps = total_steps(config, len(words.train))
-        self.texts = None
-        if config.selection_words and config.recognizer.trained == "student":
-            self.texts = selection_pack(config.data, config.selection_words)
+        self.texts = selection_texts(config)
         self.step = 0
         self.best_step, self.best_accuracy = 0, -1.0
         self.latest: dict[str, float] = {}

@@ -129,6 +129,7 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
     calibration = _calibrate(config, storage, words, world, note)
     # Not at the top: the first step need not wait for the library that draws.
     from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
+    from kdltr_core.evaluation.harm import measure_harm
     from pipelines.report.plots import draw_curves
     from pipelines.report.summary import headline_metrics, write_evaluation
 
@@ -142,11 +143,22 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
     )
     if words.validates_on_readings:
         table = replace(table, note=VALIDATED_ON_READINGS)
+    matrices = measure_harm(
+        readers,
+        table,
+        config.data,
+        config.harm_words,
+        batch_size=config.evaluation_batch_size,
+        world=world,
+        progress=tell_progress and partial(tell_progress, "looking for harm"),
+    )
     if metrics_log is not None:
         speed = {"images_per_second": training_speed(storage.path / METRICS_FILE)}
-        metrics_log.record(result.step, headline_metrics(table, trained) | speed | calibration)
+        (matrix,) = matrices.values() or (None,)
+        metrics = headline_metrics(table, trained) | (matrix.metrics if matrix else {}) | speed | calibration
+        metrics_log.record(result.step, metrics)
         evaluation = storage.path / "evaluation"
-        write_evaluation(evaluation, table, words.benchmarks, trained)
+        write_evaluation(evaluation, table, words.benchmarks, trained, matrix)
         draw_curves(evaluation / "curves.png", storage.path / METRICS_FILE, config.recognizer.trained_column)
         storage.push("evaluation", METRICS_FILE)
     world.barrier()

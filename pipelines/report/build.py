@@ -14,10 +14,12 @@ import torch
 from torch import nn
 
 from kdltr_core.config import DataConfig
+from kdltr_core.data.held_out_texts import NUM_CELLS
 from kdltr_core.data.images import NativeImages
 from kdltr_core.data.pack import Pack
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.corruptions import sample_words
+from kdltr_core.evaluation.harm import count_compared, measure_harm
 from kdltr_core.evaluation.robustness import RobustnessCurves, conditions, measure_robustness
 from kdltr_core.evaluation.table import BenchmarkTable, Column
 from kdltr_core.inference.batched import BatchReader, KeyedPairs, WordBatch, recognizer_reader
@@ -26,6 +28,7 @@ from pipelines.report.analysis import AttendedWord, attended_words
 from pipelines.report.contents import ReaderNote, ReportContents
 from pipelines.report.examples import in_fixed_order
 from pipelines.report.figures import write_robustness
+from pipelines.report.harm_files import MATRIX_FILES, write_matrix
 from pipelines.report.options import EvaluateOptions
 from pipelines.report.page import write_page_files
 from pipelines.report.sizes import WORD_LENGTHS, recognizer_sizes
@@ -65,8 +68,10 @@ def workload(options: EvaluateOptions, readers: Sequence[BenchmarkReader], packs
     low = sum(reader.column.image != "high_res" for reader in readers)
     robustness = low * len(conditions(native=True)) * min(options.curve_words, num_words)
     times = len(readers) * min(options.time_words, num_words)
-    parts = f"{len(readers) * num_words:,} for the table, {robustness:,} for robustness, {times:,} one by one for times"
-    return f"the report takes {len(readers) * num_words + robustness + times:,} predictions: {parts}"
+    harm = options.harm_words * NUM_CELLS * count_compared(readers)
+    parts = f"{len(readers) * num_words:,} for the table, {harm:,} for the harm matrix, {robustness:,} for robustness"
+    total = len(readers) * num_words + harm + robustness + times
+    return f"the report takes {total:,} predictions: {parts}, {times:,} one by one for times"
 
 
 def report(evaluation: Evaluation) -> None:
@@ -75,6 +80,16 @@ def report(evaluation: Evaluation) -> None:
     if any(not isinstance(r.read, nn.Module) and r.column.role != "two_stage" for r in evaluation.readers):
         say("what an ONNX file attends to is not known; the report shows where runs and their teachers look")
     tracker, metrics_log = _begin_tracking(evaluation, folder)
+    harm = measure_harm(
+        evaluation.readers,
+        evaluation.table,
+        evaluation.data,
+        evaluation.options.harm_words,
+        batch_size=evaluation.options.batch_size,
+        progress=progress_bar("looking for harm"),
+    )
+    matrices = "\n".join(f"{column.title}: {matrix.to_markdown()}" for column, matrix in harm.items())
+    print(matrices, flush=True)
     curves = _curves(evaluation)
     if curves is not None:
         write_robustness(curves, folder / "curves.png")
@@ -87,14 +102,18 @@ def report(evaluation: Evaluation) -> None:
         notes=_notes(evaluation, milliseconds),
         heights=[sizes[w.set_name][w.row][0] for w in evaluation.table.judged],
         curves=curves,
+        harm=harm,
         attended=_attended(evaluation),
         times_note=times_note,
     )
     files = write_page_files(folder, contents, evaluation.packs)
     if curves is not None:
         files.append(folder / "curves.png")
+    for matrix in list(harm.values())[:1]:
+        write_matrix(folder, matrix)
+        files += (folder / name for name in MATRIX_FILES)
     metrics_log.record(0, _metrics(contents))
-    tracker.end("FINISHED", files, noted(result_markdown(evaluation.table), "evaluate"))
+    tracker.end("FINISHED", files, noted(f"{result_markdown(evaluation.table)}\n{matrices}", "evaluate"))
 
 
 def measure_times(
@@ -145,6 +164,8 @@ def _metrics(contents: ReportContents) -> dict[str, float]:
         found["milliseconds_a_word"] = milliseconds
     if own in contents.calibrations:
         found["calibration_error"] = 100 * contents.calibrations[own].error
+    if own in contents.harm:
+        found |= contents.harm[own].metrics
     return found
 
 

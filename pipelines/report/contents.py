@@ -12,6 +12,7 @@ import numpy as np
 
 from kdltr_core.charset import fold
 from kdltr_core.evaluation.calibration import Calibration, calibrate
+from kdltr_core.evaluation.harm import HarmMatrix
 from kdltr_core.evaluation.robustness import RobustnessCurves
 from kdltr_core.evaluation.table import BenchmarkTable, Column, PairedComparison, WordResult
 from kdltr_core.metrics import mcnemar
@@ -55,6 +56,7 @@ class ReportContents:
         notes: by column; some may be missing.
         heights: rows of the native image of each judged word, in the table's order; empty where not known.
         curves: None where they were not measured.
+        harm: of the students, where there is an enlarged teacher to hold them against.
         attended: example words of readers that have attention maps, with their labels.
         times_note: how the milliseconds were taken, in a sentence.
     """
@@ -65,6 +67,7 @@ class ReportContents:
     notes: Mapping[Column, ReaderNote] = field(default_factory=dict)
     heights: Sequence[int] = ()
     curves: RobustnessCurves | None = None
+    harm: Mapping[Column, HarmMatrix] = field(default_factory=dict)
     attended: Mapping[Column, Sequence[tuple[str, AttendedWord]]] = field(default_factory=dict)
     times_note: str = ""
 
@@ -138,6 +141,7 @@ class ReportContents:
             "readers": {c.key: asdict(self.note(c)) for c in self.columns},
             "mcnemar_all_pairs": [pair.to_tree() for pair in self.pairs],
             "robustness": self.curves.to_tree() if self.curves else None,
+            "harm": {c.key: matrix.to_tree() for c, matrix in self.harm.items()},
             "confusions": {
                 c.key: {
                     "words_aligned": found.num_near,

@@ -56,6 +56,8 @@ class EvaluateOptions:
     written: comparisons, robustness, mistakes, calibration, pictures; empty: nowhere"""
     curve_words: int = 100
     """how many words, a seeded sample, the report's robustness curves are read on, 25 times each; 0: no curves"""
+    harm_words: int = 200
+    """words of each cell of the report's harm matrix, by kind of text and of low resolution; 0: no matrix"""
     time_words: int = 30
     """how many words, a seeded sample, each reader's time is taken on for the report; 0: no times"""
     name: str = ""
@@ -73,6 +75,6 @@ class EvaluateOptions:
             )
         if self.batch_size < 1:
             raise ValueError(f"--batch-size is {self.batch_size}, expected at least 1")
-        for option in ("curve_words", "time_words"):
+        for option in ("curve_words", "harm_words", "time_words"):
             if getattr(self, option) < 0:
                 raise ValueError(f"--{option.replace('_', '-')} is {getattr(self, option)}, expected 0 or more words")

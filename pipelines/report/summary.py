@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 
 from kdltr_core.config import Trained
 from kdltr_core.data.pack import Pack
+from kdltr_core.evaluation.harm import HarmMatrix
 from kdltr_core.evaluation.table import BenchmarkTable, Column, markdown_rows
 from pipelines.report.examples import choose_examples, draw_examples
+from pipelines.report.harm_files import write_matrix
 from pipelines.report.plots import COLOURS, GREY, INK, style_axes
 
 SUMMARY_FILE = "summary.md"
@@ -20,12 +22,23 @@ _ONLY_STUDENT, _NUM_EXAMPLES = "Only the student is right", 6
 
 
 def write_evaluation(
-    folder: str | Path, table: BenchmarkTable, packs: Mapping[str, Pack], trained: Trained = "student"
+    folder: str | Path,
+    table: BenchmarkTable,
+    packs: Mapping[str, Pack],
+    trained: Trained = "student",
+    matrix: HarmMatrix | None = None,
 ) -> None:
-    """The table's files, ``summary.md``, ``accuracy.png`` and ``examples.png`` in the folder, made where missing."""
+    """The table's files, ``summary.md``, ``accuracy.png`` and ``examples.png`` in the folder, made where missing.
+
+    With a matrix also those of ``write_matrix``.
+    """
     folder = Path(folder)
     table.write(folder)
-    (folder / SUMMARY_FILE).write_text(result_markdown(table, trained), encoding="utf-8")
+    summary = result_markdown(table, trained)
+    if matrix is not None:
+        write_matrix(folder, matrix)
+        summary += f"\n{matrix.to_markdown()}"
+    (folder / SUMMARY_FILE).write_text(summary, encoding="utf-8")
     draw_bars(folder / "accuracy.png", table)
     draw_examples(folder / "examples.png", table, packs)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kdltr_core.evaluation.harm import HarmMatrix
+from kdltr_core.evaluation.significance import signed
 from kdltr_core.evaluation.table import BenchmarkTable, Column, WordResult
 from pipelines.report.analysis import LOOK_ALIKES, Confusion
 from pipelines.report.contents import ReportContents
@@ -142,6 +144,21 @@ def confusions_table(report: ReportContents) -> ReportTable:
     heads = ["label → prediction", *(c.title for c in report.columns), "all"]
     empty = "There is no confusion to show."
     return ReportTable("most frequent confusions", heads, rows, page_size=10, if_empty=empty)
+
+
+def harm_table(matrix: HarmMatrix) -> ReportTable:
+    """A row a kind of text; red: behind by more than chance, pale red: behind."""
+    rows = []
+    for text in matrix.texts:
+        row = [TableCell(text)]
+        for image in matrix.images:
+            cell = matrix.cell(text, image)
+            kind = "" if cell is None else "harm" if cell.is_surely_behind else "behind" if cell.is_behind else ""
+            gain = cell.gain if cell else None
+            detail = f" ({signed(gain.low)} … {signed(gain.high)})" if gain else ""
+            row.append(number(gain.points if gain else None, "{:+.2f}", detail, kind))
+        rows.append(row)
+    return ReportTable("student minus enlarged teacher, by text and low resolution", ["text", *matrix.images], rows)
 
 
 def calibration_table(report: ReportContents) -> ReportTable:

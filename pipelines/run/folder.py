@@ -94,6 +94,12 @@ class RunFolder:
         return self.path / "evaluation" / "table.md"
 
     @property
+    def verdict(self) -> str:
+        """The table and, of a student beside its teacher, the harm matrix."""
+        files = (self.table, self.table.with_name("harm.md"))
+        return "\n".join(file.read_text(encoding="utf-8") for file in files if file.exists())
+
+    @property
     def summary(self) -> str:
         """What the run came to, in Markdown; '' in a folder that an earlier version wrote."""
         file = self.path / "evaluation" / "summary.md"

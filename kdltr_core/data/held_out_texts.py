@@ -1,0 +1,67 @@
+"""Rendered texts that no training sees: what a student is chosen on, and the harm matrix is read on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kdltr_core.config import DataConfig, DegradationName, RunConfig, TextKind
+from kdltr_core.data.dataset import open_benchmarks
+from kdltr_core.data.pack import Pack
+
+TEXTS: dict[str, dict[TextKind, float]] = {
+    "words": {"words": 0.7, "names": 0.3},
+    "plates and codes": {"plates": 0.4, "codes": 0.3, "random": 0.3},
+    "prices and dates": {"prices": 0.35, "dates": 0.35, "numbers": 0.2, "meters": 0.1},
+}
+IMAGES: dict[str, DegradationName] = {"clean": "none", "camera": "camera", "published": "published"}
+NUM_CELLS = len(TEXTS) * len(IMAGES)
+# Of the renderer; a training's own seeds are small.
+MATRIX_SEED, SELECTION_SEED = 2_000_003, 2_000_029
+
+Progress = Callable[[int, int], None]
+
+
+def matrix_packs(data: DataConfig, num_words: int, progress: Progress | None = None) -> dict[str, Pack]:
+    """``num_words`` rendered texts of each kind under each kind of low resolution, as "words, clean".
+
+    The pictures are the same for every run on a machine, and those of no training.
+
+    Args:
+        data: says where they are kept.
+        progress: as ``open_benchmarks`` takes it.
+    """
+    return {
+        f"{text}, {image}": _rendered(data, num_words, shares, degradation, MATRIX_SEED, progress)
+        for text, shares in TEXTS.items()
+        for image, degradation in IMAGES.items()
+    }
+
+
+def selection_texts(config: RunConfig, progress: Progress | None = None) -> Pack | None:
+    """Rendered texts, the three kinds alike, under ``mixed``: what a student is chosen on beside held-out words.
+
+    Other pictures than those of ``matrix_packs``; None where a run makes a teacher, or asks for none.
+    """
+    if not config.selection_words or config.recognizer.trained == "teacher":
+        return None
+    shares: dict[TextKind, float] = {kind: share for of_text in TEXTS.values() for kind, share in of_text.items()}
+    return _rendered(config.data, config.selection_words, shares, "mixed", SELECTION_SEED, progress)
+
+
+def _rendered(
+    data: DataConfig,
+    num_words: int,
+    shares: Mapping[TextKind, float],
+    degradation: DegradationName,
+    seed: int,
+    progress: Progress | None,
+) -> Pack:
+    changes = {
+        "benchmark_roots": (),
+        "num_rendered_benchmark": num_words,
+        "text_shares": dict(shares),
+        "benchmark_degradation": degradation,
+        "render_seed": seed,
+    }
+    (pack,) = open_benchmarks(data.model_copy(update=changes), progress).values()
+    return pack
