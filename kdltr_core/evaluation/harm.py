@@ -112,8 +112,8 @@ class HarmMatrix:
                 right = [np.array([[w.is_correct(c, table.protocol) for w in words]]) for c in (teacher, student)]
                 if len(words) > 1:
                     (gain,) = compare_paired(right[0], {"student": right[1]}).gains
-                    accuracies = (100 * float(of_one.mean()) for of_one in right)
-                    cells.append(HarmCell(text, image, len(words), *accuracies, gain))
+                    teacher_reads, student_reads = (100 * float(of_one.mean()) for of_one in right)
+                    cells.append(HarmCell(text, image, len(words), teacher_reads, student_reads, gain))
         return cls(tuple(cells))
 
     @property
