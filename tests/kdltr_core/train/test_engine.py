@@ -63,6 +63,19 @@ def test_an_interrupted_run_ends_with_bitwise_the_same_state(cut_at: int, roots:
         assert values.get("train/loss") == whole_records.values[step].get("train/loss"), step
 
 
+def test_the_best_student_is_best_on_held_out_words_and_rendered_texts_in_the_mean(roots: Path, tmp_path: Path) -> None:
+    config = config_of(roots, selection_words=16, num_steps=8, validate_every=1, recognizer__student_form="enlarging")
+    result, records = run(config, tmp_path / "run")
+    scores = {
+        step: (values["validation/word_accuracy"] + values["validation/rendered_texts"]) / 2
+        for step, values in records.values.items()
+        if "validation/rendered_texts" in values
+    }
+    assert list(scores) == list(range(9))
+    assert result.best_step == max(scores, key=lambda step: (scores[step], -step))
+    assert result.best_validation_accuracy == scores[result.best_step]
+
+
 def test_the_step_that_training_goes_on_from_is_told(roots: Path, tmp_path: Path) -> None:
     told: list[int] = []
     config = config_of(roots)

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from kdltr_core.evaluation.corruptions import SEVERITIES
+from kdltr_core.evaluation.harm import HarmCell, HarmMatrix
 from kdltr_core.evaluation.robustness import RobustnessCurves
+from kdltr_core.evaluation.significance import Gain
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable, Column
 from pipelines.report.analysis import AttendedWord, glow
 from pipelines.report.contents import ReaderNote, ReportContents
@@ -51,7 +53,11 @@ def made_up(num_words: int, *, columns: tuple[Column, ...] = tuple(SKILL)) -> tu
             predictions[name][column] = [w if r else "x" + w[1:] for w, r in zip(labels, right, strict=True)]
             sure, unsure = rng.beta(8, 2, len(labels)), rng.beta(3, 3, len(labels))
             confidences[name][column] = np.where(right, sure, unsure).tolist()
-    table = BenchmarkTable.build(sets, predictions, confidences=confidences)
+    before = {
+        n: {STUDENT_LOW_RES: [c**0.5 for c in of[STUDENT_LOW_RES]]} if STUDENT_LOW_RES in of else {}
+        for n, of in confidences.items()
+    }
+    table = BenchmarkTable.build(sets, predictions, confidences=confidences, uncalibrated=before)
     readers = [column for column in columns if column.image != "high_res"]
     accuracies = {
         name: {c: tuple(SKILL[c] * 0.8**i for i in range(len(severities))) for c in readers}
@@ -59,6 +65,13 @@ def made_up(num_words: int, *, columns: tuple[Column, ...] = tuple(SKILL)) -> tu
     }
     picture = np.full((16, 64, 3), 120, np.uint8)
     attended = AttendedWord("on", tuple(glow(picture, np.eye(256)[place]) for place in (100, 110)))
+    harm = HarmMatrix(
+        (
+            HarmCell("words", "clean", 200, 90.0, 92.0, Gain("student", 2.0, -1.0, 5.0)),
+            HarmCell("plates and codes", "clean", 200, 60.0, 30.0, Gain("student", -30.0, -40.0, -20.0)),
+            HarmCell("words", "camera", 200, 50.0, 49.0, Gain("student", -1.0, -6.0, 4.0)),
+        )
+    )
     report = ReportContents(
         table,
         title="Made up <b>& nothing</b>",
@@ -66,6 +79,7 @@ def made_up(num_words: int, *, columns: tuple[Column, ...] = tuple(SKILL)) -> tu
         notes={column: ReaderNote("parseq_tiny", "made up", 6_000_000, 800_000_000, 12.5) for column in columns[:-1]},
         heights=rng.integers(8, 129, num_words).tolist(),
         curves=RobustnessCurves("36", min(500, num_words), num_words, accuracies) if readers else None,
+        harm={STUDENT_LOW_RES: harm},
         attended={STUDENT_LOW_RES: [("on", attended)]},
         times_note="Times: none were taken.",
     )

@@ -29,11 +29,12 @@ def test_readers_are_interleaved_and_only_their_first_word_is_read_twice():
 
 
 def test_the_number_of_predictions_is_said_beforehand():
-    """3 readers on 40 words; 25 conditions on 10 words by the two that read low_res; 5 words one by one."""
+    """3 readers on 40 words; 9 cells of 20 words and 25 conditions on 10 by the two that read low_res; 5 one by one."""
     readers = [BenchmarkReader(c, None) for c in (TEACHER_HIGH_RES, TEACHER_ENLARGED, STUDENT_LOW_RES)]
-    options = EvaluateOptions(("run",), curve_words=10, time_words=5)
+    options = EvaluateOptions(("run",), curve_words=10, harm_words=20, time_words=5)
     said = workload(options, readers, {"a": Stripes("a", ["x"] * 40)})
-    assert said.startswith(f"the report takes {3 * 40 + 25 * 10 * 2 + 3 * 5} predictions: 120 for the table, 500 for")
+    total = 3 * 40 + 9 * 20 * 2 + 25 * 10 * 2 + 3 * 5
+    assert said.startswith(f"the report takes {total} predictions: 120 for the table, 360 for the harm matrix, 500 for")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from kdltr_core.evaluation.calibration import calibrate
 from kdltr_core.evaluation.corruptions import SEVERITIES
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable
 from kdltr_core.metrics import mcnemar
@@ -65,6 +66,20 @@ def test_the_title_names_run_date_and_commit_and_the_own_tests_come_before_the_p
     title = page[page.index("<title>") : page.index("</title>")]
     assert title == "<title>Made up &lt;b&gt;&amp; nothing&lt;/b&gt; · 2026-11-27, commit 0123456789"
     assert page.index('<section id="pairs">') < page.index('<section id="published">')
+
+
+def test_a_cell_where_the_student_reads_less_is_marked_and_more_so_where_it_is_more_than_chance(page):
+    cells = re.findall(r'<td class="number (behind|harm)" data-value="([^"]*)"', page)
+    assert sorted(cells) == [("behind", "-1"), ("harm", "-30")]
+
+
+def test_a_readers_calibration_error_stands_beside_the_one_without_its_temperature(page):
+    report, _ = made_up(300)
+    words = report.words
+    sure = np.array([w.confidences[STUDENT_LOW_RES] for w in words]) ** 0.5
+    expected = calibrate(sure.tolist(), report.correct[STUDENT_LOW_RES])
+    assert report.uncalibrated == {STUDENT_LOW_RES: expected}
+    assert page.count("ECE without temperature") == 1
 
 
 def test_links_within_the_page_lead_somewhere(page):
