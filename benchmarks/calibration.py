@@ -18,7 +18,7 @@ def main() -> None:
     teacher, world = load_teacher(config, torch.device("cpu")), DistributedContext()
     for name, pack in open_benchmarks(config.data).items():
         for image in ("high_res", "enlarged"):
-            print(f"{name}, {image}: {fit_on_pairs(teacher, pack, image, batch_size=64, world=world).sentence}")
+            print(f"{name}, {image}: {fit_on_pairs(teacher, [pack], image, world=world).sentence}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import current_process
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from kdltr_core.files import locked
 from kdltr_core.remote import LMDB_FILE, fetch
 
 Progress = Callable[[int, int], None]
+RenderedSet = Literal["train", "benchmark", "selection", "matrix"]
 
 # Raise it when render_pairs draws other pictures from the same seed, so that cached ones are drawn anew.
 RENDERING_VERSION = 3
@@ -485,11 +486,14 @@ def _folders(
     return folders or [_rendered(config, "benchmark", config.num_rendered_benchmark, progress)]
 
 
-def _rendered(
-    config: DataConfig, name: Literal["train", "benchmark"], num_pairs: int, progress: Progress | None
-) -> Path:
+def rendered_pack(config: DataConfig, name: RenderedSet, num_texts: int, progress: Progress | None = None) -> Pack:
+    """Rendered texts in the config's shares, as a benchmark is degraded; sets of other names have other pictures."""
+    return _build(config, _rendered(config, name, num_texts, progress), config.benchmark_degradation, progress)
+
+
+def _rendered(config: DataConfig, name: RenderedSet, num_pairs: int, progress: Progress | None) -> Path:
     """The LMDB of rendered texts, made by the first process that asks."""
-    seed = int(name == "benchmark")
+    seed = get_args(RenderedSet).index(name)
     shares = repr(sorted(config.text_shares.items()))
     drawn = f"rendered-v{RENDERING_VERSION}-{num_pairs}-texts-seed-{seed}-{zlib.crc32(shares.encode()):08x}"
     folder = Path(config.cache_folder).expanduser() / drawn

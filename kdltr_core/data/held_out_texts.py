@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kdltr_core.config import DataConfig, DegradationName, RunConfig, TextKind
-from kdltr_core.data.dataset import open_benchmarks
+from kdltr_core.data.dataset import RenderedSet, rendered_pack
 from kdltr_core.data.pack import Pack
 
 TEXTS: dict[str, dict[TextKind, float]] = {
@@ -15,9 +15,6 @@ TEXTS: dict[str, dict[TextKind, float]] = {
 }
 IMAGES: dict[str, DegradationName] = {"clean": "none", "camera": "camera", "published": "published"}
 NUM_CELLS = len(TEXTS) * len(IMAGES)
-# Of the renderer; a training's own seeds are small.
-MATRIX_SEED, SELECTION_SEED = 2_000_003, 2_000_029
-
 Progress = Callable[[int, int], None]
 
 
@@ -28,10 +25,10 @@ def matrix_packs(data: DataConfig, num_words: int, progress: Progress | None = N
 
     Args:
         data: says where they are kept.
-        progress: as ``open_benchmarks`` takes it.
+        progress: called with (done, total) of what is rendered or packed.
     """
     return {
-        f"{text}, {image}": _rendered(data, num_words, shares, degradation, MATRIX_SEED, progress)
+        f"{text}, {image}": _held_out(data, "matrix", num_words, shares, degradation, progress)
         for text, shares in TEXTS.items()
         for image, degradation in IMAGES.items()
     }
@@ -45,23 +42,16 @@ def selection_texts(config: RunConfig, progress: Progress | None = None) -> Pack
     if not config.selection_words or config.recognizer.trained == "teacher":
         return None
     shares: dict[TextKind, float] = {kind: share for of_text in TEXTS.values() for kind, share in of_text.items()}
-    return _rendered(config.data, config.selection_words, shares, "mixed", SELECTION_SEED, progress)
+    return _held_out(config.data, "selection", config.selection_words, shares, "mixed", progress)
 
 
-def _rendered(
+def _held_out(
     data: DataConfig,
+    name: RenderedSet,
     num_words: int,
     shares: Mapping[TextKind, float],
     degradation: DegradationName,
-    seed: int,
     progress: Progress | None,
 ) -> Pack:
-    changes = {
-        "benchmark_roots": (),
-        "num_rendered_benchmark": num_words,
-        "text_shares": dict(shares),
-        "benchmark_degradation": degradation,
-        "render_seed": seed,
-    }
-    (pack,) = open_benchmarks(data.model_copy(update=changes), progress).values()
-    return pack
+    config = data.model_copy(update={"text_shares": dict(shares), "benchmark_degradation": degradation})
+    return rendered_pack(config, name, num_words, progress)

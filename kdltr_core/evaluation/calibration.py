@@ -128,19 +128,18 @@ def fit_temperature(words: Sequence[Tensor], correct: np.ndarray) -> FittedTempe
 
 def fit_on_pairs(
     module: Recognizer,
-    pairs: Any,
+    sets: Sequence[Any],
     image: str,
     *,
     batch_size: int = EVALUATION_BATCH,
     world: DistributedContext,
     precision: str = "float32",
 ) -> FittedTemperature:
-    """The temperature of a recognizer in evaluation mode on the images of a held-out set, at most ``MOST_WORDS``.
+    """The temperature of a recognizer in evaluation mode on the images of held-out sets, ``MOST_WORDS`` of each.
 
     Args:
         image, batch_size, world, precision: as ``read_with_recognizer`` takes them.
     """
-    rows = np.linspace(0, len(pairs) - 1, min(len(pairs), MOST_WORDS)).astype(int)
     logits_of = logits_reader(module, image, world.device, precision)
 
     def read(batch: WordBatch) -> list[Tensor]:
@@ -148,8 +147,12 @@ def fit_on_pairs(
         texts = decode_predictions(logits, module.charset)
         return [of_word[: len(text) + 1].clone() for text, of_word in zip(texts, logits, strict=True)]
 
-    sample = SampledPairs(pairs, rows)
-    words = read_set(read, sample, batch_size=batch_size, world=world)
-    texts = [module.charset.decode(word.argmax(-1).tolist()) for word in words]
-    correct = np.array([is_correct(text, label) for text, label in zip(texts, sample.labels, strict=True)])
-    return fit_temperature(words, correct)
+    words: list[Tensor] = []
+    correct: list[bool] = []
+    for pairs in sets:
+        sample = SampledPairs(pairs, np.linspace(0, len(pairs) - 1, min(len(pairs), MOST_WORDS)).astype(int))
+        found = read_set(read, sample, batch_size=batch_size, world=world)
+        texts = decode_predictions(pad_sequence(found, batch_first=True), module.charset)
+        correct += (is_correct(text, label) for text, label in zip(texts, sample.labels, strict=True))
+        words += found
+    return fit_temperature(words, np.array(correct))

@@ -15,6 +15,7 @@ from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.benchmarks import BenchmarkReader, read_benchmarks
 from kdltr_core.evaluation.significance import Gain, compare_paired, signed
 from kdltr_core.evaluation.table import BenchmarkTable, Column, markdown_rows
+from kdltr_core.inference.batched import EVALUATION_BATCH
 
 # A benchmark has pictures of its own.
 AS_GIVEN = "as given"
@@ -27,7 +28,7 @@ def measure_harm(
     data: DataConfig,
     num_words: int,
     *,
-    batch_size: int,
+    batch_size: int = EVALUATION_BATCH,
     world: DistributedContext | None = None,
     progress: Progress | None = None,
 ) -> dict[Column, HarmMatrix]:

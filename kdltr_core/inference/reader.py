@@ -15,10 +15,9 @@ from torch import Tensor
 from kdltr_core.config import HIGH_RES_SIZE, DataConfig
 from kdltr_core.data.images import MAX_PIXELS, ImageSource, UnreadableImage, as_float, enlarge, open_image, resize
 from kdltr_core.inference.pretrained import DEFAULT_STUDENT
-from kdltr_core.inference.weights_files import fetch_recognizer, find_recognizer, load_recognizer
+from kdltr_core.inference.weights_files import fetch_recognizer, find_recognizer, load_recognizer, stated_temperature
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
-from kdltr_core.recognizers.weights import read_metadata
 
 __all__ = ["BaseReader", "Prediction", "Reader", "UnreadableImage", "load_student"]
 
@@ -185,7 +184,6 @@ def load_student(
         if second_opinion:
             raise ValueError(f"there is no teacher for a second opinion: {error}") from error
         beside = None
-    temperature = float(read_metadata(file).get("teacher_temperature", 1))
     return Reader(
         recognizer,
         device,
@@ -193,7 +191,7 @@ def load_student(
         max_pixels,
         teacher=beside,
         second_opinion=second_opinion,
-        teacher_temperature=temperature,
+        teacher_temperature=stated_temperature(file, of_teacher=True),
     )
 
 

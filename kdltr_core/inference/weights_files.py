@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, RunConfig, StudentForm, Trained
 from kdltr_core.files import NotWritten, remedy, whole_file
-from kdltr_core.inference.pretrained import pretrained, unknown_model
+from kdltr_core.inference.pretrained import pretrained, pretrained_models, unknown_model
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
 from kdltr_core.recognizers.weights import load_weights, read_metadata, recognizer_metadata, save_student
 from kdltr_core.remote import ObjectStore, fetch, is_uri, local_path, under
@@ -85,8 +85,15 @@ def load_recognizer(path: str | Path) -> Recognizer:
     if recognizer.num_iterations:
         recognizer.num_iterations = int(metadata.get("num_iterations", recognizer.num_iterations))
     load_weights(recognizer, file)
-    recognizer.temperature = float(metadata.get("temperature", 1))
+    recognizer.temperature = stated_temperature(file)
     return recognizer.eval()
+
+
+def stated_temperature(file: Path, of_teacher: bool = False) -> float:
+    """Of a file's recognizer, or of its teacher on enlarged images; of what comes with the package as it is listed."""
+    name = "teacher_temperature" if of_teacher else "temperature"
+    listed = [getattr(model, name) for model in pretrained_models().values() if model.path == file]
+    return float(read_metadata(file).get(name, listed[0] if listed else 1.0))
 
 
 def add_notes(file: Path, **notes: str) -> None:

@@ -8,8 +8,9 @@ import torch
 
 from kdltr_core.config import RecognizerName, RunConfig
 from kdltr_core.inference.pretrained import pretrained, pretrained_models
+from kdltr_core.inference.weights_files import stated_temperature
 from kdltr_core.recognizers import Recognizer, build_student, build_teacher
-from kdltr_core.recognizers.weights import load_part, load_weights, read_metadata, start_from_teacher
+from kdltr_core.recognizers.weights import load_part, load_weights, start_from_teacher
 from kdltr_core.remote import fetch
 from kdltr_core.train.distiller import check_pair, needs_teacher
 
@@ -95,7 +96,7 @@ def _load(config: RunConfig, name: RecognizerName, file: Path, device: torch.dev
     teacher = _with_iterations(build_teacher(name), config)
     load_weights(teacher, file)
     if file.suffix == ".safetensors":
-        teacher.temperature = float(read_metadata(file).get("temperature", BUNDLED_TEMPERATURES.get(file.name, 1)))
+        teacher.temperature = stated_temperature(file)
     return teacher.eval().requires_grad_(False).to(device)
 
 

@@ -22,6 +22,7 @@ import torch
 
 from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import Datasets, DatasetsDescription, load_datasets
+from kdltr_core.data.held_out_texts import selection_texts
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.calibration import fit_on_pairs
 from kdltr_core.files import NotWritten, write_text
@@ -148,7 +149,6 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
         table,
         config.data,
         config.harm_words,
-        batch_size=config.evaluation_batch_size,
         world=world,
         progress=tell_progress and partial(tell_progress, "looking for harm"),
     )
@@ -173,12 +173,14 @@ def _calibrate(
     trained = config.recognizer.trained
     file = storage.path / trained / FILES[trained]
     module = load_recognizer(file).to(world.device)
-    found = fit_on_pairs(module, words.validation, config.recognizer.resolution, world=world)
+    texts = selection_texts(config)
+    held_out = [words.validation, *([texts] if texts is not None else [])]
+    found = fit_on_pairs(module, held_out, config.recognizer.resolution, world=world)
     notes = {"temperature": str(found.value)}
     if trained == "student":
         with suppress(ValueError):  # it learnt without a teacher
             teacher = load_teacher(config, world.device)
-            enlarged = fit_on_pairs(teacher, words.validation, "enlarged", world=world)
+            enlarged = fit_on_pairs(teacher, held_out, "enlarged", world=world)
             notes["teacher_temperature"] = str(enlarged.value)
     if world.is_main:
         add_notes(file, **notes)

@@ -73,7 +73,7 @@ class ServeOptions:
         may_be_0 = ("port", "gpus_per_replica", "batch_wait_ms")
         for prefix, options in (("", vars(self)), ("limits.", vars(self.limits))):
             for name, value in options.items():
-                if isinstance(value, int | float) and not (value >= 0 if name in may_be_0 else value > 0):
+                if type(value) in (int, float) and not (value >= 0 if name in may_be_0 else value > 0):
                     expected = "0 or more" if name in may_be_0 else "more than 0"
                     raise ValueError(f"--{prefix}{name.replace('_', '-')} is {value}, expected {expected}")
         if self.gpus_per_replica and self.student.endswith(".onnx"):

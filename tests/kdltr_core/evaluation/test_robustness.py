@@ -21,7 +21,7 @@ from pipelines.report.figures import write_robustness
 class Sharpness(nn.Module):
     """Reads "a" off an image that is sharp enough, and "b" off others."""
 
-    charset = Charset36
+    charset, temperature = Charset36, 1.0
 
     def forward(self, images):
         sharp = images.std(dim=(1, 2, 3)) > 0.45
