@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._higher_order_ops.while_loop import while_loop
 
-from kdltr_core.data.images import as_float
+from kdltr_core.data.images import as_float, enlarge
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.parseq import DecoderLayer, Parseq
 
@@ -81,7 +81,7 @@ class _ParseqLogits(nn.Module):
         self.charset = parseq.charset
         (layer,) = (part for part in parseq.decoder.layers if isinstance(part, DecoderLayer))
         self.encoder, self.num_steps, self.num_heads = parseq.encoder, parseq.num_steps, parseq.size.decoder_heads
-        self.queries = parseq.pos_queries
+        self.queries, self.enlarges = parseq.pos_queries, parseq.enlarges
         self.norm1, self.norm2, self.norm = layer.norm1, layer.norm2, parseq.decoder.norm
         dim = parseq.size.dim
         self.recall = _Product(layer.self_attn.out_proj.weight, layer.self_attn.out_proj.bias)
@@ -107,6 +107,7 @@ class _ParseqLogits(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images (N, 3, h, w) float in [0, 1] to logits (N, T, classes) and the number of steps that count, (N,)."""
+        images = enlarge(images) if self.enlarges else images
         seen = self.remember(self.encoder(images * 2 - 1)).unflatten(-1, (2, self.num_heads, -1))
         keys, values = seen.permute(2, 0, 3, 1, 4)
         memory = (keys.contiguous(), values.contiguous())

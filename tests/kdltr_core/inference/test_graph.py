@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kdltr_core.config import LOW_RES_SIZE
 from kdltr_core.inference.graph import PredictionGraph
 from tests.kdltr_core.lively import assert_reads_as, lively_student, pictures, read_alone
+from tests.kdltr_core.small import TEACHERS
 
 
 @pytest.fixture(scope="module")
@@ -44,4 +46,14 @@ def test_what_is_read_at_once_ends_with_its_first_end(name: str) -> None:
     with torch.inference_mode():
         classes, probabilities = PredictionGraph(student)(pictures(24))
     assert [student.charset.decode(ids) for ids in classes.tolist()] == [word.text for word in words]
+    assert_reads_as(words, classes, probabilities)
+
+
+def test_a_student_that_enlarges_does_so_in_its_graph_too() -> None:
+    torch.manual_seed(0)
+    student = TEACHERS["parseq_tiny"]().eval()
+    student.image_size, student.enlarges = LOW_RES_SIZE, True
+    words = read_alone(student, pictures(4))
+    with torch.inference_mode():
+        classes, probabilities = PredictionGraph(student)(pictures(4))
     assert_reads_as(words, classes, probabilities)
