@@ -182,13 +182,10 @@ def test_no_file_names_a_path_of_one_machine() -> None:
     ("path", "source", "fault"),
     [
         ("kdltr_core/train/engine.py", "import ray", "imports ray"),
-        ("kdltr_core/train/engine.py", "import ray.train.torch as rt", "imports ray"),
         ("kdltr_core/data/dataset.py", "def f():\n    from tqdm import tqdm", "imports tqdm"),
-        ("kdltr_core/data/dataset.py", "try:\n    import mlflow\nexcept ImportError:\n    pass", "imports mlflow"),
         ("kdltr_core/config.py", "from pipelines.recipes import demo", "imports pipelines"),
         ("kdltr_core/config.py", "import importlib\nimportlib.import_module('argparse')", "imports argparse"),
         ("tune_spaces/joint.py", "from torch import nn", "imports torch"),
-        ("tune_spaces/joint.py", "import pipelines", "imports pipelines"),
         ("pipelines/evaluate.py", "from ray import train", "imports ray"),
         ("pipelines/train.py", "import mlflow", "imports mlflow"),
     ],
@@ -212,43 +209,6 @@ def test_the_walker_sees_a_forbidden_import(path: str, source: str, fault: str) 
 )
 def test_the_walker_lets_an_allowed_import_pass(path: str, source: str) -> None:
     assert import_faults(path, source) == []
-
-
-def test_tune_spaces_takes_nothing_of_the_core_but_its_config() -> None:
-    assert import_faults("tune_spaces/joint.py", "from kdltr_core import engine") != []
-    assert import_faults("tune_spaces/joint.py", "import kdltr_core.train.engine") != []
-
-
-@pytest.mark.parametrize(
-    ("source", "lines"),
-    [
-        ("print('x')", [1]),
-        ("def f():\n    if True:\n        print()", [3]),
-        ("# print()\nx = 'print()'\nprinter.print(x)\npprint(x)", []),
-    ],
-)
-def test_the_walker_sees_a_print(source: str, lines: list[int]) -> None:
-    assert print_calls(source) == lines
-
-
-@pytest.mark.parametrize(
-    ("source", "lines"),
-    [
-        ("lr = 1", [1]),
-        ("def f(a, lr): ...", [1]),
-        ("x = config.lr", [1]),
-        ("f(1,\n  rate=lr)", [2]),
-        ("Adam(weights, lr=learning_rate)", []),
-        ("low_lr = 1  # lr\ngroup['lr'] = low_lr", []),
-    ],
-)
-def test_the_walker_sees_the_token_lr(source: str, lines: list[int]) -> None:
-    assert lone_lr(source) == lines
-
-
-@pytest.mark.parametrize("line", ["/" + "work/main/x", "open('/" + "home/ann/x')", "/" + "root/.cache"])
-def test_the_walker_sees_a_path_of_one_machine(line: str) -> None:
-    assert MACHINE_PATH.search(line)
 
 
 def test_every_package_is_installed() -> None:

@@ -11,6 +11,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -290,40 +291,6 @@ def test_what_changed_in_the_store_is_fetched_again(content: bytes, bucket: Buck
     assert local.read_bytes() == content
 
 
-FETCH_WHEN_TOLD = """
-import sys, time
-from pathlib import Path
-from kdltr_core.remote import fetch
-uri, cache, ready, go = sys.argv[1:]
-Path(ready).touch()
-while not Path(go).exists():
-    time.sleep(0.001)
-print(fetch(uri, cache))
-"""
-
-
-def test_processes_that_ask_at_once_fetch_once(bucket: Bucket, tmp_path: Path) -> None:
-    content = np.random.default_rng(2).bytes(8_000_000)
-    bucket.put("weights.pt", content)
-    go = tmp_path / "go"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", FETCH_WHEN_TOLD, f"{bucket.uri}/weights.pt", tmp_path, tmp_path / f"ready-{i}", go],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(3)
-    ]
-    while not all((tmp_path / f"ready-{i}").exists() for i in range(3)):
-        assert all(process.poll() is None for process in processes)
-    go.touch()
-    answers = {process.communicate()[0].strip() for process in processes}
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    assert len(answers) == 1
-    assert Path(answers.pop()).read_bytes() == content
-    assert bucket.num_reads("weights.pt") == 1
-
-
 FETCH_AND_DIE = """
 import os, signal, sys
 from kdltr_core.remote import fetch
@@ -360,22 +327,17 @@ def test_a_full_disk_is_said_and_earlier_copies_stay(bucket: Bucket, small_disk:
     assert list(small_disk.rglob("large.pt")) == []
 
 
-def test_nothing_to_fetch_is_a_mistake_with_a_way_out(bucket: Bucket, sets: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"there is nothing at {bucket.uri}/stes; correct"):
-        fetch(f"{bucket.uri}/stes", tmp_path)
-    bucket.put("photos/one.jpg", b"")
-    with pytest.raises(ValueError, match=r"photos is not an LMDB .* no data\.mdb among its 1 files.*convert"):
-        fetch(f"{bucket.uri}/photos", tmp_path, only=LMDB_FILE)
-
-
-def test_looking_whether_it_is_there_fetches_nothing(bucket: Bucket, sets: Path, tmp_path: Path) -> None:
+def test_nothing_to_fetch_is_a_mistake_with_a_way_out_and_looking_fetches_nothing(
+    bucket: Bucket, sets: Path, tmp_path: Path
+) -> None:
     check_there(f"{bucket.uri}/sets", only=LMDB_FILE)
     assert bucket.num_reads("sets/train1/data.mdb") == 0
     bucket.put("photos/one.jpg", b"")
-    with pytest.raises(ValueError, match="photos is not an LMDB"):
-        check_there(f"{bucket.uri}/photos", only=LMDB_FILE)
-    with pytest.raises(ValueError, match="there is nothing at"):
-        check_there(f"{bucket.uri}/stes")
+    for look in (check_there, partial(fetch, cache_folder=tmp_path)):
+        with pytest.raises(ValueError, match=f"there is nothing at {bucket.uri}/stes; correct"):
+            look(f"{bucket.uri}/stes")
+        with pytest.raises(ValueError, match=r"photos is not an LMDB .* no data\.mdb among its 1 files.*convert"):
+            look(f"{bucket.uri}/photos", only=LMDB_FILE)
 
 
 def test_a_run_learns_from_a_bucket_what_it_learns_from_a_folder(bucket: Bucket, tmp_path: Path) -> None:

@@ -134,8 +134,8 @@ def test_of_several_shares_on_one_worker_the_first_gives_the_running_statistics(
 
 def step_on(
     family: str, world: DistributedContext, rows: slice, fixed_statistics: bool = False
-) -> tuple[Distiller, LossTerms]:
-    """Forward of one step on some rows of a batch of six words."""
+) -> tuple[nn.Module, LossTerms]:
+    """Forward of one step on some rows of a batch of six words, and what has to live until its backward."""
     torch.manual_seed(0)
     distiller = Distiller(STUDENTS[family](), ObjectiveConfig(contrast_group=3)).train()
     teacher = TEACHERS[family]().eval()
@@ -156,14 +156,16 @@ def step_on(
     for name in unused_parameters(distiller, distiller(*arguments).total):
         distiller.get_parameter(name).requires_grad_(False)
     distiller.load_state_dict(before)
-    return distiller, world.wrap(distiller)(*arguments)
+    model = world.wrap(distiller)
+    return model, model(*arguments)
 
 
 def gradients(family: str, world: DistributedContext, rows: slice) -> dict[str, Tensor]:
     """With fixed statistics: in training each worker's are its own."""
-    distiller, loss = step_on(family, world, rows, fixed_statistics=True)
+    model, loss = step_on(family, world, rows, fixed_statistics=True)
     loss.total.backward()
-    return {name: p.grad.clone() for name, p in distiller.named_parameters() if p.grad is not None}
+    named = model.named_parameters()
+    return {name.removeprefix("module."): p.grad.clone() for name, p in named if p.grad is not None}
 
 
 def readings_with_statistics_of_their_own(world: DistributedContext, words: Datasets) -> list[str]:
