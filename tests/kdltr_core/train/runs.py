@@ -38,6 +38,8 @@ def config_of(roots: Path, **values: object) -> RunConfig:
             "data.validation_fraction": 0.2,
             "optim.batch_size": 4,
             "optim.precision": "float32",
+            # On 32×128, the backward pass of CNNs as narrow as the tests' spoils memory in torch 2.13's CPU kernels.
+            "recognizer.student_form": "published",
             "num_steps": 5,
             "validate_every": 4,
             "checkpoint_every": 2,
