@@ -184,9 +184,32 @@ def test_a_mistake_is_one_sentence(
     assert message.format(folder=folder) in err.splitlines()[-1]
 
 
-def test_what_is_no_student_is_one_sentence(folder: Path, predict: Predict, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["predict.py", str(folder), str(folder)])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("parseq_tny", "{folder}"), "no model, file or folder 'parseq_tny'; did you mean 'parseq_tiny'?"),
+        (("{folder}/no-run", "{folder}"), "{folder}/no-run is not a student or teacher that a run made"),
+    ],
+)
+def test_what_is_no_student_is_one_sentence(
+    words: tuple[str, ...],
+    said: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["predict.py", *(word.format(folder=folder) for word in words)])
     assert answer_mistakes(main) == 2
+    assert said.format(folder=folder) in capsys.readouterr().err
+
+
+def test_images_alone_are_read_by_the_student_that_comes_with_the_package(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a folder of pictures is no run, so it is read too."""
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(folder / "a.JPG"), str(folder)])
+    answer_mistakes(main)
+    assert [Path(json.loads(line)["image"]).name for line in capsys.readouterr().out.splitlines()].count("a.JPG") == 2
 
 
 def test_half_a_file_is_never_there(tmp_path: Path) -> None:
