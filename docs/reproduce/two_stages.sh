@@ -4,7 +4,8 @@
 set -euo pipefail
 datasets=${1:?give the folder with train/ and benchmark_degraded/}
 for objective in distillation supervised; do
-    python pipelines/train.py parseq_tiny_ltr --name "$objective-1200" --objective.name "$objective" \
+    python pipelines/train.py parseq_tiny_ltr --recognizer.student-form published \
+        --name "$objective-1200" --objective.name "$objective" \
         --num-steps 1200 --optim.batch-size 32 --validate-every 100 \
         --data.train-roots "$datasets/train" --data.benchmark-roots "$datasets/benchmark_degraded"
 done
