@@ -26,7 +26,7 @@ from pipelines.run.tracking import DatasetNote, Description, noted
 
 VALIDATED_ON_READINGS = (
     "Validation: no word has a label, so word accuracy on the held-out pictures is agreement with what the teacher "
-    "reads in them at high resolution; it chooses the best step, and says nothing of what both misread."
+    "reads in them at high resolution: enough to choose the best step by, but silent about what both misread."
 )
 
 
