@@ -5,11 +5,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+# One line that moves, in the place of pip's hundreds; they are in $(VENV)/pip.log, and shown if it fails.
+SHORT := tee $(VENV)/pip.log | awk '/^(Collecting|Downloading|Building|Installing)/ \
+	{ printf "\r\033[K  %.70s", $$0; fflush() } END { printf "\r\033[K" }' || { tail -n 20 $(VENV)/pip.log; exit 1; }
 
 .PHONY: help demo test test-long browser-test cluster-test drills check ui clean
 
 help:
-	@echo "make demo          install, distil PARSeq-tiny on rendered words, show the table (a few minutes)"
+	@echo "make demo          install, distil a small recognizer on rendered words, evaluate it (a few minutes)"
 	@echo "make test          install with development tools, run the test suite"
 	@echo "make test-long     whole commands over minutes: sweeps, runs in an object store, every family"
 	@echo "make browser-test  pages, as a headless Chromium shows them"
@@ -20,7 +25,8 @@ help:
 	@echo "make clean         remove $(VENV) and caches; runs/ and mlflow.db stay"
 
 demo: $(VENV)/.installed
-	$(BIN)/python pipelines/train.py demo
+	@$(BIN)/kdltr train demo
+	@echo "  (kdltr is in $(BIN): . $(BIN)/activate)"
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
@@ -61,13 +67,15 @@ clean:
 $(VENV)/.made:
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here. Install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "KDLTR needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1). Name a newer one: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.made
-	$(PIP) install -c constraints.txt -e .
+	@echo "Installing KDLTR and what it needs into $(VENV): some minutes, up to 2.5 GB"
+	@$(PIP) install -c constraints.txt -e . 2>&1 | $(SHORT)
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.made
-	$(PIP) install -c constraints.txt -e ".[dev]"
+	@echo "Installing KDLTR with its development tools into $(VENV): some minutes, up to 2.5 GB"
+	@$(PIP) install -c constraints.txt -e ".[dev]" 2>&1 | $(SHORT)
 	@touch $(VENV)/.installed $@

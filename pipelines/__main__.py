@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import runpy
 import sys
+from importlib import import_module
 from importlib.metadata import version
 
 from kdltr_core.config import nearest
@@ -24,21 +24,27 @@ VERBS = {
 
 
 def main() -> int:
-    """The exit code, where no verb is run."""
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb == "--version":
         print(f"kdltr {version('kdltr')}")
         return 0
     if verb in ("-h", "--help"):
-        print("usage: kdltr VERB …   (kdltr VERB --help says more)\n")
+        print("usage: kdltr VERB …   (kdltr VERB --help says more)\n       kdltr --version | --completion bash|zsh\n")
         print("\n".join(f"  {name:10} {meaning}" for name, (_, meaning) in VERBS.items()))
         return 0
+    # tyro and pydantic take tenths of a second, which what is above need not wait for.
+    from pipelines.run.command_line import answer_mistakes
+
+    if verb == "--completion":
+        from pipelines.completion import print_completion
+
+        scripts = {name: script for name, (script, _) in VERBS.items()}
+        return answer_mistakes(lambda: print_completion(*sys.argv[2:3], scripts=scripts))
     if verb not in VERBS:
         print(f"error: there is no verb {verb!r}{nearest(verb, VERBS)}; they are {', '.join(VERBS)}", file=sys.stderr)
         return 2
     sys.argv = [f"kdltr {verb}", *sys.argv[2:]]
-    runpy.run_module(f"pipelines.{VERBS[verb][0]}", run_name="__main__")
-    raise AssertionError("a script ends with an exit code of its own")
+    return answer_mistakes(import_module(f"pipelines.{VERBS[verb][0]}").main)
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def main() -> int:
     if options.two_stage != "none":
         readers += two_stage_columns(options.two_stage, packs, native, threads)
     if options.report:
-        say(workload(options, readers, packs))
+        say(workload(options, readers, packs, world.device))
     table = read_benchmarks(
         readers,
         packs,

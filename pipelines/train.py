@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from contextlib import closing
@@ -21,9 +22,9 @@ def main() -> int:
     config = parse_run(sys.argv[1:], "train.py", ABOUT)
 
     # Not at the top: torch, ray and mlflow take seconds, which --help and a mistyped option need not wait for.
-    from pipelines.run.checks import check_files
+    from pipelines.run.checks import check_files, hand_over
     from pipelines.run.folder import TRACKING_FILE, RunFolder
-    from pipelines.run.progress import say
+    from pipelines.run.progress import say, shown_path
     from pipelines.run.tracking import Tracker
 
     folder = RunFolder(config)
@@ -31,9 +32,7 @@ def main() -> int:
     if folder.is_finished:
         table = folder.named("evaluation/table.md")
         say(f"The run {config.name} is finished. Its table is in {table}; another --name begins another run.")
-        if tracker.owes:
-            folder.collect()
-        if tracker.owes and end(tracker, "FINISHED", folder):
+        if tracker.owes and hand_over(tracker, "FINISHED", folder):
             folder.keep(TRACKING_FILE)
             say(f"MLflow now has all of it: {tracker.where}")
         return 0
@@ -42,12 +41,10 @@ def main() -> int:
         say(f"{'Resuming' if folder.has_begun else 'Beginning'} the run in {folder.named()}")
         train(config, folder, tracker)
     print(f"\n{folder.verdict}")
-    print(
-        f"Run folder: {folder.named()} (the {config.recognizer.trained} alone: {config.recognizer.trained}/; "
-        "words with their readings: evaluation/examples.png)"
-    )
+    print(f"Words and how they are read: {shown_path(folder.named('evaluation/examples.png'))}")
     if tracker.where:
-        print(f"Curves, table and pictures: {tracker.where}")
+        print(f"Curves, table and pictures:  {tracker.where}")
+    print(f"Next, read your own images:  kdltr predict {shlex.quote(shown_path(folder.named()))} my.png")
     return 0
 
 
@@ -65,16 +62,22 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from pipelines.ray_train.worker import train_worker
     from pipelines.run.checks import check_words, describe, summary
     from pipelines.run.folder import TRACKING_FILE
-    from pipelines.run.progress import Follower, polled, progress_bar, say
+    from pipelines.run.progress import Follower, polled, progress_bar, say, shown_path
 
     cluster = connect().prepare(config, folder.place, progress_bar("waiting for machines"))
     reader = teacher_reader(config, progress_bar("the teacher reads each picture once"))
+    say(f"Preparing words: what is not rendered and packed yet, once; kept in {shown_path(config.data.cache_folder)}")
     words = load_datasets(config.data, charset_of(config), progress_bar("preparing words"), reader=reader)
     selection_texts(config, progress_bar("preparing texts"))
     check_words(config, words)
     folder.claim_data(words.fingerprints)
     for sentence in summary(words):
         say(sentence)
+    num_steps = total_steps(config, len(words.train))
+    say(
+        f"Training a {config.recognizer.trained} ({config.recognizer.name}, {config.objective.name}): {num_steps} "
+        f"steps of {config.optim.batch_size} words, on workers that Ray starts first"
+    )
     settings: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "run_folder": folder.place,
@@ -83,7 +86,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     }
     folder.keep(TRACKING_FILE)
 
-    follower = Follower(folder.metrics_log, total_steps(config, len(words.train)))
+    follower = Follower(folder.metrics_log, num_steps)
 
     def follow() -> None:
         follower.poll()
@@ -103,17 +106,8 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
         raise
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray put its own in this place
-        end(tracker, status, folder)
+        hand_over(tracker, status, folder)
         folder.keep(TRACKING_FILE)
-
-
-def end(tracker: Tracker, status: Status, folder: RunFolder) -> bool:
-    """Whether MLflow has all of it: figures, files, and of a finished run its description and model."""
-    from pipelines.run.tracking import noted
-
-    if status != "FINISHED":
-        return tracker.end(status, folder.artifacts)
-    return tracker.end(status, folder.artifacts, noted(folder.summary, "train"), folder.model)
 
 
 if __name__ == "__main__":

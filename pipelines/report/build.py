@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, cast
 
 import numpy as np
@@ -39,6 +40,7 @@ from pipelines.run.progress import progress_bar, say
 from pipelines.run.tracking import Description, Tracker, noted
 
 _ATTENDED_WORDS = 4
+_TRIED_WORDS = 4
 
 
 @dataclass(frozen=True)
@@ -62,16 +64,24 @@ class Evaluation:
         return self.options.name.strip() or f"Evaluation of {', '.join(sources[:3])}{rest}"
 
 
-def workload(options: EvaluateOptions, readers: Sequence[BenchmarkReader], packs: Mapping[str, KeyedPairs]) -> str:
-    """How many predictions a report takes, in a sentence for whoever waits for it."""
+def workload(
+    options: EvaluateOptions, readers: Sequence[BenchmarkReader], packs: Mapping[str, Pack], device: torch.device
+) -> str:
+    """How many predictions a report takes, and how long on this machine, in a sentence for whoever waits for it.
+
+    The time is an upper bound: that of a few words read one by one, where most are read in batches.
+    """
     num_words = sum(map(len, packs.values()))
     low = sum(reader.column.image != "high_res" for reader in readers)
     robustness = low * len(conditions(native=True)) * min(options.curve_words, num_words)
     times = len(readers) * min(options.time_words, num_words)
     harm = options.harm_words * NUM_CELLS * count_compared(readers)
-    parts = f"{len(readers) * num_words:,} for the table, {harm:,} for the harm matrix, {robustness:,} for robustness"
     total = len(readers) * num_words + harm + robustness + times
-    return f"the report takes {total:,} predictions: {parts}, {times:,} one by one for times"
+    few = sample_words(packs, _TRIED_WORDS, seed=1, protocol=options.protocol)
+    minutes = total * fmean(measure_times(_batch_readers(readers, device), few).values()) / 60_000
+    parts = f"{len(readers) * num_words:,} for the table, {harm:,} for the harm matrix, {robustness:,} for robustness"
+    parts += f", {times:,} one by one for times"
+    return f"the report takes {total:,} predictions, up to {max(1, round(minutes))} min: {parts}"
 
 
 def report(evaluation: Evaluation) -> None:
@@ -189,13 +199,7 @@ def _times(evaluation: Evaluation) -> tuple[dict[Column, float], str]:
     options, device = evaluation.options, evaluation.device
     if not options.time_words:
         return {}, ""
-    readers: dict[Column, BatchReader] = {}
-    for reader in evaluation.readers:
-        if isinstance(reader.read, nn.Module):
-            module = cast(Recognizer, reader.read).eval()
-            readers[reader.column] = recognizer_reader(module, reader.column.image, device)
-        else:
-            readers[reader.column] = reader.read
+    readers = _batch_readers(evaluation.readers, device)
     words = sample_words(evaluation.packs, options.time_words, seed=1, protocol=options.protocol)
     taken = measure_times(readers, words, progress=progress_bar("times"))
     count = sum(map(len, words.values()))
@@ -205,6 +209,17 @@ def _times(evaluation: Evaluation) -> tuple[dict[Column, float], str]:
         f"Times: median of {count} words, one at a time, from uint8 pixels to text, the readers interleaved; "
         f"recognizers on {where}, RapidOCR and ONNX files on {threads}."
     )
+
+
+def _batch_readers(readers: Sequence[BenchmarkReader], device: torch.device) -> dict[Column, BatchReader]:
+    found: dict[Column, BatchReader] = {}
+    for reader in readers:
+        if isinstance(reader.read, nn.Module):
+            module = cast(Recognizer, reader.read).eval()
+            found[reader.column] = recognizer_reader(module, reader.column.image, device)
+        else:
+            found[reader.column] = reader.read
+    return found
 
 
 def _notes(evaluation: Evaluation, milliseconds: Mapping[Column, float]) -> dict[Column, ReaderNote]:

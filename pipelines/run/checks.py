@@ -22,7 +22,8 @@ from kdltr_core.evaluation.table import check_judged
 from kdltr_core.remote import LMDB_FILE, check_there, fetch, is_uri, public, under
 from kdltr_core.train.build import start_file, teacher_file
 from kdltr_core.train.distiller import needs_teacher
-from pipelines.run.tracking import DatasetNote, Description, noted
+from pipelines.run.folder import RunFolder
+from pipelines.run.tracking import DatasetNote, Description, Status, Tracker, noted
 
 VALIDATED_ON_READINGS = (
     "Validation: no word has a label, so word accuracy on the held-out pictures is agreement with what the teacher "
@@ -122,6 +123,15 @@ def describe(config: RunConfig, words: Datasets, verb: str) -> Description:
         "unlabelled.num_refused": sum(words.rejected[root].num_rejected for root in words.num_read),
     }
     return Description(config.name, config.flatten() | (counts if words.num_read else {}), tags, notes)
+
+
+def hand_over(tracker: Tracker, status: Status, folder: RunFolder) -> bool:
+    """Whether MLflow has all of a run that has ended: of a finished one its description and its model too."""
+    if status != "FINISHED":
+        return tracker.end(status, folder.artifacts)
+    with suppress(OSError):  # a bucket that does not answer: what was brought before is handed over
+        folder.collect()
+    return tracker.end(status, folder.artifacts, noted(folder.summary, "train"), folder.model)
 
 
 def git_commit() -> str:

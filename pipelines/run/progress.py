@@ -22,6 +22,14 @@ def say(sentence: str) -> None:
     tqdm.write(sentence, file=sys.stderr)
 
 
+def shown_path(path: str) -> str:
+    """A path as a person would type it here: below the current folder without it, below the home folder with ~."""
+    for base, start in ((Path.cwd(), ""), (Path.home(), "~/")):
+        if path.startswith(f"{base}/"):
+            return start + path.removeprefix(f"{base}/")
+    return path
+
+
 def progress_bar(label: str) -> Callable[[int, int], None]:
     """A bar that counts ``progress(done, total)``; it goes away when all is done."""
     bar: tqdm | None = None
