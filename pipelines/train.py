@@ -60,7 +60,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from kdltr_core.train.teacher_readings import teacher_reader
     from pipelines.ray_train.cluster import connect, train_on
     from pipelines.ray_train.worker import train_worker
-    from pipelines.run.checks import check_words, describe, summary
+    from pipelines.run.checks import check_words, describe, plan, summary
     from pipelines.run.folder import TRACKING_FILE
     from pipelines.run.progress import Follower, polled, progress_bar, say, shown_path
 
@@ -74,10 +74,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     for sentence in summary(words):
         say(sentence)
     num_steps = total_steps(config, len(words.train))
-    say(
-        f"Training a {config.recognizer.trained} ({config.recognizer.name}, {config.objective.name}): {num_steps} "
-        f"steps of {config.optim.batch_size} words, on workers that Ray starts first"
-    )
+    say(f"{plan(config, num_steps)}, on workers that Ray starts first")
     settings: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "run_folder": folder.place,

@@ -90,6 +90,12 @@ def summary(words: Datasets) -> list[str]:
     return [*lines, *rejected, *([VALIDATED_ON_READINGS] if words.validates_on_readings else [])]
 
 
+def plan(config: RunConfig, num_steps: int) -> str:
+    """What is trained, as the beginning of a sentence."""
+    what = f"a {config.recognizer.trained} ({config.recognizer.name}, {config.objective.name})"
+    return f"Training {what}: {num_steps} steps of {config.optim.batch_size} words"
+
+
 def describe(config: RunConfig, words: Datasets, verb: str) -> Description:
     """What the tracking server is told of the run before it starts, by which command."""
     commit = git_commit()
