@@ -36,7 +36,7 @@ def main() -> int:
     from pipelines.run.command_line import answer_mistakes
 
     if verb == "--completion":
-        from pipelines.completion import print_completion
+        from pipelines.run.completion import print_completion
 
         scripts = {name: script for name, (script, _) in VERBS.items()}
         return answer_mistakes(lambda: print_completion(*sys.argv[2:3], scripts=scripts))

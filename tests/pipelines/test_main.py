@@ -13,7 +13,7 @@ import pipelines
 from pipelines.__main__ import VERBS
 
 SCRIPTS = {path.stem for path in Path(pipelines.__path__[0]).glob("*.py")}
-SCRIPTS -= {"__init__", "__main__", "recipes", "completion"}
+SCRIPTS -= {"__init__", "__main__", "recipes"}
 
 
 def kdltr(*words: str) -> tuple[int, str, str]:
@@ -29,7 +29,7 @@ def test_a_verb_takes_what_its_script_takes() -> None:
     code, out, _ = kdltr("predict", "--help")
     assert code == 0
     assert out.startswith("usage: kdltr predict ")
-    assert "STUDENT [IMAGE …]" in out
+    assert "STUDENT] [IMAGE …]" in out
     code, _, err = kdltr("train", "demoo")
     assert (code, err.startswith("error: there is no recipe 'demoo'")) == (2, True)
 
