@@ -60,7 +60,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from kdltr_core.train.teacher_readings import teacher_reader
     from pipelines.ray_train.cluster import connect, train_on
     from pipelines.ray_train.worker import train_worker
-    from pipelines.run.checks import check_words, describe, plan, summary
+    from pipelines.run.checks import check_words, describe, hand_over, plan, summary
     from pipelines.run.folder import TRACKING_FILE
     from pipelines.run.progress import Follower, polled, progress_bar, say, shown_path
 
