@@ -64,7 +64,8 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from pipelines.run.folder import TRACKING_FILE
     from pipelines.run.progress import Follower, polled, progress_bar, say, shown_path
 
-    cluster = connect().prepare(config, folder.place, progress_bar("waiting for machines"))
+    fewest = config.min_workers or config.workers
+    cluster = connect().prepare(config.workers, fewest, folder.place, progress_bar("waiting for machines"))
     reader = teacher_reader(config, progress_bar("the teacher reads each picture once"))
     say(f"Preparing words: what is not rendered and packed yet, once; kept in {shown_path(config.data.cache_folder)}")
     words = load_datasets(config.data, charset_of(config), progress_bar("preparing words"), reader=reader)

@@ -82,29 +82,33 @@ class Cluster:
                 f"{self.room}; give --workers {self.room} or fewer, or join more nodes to the cluster"
             )
 
-    def prepare(self, config: RunConfig, run_folder: str | Path, progress: Callable[[int, int], None]) -> Cluster:
+    def prepare(
+        self, workers: int, fewest: int, run_folder: str | Path, progress: Callable[[int, int], None]
+    ) -> Cluster:
         """Wait for machines that are still starting, and ask each for the run folder.
 
         Args:
+            workers: that there is to be room for.
+            fewest: workers to begin with, where no more machines come.
             run_folder: a path or a URI.
             progress: called with (GPUs or CPUs that are there, needed).
 
         Raises: ValueError if there is too little room in the end, or a machine does not see the folder.
         """
         cluster = self
-        if not self.is_own and self.room < config.workers:
-            there = f"{self.room} of {config.workers} {self.kind}s are there"
+        if not self.is_own and self.room < workers:
+            there = f"{self.room} of {workers} {self.kind}s are there"
             say(f"{there}; waiting up to {MINUTES_TO_WAIT} minutes for the others")
             bundle = {"CPU": 1} if self.kind == "CPU" else {"CPU": 1, "GPU": 1}
-            request_resources(bundles=[bundle] * config.workers)
+            request_resources(bundles=[bundle] * workers)
             until = time.monotonic() + 60 * MINUTES_TO_WAIT
-            while cluster.room < config.workers and time.monotonic() < until:
-                progress(cluster.room, config.workers)
+            while cluster.room < workers and time.monotonic() < until:
+                progress(cluster.room, workers)
                 time.sleep(SECONDS_BETWEEN_COUNTS)
                 cluster = _measure(is_own=False)
-            progress(config.workers, config.workers)
+            progress(workers, workers)
             request_resources(bundles=[])  # what the workers hold keeps the machines from here on
-        cluster.check(config.min_workers or config.workers)
+        cluster.check(fewest)
         if cluster.num_nodes > 1 and not is_uri(str(run_folder)):
             _check_shared(Path(run_folder))
         return cluster

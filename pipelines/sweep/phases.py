@@ -36,8 +36,9 @@ def prepare(config: RunConfig, folder: StudyFolder) -> tuple[TrialResources, Dat
     Raises: ValueError if no trial fits, or for words that cannot be trained with.
     """
     cluster, options = connect(), folder.options
-    machines = machines_for(options, config, cluster.offers_gpus)
-    resources = resources_for(options, cluster.prepare(machines, folder.path, progress_bar("waiting for machines")))
+    machines = machines_for(options, cluster.offers_gpus)
+    cluster = cluster.prepare(*machines, folder.path, progress_bar("waiting for machines"))
+    resources = resources_for(options, cluster)
     reader = teacher_reader(config, progress_bar("the teacher reads each picture once"))
     words = load_datasets(config.data, charset_of(config), progress_bar("preparing words"), reader=reader)
     check_words(config, words)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdltr_core.config import RunConfig
 from pipelines.sweep.options import TrialOptions
 
 if TYPE_CHECKING:
@@ -22,14 +21,10 @@ class TrialResources:
     num_at_a_time: int
 
 
-def machines_for(options: TrialOptions, config: RunConfig, offers_gpus: bool) -> RunConfig:
-    """A run with as many workers as the trials take GPUs or CPUs, which could do with those of one trial.
-
-    For ``Cluster.prepare``, which waits for the machines of such a run; it is not trained.
-    """
+def machines_for(options: TrialOptions, offers_gpus: bool) -> tuple[int, int]:
+    """How many GPUs, or CPUs, the trials that are to run at a time take, and how many one trial does."""
     units = (options.gpus_per_trial or 1.0) if offers_gpus else options.cpus_per_trial
-    fewest, wanted = math.ceil(units), math.ceil(max(options.trials_at_a_time, 1) * units - 1e-9)
-    return config.override({"workers": wanted, "min_workers": fewest, "optim.batch_size": wanted})
+    return math.ceil(max(options.trials_at_a_time, 1) * units - 1e-9), math.ceil(units)
 
 
 def resources_for(options: TrialOptions, cluster: Cluster) -> TrialResources:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 import signal
 from collections.abc import Mapping
@@ -24,9 +23,8 @@ from pipelines.sweep.resources import TrialResources
 from pipelines.sweep.study import ERROR_FILE, OWN_FAULT, SweepStudy, SweepTrial
 from pipelines.sweep.trial import ACCURACY_NOW, PERCENT_DONE, leave_error, run_trial
 
-# So often in a row the same error is no longer the point's; a wide space may well have a few points in a row that
-# diverge.
-MOST_EQUAL_ERRORS, MOST_DIVERGED = 3, 10
+# So often in a row it is no longer the points'.
+MOST_FAILED = 3
 TUNE_FOLDER = "ray"
 
 
@@ -43,7 +41,7 @@ class StudySearch(Searcher):
         self.study, self.config, self.settings = study, config, settings
         self.stopped_because = ""
         self.running: dict[str, SweepTrial] = {}
-        self._errors_in_row: list[str] = []
+        self._num_failed = 0
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         trial = None if self.stopped_because else self.study.begin()
@@ -80,16 +78,13 @@ class StudySearch(Searcher):
         return {}  # Tune keeps a copy that nobody reads back
 
     def _count(self, trial: SweepTrial) -> None:
-        if not trial.error or (self._errors_in_row and _alike(trial.error) != _alike(self._errors_in_row[-1])):
-            self._errors_in_row = []
-        if trial.error:
-            self._errors_in_row.append(trial.error)
-        most = MOST_DIVERGED if trial.error.startswith(OWN_FAULT) else MOST_EQUAL_ERRORS
-        if len(self._errors_in_row) >= most:
-            where = trial.folder / ERROR_FILE
+        """Trials in a row that failed; a point whose training diverged is a bad one, and shows that the rest works."""
+        has_failed = trial.error and not trial.error.startswith(OWN_FAULT)
+        self._num_failed = self._num_failed + 1 if has_failed else 0
+        if self._num_failed >= MOST_FAILED:
             self.stopped_because = (
-                f"{most} trials in a row failed of the same error, and no more are begun: {trial.error}"
-                f"{f' (the whole account: {where})' if where.exists() else ''}"
+                f"{MOST_FAILED} trials in a row failed, and no more are begun; the last of {trial.error} (the whole "
+                f"account: {trial.folder / ERROR_FILE})"
             )
 
 
@@ -163,8 +158,3 @@ def run_trials(search: StudySearch, num_trials: int, resources: TrialResources, 
         raise RunStopped(search.stopped_because)
     if len(search.study.ended) < num_trials:
         raise KeyboardInterrupt
-
-
-def _alike(error: str) -> str:
-    """An error without the numbers and paths in which those of one kind differ."""
-    return re.sub(r"\S*/\S*|[\d.e+-]*\d", "#", error)

@@ -53,18 +53,6 @@ def ray_start(file: str, kind: str) -> str:
     return command
 
 
-def lost_to_comments(text: str) -> list[str]:
-    """Unquoted commands of which YAML takes a part for a comment."""
-    lines, lost = text.splitlines(), []
-    for name, commands in yaml.compose(text).value:
-        if name.value in COMMANDS:
-            for command in commands.value:
-                rest = lines[command.end_mark.line][command.end_mark.column :] if command.style is None else ""
-                if "#" in rest:
-                    lost.append(lines[command.start_mark.line])
-    return lost
-
-
 @both_files
 def test_ray_accepts_it(file: str) -> None:
     prepared(file)
@@ -78,19 +66,6 @@ def test_every_command_is_bash(file: str) -> None:
     for command in commands(file):
         checked = subprocess.run(["bash", "-n"], input=f"({command})", text=True, capture_output=True)
         assert checked.stderr == "", command
-
-
-@both_files
-def test_no_part_of_a_command_is_a_comment(file: str) -> None:
-    assert lost_to_comments((ROOT / file).read_text(encoding="utf-8")) == []
-
-
-@pytest.mark.parametrize(
-    ("command", "lost"),
-    [("echo a # b", True), ("echo a#b", False), ("'echo a # b'", False), ("|\n      echo a # b", False)],
-)
-def test_a_lost_part_is_found(command: str, lost: bool) -> None:
-    assert bool(lost_to_comments(f"setup_commands:\n    - {command}\n    - echo c\n")) == lost
 
 
 @both_files
@@ -205,14 +180,6 @@ def test_all_machines_that_are_there_become_workers() -> None:
     num_machines = len(config["provider"]["worker_ips"])
     assert (machines["min_workers"], machines["max_workers"], config["max_workers"]) == (num_machines,) * 3
     assert "RAY_enable_autoscaler_v2=0" in ray_start(LOCAL, "head")  # it would leave one of them out
-
-
-def test_the_two_files_differ_where_they_have_to() -> None:
-    cloud, local = read(CLOUD), read(LOCAL)
-    for name in ("file_mounts", "rsync_exclude"):
-        assert cloud[name] == local[name]
-    assert cloud["worker_start_ray_commands"][:-1] == local["worker_start_ray_commands"]
-    assert cloud["setup_commands"][-2:] == local["setup_commands"][-2:]
 
 
 @both_files

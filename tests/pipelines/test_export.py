@@ -155,18 +155,7 @@ def server(places: Path, export: Export) -> Iterator[tuple[str, MlflowClient, st
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        "models",
-        "serve",
-        "-m",
-        "models:/plates/1",
-        "--env-manager",
-        "local",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(port),
-    ]
+    command = ["models", "serve", "-m", "models:/plates/1", "--env-manager", "local", "-h", "127.0.0.1"]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     mlflow = shutil.which("mlflow", path=path)
     assert mlflow

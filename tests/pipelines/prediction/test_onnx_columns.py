@@ -97,26 +97,17 @@ def test_files_without_a_run_have_no_teacher_beside_them(places: Path, evaluate:
     assert "Protocol: 94 characters" in out
 
 
-def test_files_of_one_name_are_told_apart_by_their_folders(places: Path, evaluate: Evaluate, tmp_path: Path) -> None:
-    for folder in ("first", "second"):
-        (tmp_path / folder).mkdir()
-        shutil.copyfile(places / "exported" / "student.onnx", tmp_path / folder / "student.onnx")
-    files = [tmp_path / folder / "student.onnx" for folder in ("first", "second")]
-    code, out, _ = evaluate("--no-teacher", places / "run", *files)
-    assert code == 0
-    assert (
-        "| student, low_res | student (first/student.onnx), low_res | student (second/student.onnx), low_res |" in out
-    )
-
-
-def test_a_file_that_is_called_as_a_run_is_told_apart(places: Path, evaluate: Evaluate, tmp_path: Path) -> None:
+def test_files_and_runs_of_one_name_are_told_apart_by_their_folders(
+    places: Path, evaluate: Evaluate, tmp_path: Path
+) -> None:
     shutil.copytree(places / "run" / "student", tmp_path / "student.onnx" / "student")
-    runs = (places / "run", tmp_path / "student.onnx" / "student")
-    code, out, _ = evaluate("--no-teacher", *runs, places / "exported" / "student.onnx")
+    (tmp_path / "first").mkdir()
+    shutil.copyfile(places / "exported" / "student.onnx", tmp_path / "first" / "student.onnx")
+    files = (places / "exported" / "student.onnx", tmp_path / "first" / "student.onnx")
+    code, out, _ = evaluate("--no-teacher", places / "run", tmp_path / "student.onnx" / "student", *files)
     assert code == 0
-    assert (
-        "| student (run), low_res | student (student.onnx), low_res | student (exported/student.onnx), low_res |" in out
-    )
+    names = ("run", "student.onnx", "exported/student.onnx", "first/student.onnx")
+    assert " | ".join(f"student ({name}), low_res" for name in names) in out
 
 
 def test_a_file_in_a_bucket_is_fetched(places: Path, evaluate: Evaluate, bucket: Bucket) -> None:

@@ -114,13 +114,6 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(TUNE), *words], capture_output=True, text=True)
 
 
-def test_help_names_the_options_of_the_sweep_and_those_of_the_run() -> None:
-    answer = run("--help")
-    assert answer.returncode == 0
-    for option in ("--num-trials", "--confirm-seeds", "--optim.learning-rate"):
-        assert option in answer.stdout
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from kdltr_core.config import RunConfig
 from pipelines.ray_train.cluster import Cluster
 from pipelines.sweep.options import TrialOptions
 from pipelines.sweep.resources import machines_for, resources_for
@@ -49,10 +48,8 @@ def test_as_many_trials_as_fit(
 def test_machines_are_awaited_for_the_trials_that_are_to_run_at_a_time(
     options: dict[str, float], gpus: bool, wanted: int, fewest: int
 ) -> None:
-    """And those of one trial suffice to begin. The batch, which such a run would share out, is in nobody's way."""
-    config = RunConfig().override({"optim.batch_size": 7})
-    asked = machines_for(TrialOptions.model_validate(options), config, gpus)
-    assert (asked.workers, asked.min_workers) == (wanted, fewest)
+    """And those of one trial suffice to begin."""
+    assert machines_for(TrialOptions.model_validate(options), gpus) == (wanted, fewest)
 
 
 @pytest.mark.parametrize(

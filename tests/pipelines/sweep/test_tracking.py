@@ -20,14 +20,6 @@ from tests.pipelines.sweep.trials import begin_trial, try_point
 OWN = {"objective.soft_logits": 20.0}
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once: its first use takes MLflow seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
 def config(tmp_path: Path, empty_database: Path) -> RunConfig:
     shutil.copy(empty_database, tmp_path / "mlflow.db")

@@ -16,7 +16,7 @@ from pipelines.sweep.options import SweepOptions
 from pipelines.sweep.search import pruner_for, sampler_for
 from pipelines.sweep.study import ERROR_FILE, State, SweepStudy
 from pipelines.sweep.trial import ACCURACY_NOW, PERCENT_DONE, leave_error
-from pipelines.sweep.tuner import MOST_DIVERGED, StopBehind, StudySearch
+from pipelines.sweep.tuner import StopBehind, StudySearch
 from tune_spaces.space import Space
 
 CONFIG = RunConfig().override({"name": "sweep", "num_steps": 100, "workers": 2})
@@ -83,36 +83,27 @@ def fail(search: StudySearch, trial_id: str, error: Exception) -> None:
     search.on_trial_complete(trial_id, {})
 
 
-def test_three_trials_in_a_row_with_the_same_error_end_the_sweep(tmp_path: Path) -> None:
-    """The same but for numbers and paths, in which they differ by trial."""
+def test_three_failed_trials_in_a_row_end_the_sweep(tmp_path: Path) -> None:
     search = search_in(tmp_path)
     for place in range(3):
         assert not search.stopped_because
-        fail(search, str(place), OSError(f"no room in /runs/{place:04d}/student after {place + 7} steps"))
+        fail(search, str(place), OSError(f"no room in /runs/{place:04d}/student"))
     assert search.suggest("next") == Searcher.FINISHED
-    assert search.stopped_because.startswith("3 trials in a row failed of the same error")
+    assert search.stopped_because.startswith("3 trials in a row failed")
     assert "no room in /runs/0002/student" in search.stopped_because
-    assert len(search.stopped_because.splitlines()) == 1
 
 
-def test_errors_that_differ_or_come_singly_do_not_end_it(tmp_path: Path) -> None:
-    search = search_in(tmp_path)
-    for place, error in enumerate([OSError("disk"), ValueError("disk"), OSError("disk"), OSError("disk")]):
-        fail(search, f"a{place}", error)
-    begin(search, "b")
-    search.on_trial_complete("b", {PERCENT_DONE: 50})
-    fail(search, "c", OSError("disk"))
-    assert isinstance(search.suggest("next"), dict)
-
-
-def test_points_that_diverge_do_not_end_it_unless_nearly_all_do(tmp_path: Path) -> None:
+def test_failures_with_another_end_between_and_points_that_diverge_do_not_end_it(tmp_path: Path) -> None:
     class TrainingDiverged(RuntimeError): ...
 
     search = search_in(tmp_path)
-    for place in range(MOST_DIVERGED):
-        assert not search.stopped_because
-        fail(search, str(place), TrainingDiverged(f"not finite in 10 steps up to step {place}"))
-    assert search.stopped_because
+    for place, error in enumerate([OSError("disk"), OSError("disk"), TrainingDiverged("not finite"), OSError("disk")]):
+        fail(search, f"a{place}", error)
+    begin(search, "b")
+    search.on_trial_complete("b", {PERCENT_DONE: 50})
+    for place in range(5):
+        fail(search, f"c{place}", TrainingDiverged("not finite"))
+    assert isinstance(search.suggest("next"), dict)
 
 
 def test_who_is_behind_is_stopped(tmp_path: Path) -> None:
