@@ -63,7 +63,7 @@ class DataConfig(_Section):
         "words are rendered",
     )
     benchmark_roots: tuple[str, ...] = Field(
-        (), description="LMDB folders, or their URIs, that the finished student is read on, one set each"
+        (), description="LMDB folders, or their URIs, that the finished student is evaluated on, one set each"
     )
     unlabelled_roots: tuple[str, ...] = Field(
         (),
@@ -71,7 +71,7 @@ class DataConfig(_Section):
         "at), or URIs: the teacher reads each picture's high_res once, and what it reads is the label",
     )
     unlabelled_min_confidence: float = Field(
-        0.5, ge=0, le=1, description="readings of which the teacher is less sure are not used"
+        0.5, ge=0, le=1, description="readings with a lower confidence are not used"
     )
     unlabelled_weight: float = _field(
         1.0,
@@ -83,7 +83,10 @@ class DataConfig(_Section):
         "refuse", description="what is done with pictures without labels that a benchmark has too"
     )
     validation_fraction: float = Field(
-        0.05, gt=0, lt=0.5, description="fraction of train held out, by the hash of the image, to choose the best step"
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="fraction of the training set held out, by the hash of the image, to choose the best checkpoint",
     )
     train_degradation: DegradationName = _field(
         "published",
@@ -201,16 +204,16 @@ class ObjectiveConfig(_Section):
         description="distillation: all four terms; supervised: cross entropy only, no teacher; dfd, a_skd, unified, "
         "dld: published baselines, each cross entropy and its own terms",
     )
-    visual_focus: float = Field(4.0, ge=0, description="weight")
-    semantic_contrast: float = Field(2.0, ge=0, description="weight")
-    soft_logits: float = Field(20.0, ge=0, description="weight")
-    cross_entropy: float = Field(0.025, ge=0, description="weight")
+    visual_focus: float = Field(4.0, ge=0, description="weight of the term")
+    semantic_contrast: float = Field(2.0, ge=0, description="weight of the term")
+    soft_logits: float = Field(20.0, ge=0, description="weight of the term")
+    cross_entropy: float = Field(0.025, ge=0, description="weight of the term")
     guidance: float = Field(
         1.0, ge=0, description="weight of every term that dfd, a_skd, unified and dld add to cross entropy"
     )
     soft_temperature: float = Field(4.0, gt=0, description="temperature of the soft logits")
     contrast_temperature: float = Field(0.1, gt=0, description="temperature of the semantic contrast")
-    contrast_group: int = Field(64, ge=1, description="images contrasted with one another")
+    contrast_group: int = Field(64, ge=1, description="images that are contrasted with one another")
     sequence_mix: float = Field(
         0.2, ge=0, le=1, description="fraction of the sequence-level distribution in the soft target"
     )
@@ -224,12 +227,12 @@ class OptimConfig(_Section):
 
     model_config = ConfigDict(json_schema_extra={"searched": True, "compared": True})
 
-    batch_size: int = _field(64, {"compared": False}, ge=1, description="pairs a step, over all workers")
-    learning_rate: float = Field(5e-5, gt=0, description="of the student")
-    fast_learning_rate: float = Field(1e-4, gt=0, description="of patch embedding and projector")
-    beta1: float = Field(0.5, ge=0, lt=1, description="of Adam, whose other beta is 0.999")
+    batch_size: int = _field(64, {"compared": False}, ge=1, description="pairs per step, over all workers")
+    learning_rate: float = Field(5e-5, gt=0, description="learning rate of the student")
+    fast_learning_rate: float = Field(1e-4, gt=0, description="learning rate of the patch embedding and the projector")
+    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's first beta; the second is 0.999")
     schedule: Literal["step", "cosine", "constant"] = Field(
-        "step", description="step: times 0.1 every decay_epochs; cosine: to zero at the last step"
+        "step", description="step: decays ×0.1 every decay_epochs; cosine: to zero at the last step"
     )
     decay_epochs: float = Field(25.0, gt=0, description="epochs between two decays of the step schedule")
     warmup_steps: int = Field(0, ge=0, description="steps in which the rates rise linearly from zero")
@@ -252,13 +255,13 @@ class RunConfig(_Section):
     """A training run."""
 
     name: str = Field(
-        "", description="of the run and its folder; empty: the recipe's. The same name again resumes the run"
+        "", description="name of the run and of its folder; empty: the recipe's. The same name again resumes the run"
     )
     recipe: str = _free("", description="the recipe this config came from")
     output_folder: str = _free(
         "runs", description="run folders are made here; a path, or a URI such as s3://bucket/runs"
     )
-    seed: int = Field(0, ge=0, description="order, permutations, dropout and degradation follow from it")
+    seed: int = Field(0, ge=0, description="seed of the order, permutations, dropout and degradation")
     workers: int = _free(1, ge=1, description="data-parallel workers (Ray Train), and micro-batches of every batch")
     min_workers: int = _free(
         0,

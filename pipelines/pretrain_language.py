@@ -23,17 +23,17 @@ class PretrainOptions:
     num_steps: int = 10_000
     """training steps"""
     batch_size: int = 4096
-    """words a step"""
+    """words per step"""
     learning_rate: float = 1e-4
-    """of Adam; a tenth of it in the last eighth of the steps"""
+    """Adam's learning rate; decays ×0.1 for the last eighth of the steps"""
     held_out_fraction: float = 0.05
-    """share of the words that are only read, to count how many wrong readings are corrected"""
+    """fraction of the words held out, to count how many misread words are corrected"""
     checkpoint_every: int = 500
     """steps between two checkpoints"""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """autocast type; auto: bfloat16 on a GPU or a CPU that multiplies it natively, else float32"""
     seed: int = 0
-    """order and misreadings follow from it"""
+    """seed of the order and of the misread words"""
 
 
 def main() -> int:

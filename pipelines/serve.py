@@ -41,7 +41,7 @@ def main() -> int:
         say("starting replicas …")
         replicas.start()
         if options.host not in LOOPBACK and not token:
-            say(f"WARNING: whoever reaches {options.host} can use this service. Give --token, or set {TOKEN_VARIABLE}.")
+            say(f"WARNING: anyone who reaches {options.host} can use this service; give --token or {TOKEN_VARIABLE}")
         say(f"reading at {address}/read, a page to try it at {address}/ ; Ctrl-C ends it")
         server_of(build_app(replicas, options.limits, token)).run(sockets=[listening])
     except KeyboardInterrupt:

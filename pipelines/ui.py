@@ -23,9 +23,9 @@ class UiOptions:
     """Browse the recorded runs: MLflow's server for a local database, and the address of the experiment's runs."""
 
     tracking_uri: str = RunConfig().tracking_uri
-    """database, or a server that runs already"""
+    """database, or address of a running server"""
     experiment: str = RunConfig().experiment
-    """whose runs are opened"""
+    """experiment that is opened"""
     host: str = "127.0.0.1"
     """address to listen at"""
     port: int = 5000

@@ -156,8 +156,8 @@ class PairedComparison:
     def to_text(self) -> str:
         p = "p < 1e-300" if self.test.p == 0 else f"p = {self.test.p:.2g}"
         return (
-            f"{self.first.title} vs. {self.second.title}: right alone on {self.test.only_first} words, "
-            f"wrong alone on {self.test.only_second}; {p} (exact McNemar test, two-sided)"
+            f"{self.first.title} vs. {self.second.title}: only the first correct on {self.test.only_first} words, "
+            f"only the second on {self.test.only_second}; {p} (exact McNemar test, two-sided)"
         )
 
     def to_tree(self) -> dict[str, Any]:

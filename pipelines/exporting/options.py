@@ -41,7 +41,7 @@ class ExportOptions:
     protocol: Protocol = "36"
     """characters that count for that: 36 letters and digits, 62 with case, 94 with case and punctuation"""
     name: str = ""
-    """of the model in MLflow's registry; empty: kdltr- and the recognizer's"""
+    """name of the model in MLflow's registry; empty: kdltr- and the recognizer's"""
     tracking_uri: str = ""
     """MLflow server or database of the registry; empty: that of the run that made the student"""
 

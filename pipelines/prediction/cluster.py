@@ -132,7 +132,7 @@ def _read(images: Sequence[Source], options: PredictOptions, roots: Sequence[str
     try:
         words.write_parquet(options.output)
     except RayError as error:
-        raise RunStopped(f"the workers cannot go on: {str(error).strip().splitlines()[-1]}") from error
+        raise RunStopped(f"the workers cannot continue: {str(error).strip().splitlines()[-1]}") from error
 
 
 def _check_job(folder: Path, job: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ class PredictOptions:
     format: Format = "auto"
     """auto: as --output ends (.jsonl, .parquet, .txt), else a table on a terminal and JSON lines elsewhere"""
     output: str = ""
-    """a file, which is there when it is whole; with --ray a folder. Empty: standard output"""
+    """file to write, complete or not at all; with --ray a folder. Empty: standard output"""
     detect: bool = False
     """the images are whole pictures: RapidOCR's detector finds the text in them; needs pip install 'kdltr[detect]'"""
     detect_cut: Literal["words", "lines"] = "words"
@@ -49,15 +49,15 @@ class PredictOptions:
     """read with all CPUs (or GPUs) of a Ray cluster, into a folder of Parquet files that all its machines see; the same
     command again reads what has no row there yet. A skipped image is a row with its error"""
     block_size: int = 512
-    """with --ray: images of one Parquet file"""
+    """with --ray: images per Parquet file"""
     batch_size: int = 64
     """words read at a time"""
     threads: int = 0
-    """that open images ahead; 0: as many as CPUs"""
+    """threads that open images ahead; 0: one per CPU"""
     device: str = ""
     """cpu, cuda or cuda:1; empty: a GPU where there is one"""
     max_pixels: int = MAX_PIXELS
-    """images of more are skipped; opening one takes up to 20 bytes a pixel in each thread"""
+    """larger images are skipped; opening one takes up to 20 bytes a pixel in each thread"""
     cache_folder: str = DataConfig().cache_folder
     """where a student that a URI names is kept"""
 

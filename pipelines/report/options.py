@@ -24,7 +24,7 @@ class BenchmarkOptions:
     max_label_length: int = _DATA.max_label_length
     """samples with longer labels are rejected and reported"""
     max_rejected_fraction: float = _DATA.max_rejected_fraction
-    """dropping a larger share of a set is an error"""
+    """rejecting a larger fraction of a set is an error"""
     cache_folder: str = _DATA.cache_folder
     """where packs, rendered words and what is fetched are kept"""
     num_rendered_benchmark: int = _DATA.num_rendered_benchmark
@@ -48,18 +48,18 @@ class EvaluateOptions:
     second_opinion: bool = False
     """also each student with its enlarged teacher beside it, the more confident of the two counting"""
     two_stage: Literal["none", "bicubic", "lanczos", "both"] = "none"
-    """also enlarge low_res so and read it with RapidOCR's recognizer; needs pip install 'kdltr[detect]'"""
+    """two-stage columns: low_res enlarged so, read with RapidOCR's recognizer; needs pip install 'kdltr[detect]'"""
     output_folder: str = ""
     """where table.md, table.json, predictions.parquet and examples.png are written; empty: nowhere"""
     report: str = ""
     """where report.html (one page that needs nothing else), report.json, predictions.parquet and curves.png are
     written: comparisons, robustness, mistakes, calibration, pictures; empty: nowhere"""
     curve_words: int = 100
-    """how many words, a seeded sample, the report's robustness curves are read on, 25 times each; 0: no curves"""
+    """words, a seeded sample, for the report's robustness curves, each in 25 conditions; 0: no curves"""
     harm_words: int = 200
     """words of each cell of the report's harm matrix, by kind of text and of low resolution; 0: no matrix"""
     time_words: int = 30
-    """how many words, a seeded sample, each reader's time is taken on for the report; 0: no times"""
+    """words, a seeded sample, that each reader is timed on for the report; 0: no times"""
     name: str = ""
     """title of the report, and name of its run in MLflow; empty: after the runs that are evaluated"""
     tracking_uri: str = _RUN.tracking_uri

@@ -183,7 +183,7 @@ class RunFolder:
         if changes and self.has_begun:
             raise ValueError(
                 f"the run in {self.named()} was begun with {'; '.join(changes)}. Give another --name for a new run, "
-                "or the same values to go on with this one"
+                "or the same values to resume this one"
             )
 
     def _changes(self) -> list[str]:

@@ -127,7 +127,7 @@ class Storage:
                         for name in sorted(names, key=lambda name: name != SEAL):
                             self._store.delete(f"{_folder(step)}/{name}")
         except (OSError, ValueError) as error:
-            warnings.warn(f"{error}; training goes on and this is sent with the next checkpoint", stacklevel=2)
+            warnings.warn(f"{error}; training continues and this is sent with the next checkpoint", stacklevel=2)
 
     def send_rest(self) -> None:
         """Push what ``send`` could not."""

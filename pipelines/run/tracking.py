@@ -205,7 +205,7 @@ class Tracker:
             errors.append(TimeoutError(f"no whole answer within {seconds:.0f} s"))
         if errors and not self._away:
             self._say(
-                f"MLflow at {self._shown_uri} does not take the run's figures, training goes on and "
+                f"MLflow at {self._shown_uri} does not take the run's figures, training continues and "
                 f"{self._folder.name}/metrics.jsonl keeps them ({_first_sentence(errors[0], self._uri)})"
                 f"{_way_out(errors[0], self._uri, self._experiment)}"
             )

@@ -44,7 +44,7 @@ PAGE_POLICY = (
 class WordAnswer(BaseModel):
     """What was read of one image; error in the place of text if it cannot be read."""
 
-    name: str | None = Field(None, description="of the file, in multipart/form-data")
+    name: str | None = Field(None, description="name of the file, in multipart/form-data")
     text: str | None = None
     confidence: float | None = Field(None, ge=0, le=1, description="probability of the whole prediction")
     character_confidences: list[float] | None = Field(None, description="one for each character of text")
@@ -173,7 +173,9 @@ class Admission:
         async def limited() -> Message:
             nonlocal num_bytes
             if not is_admitted:
-                raise busy(f"{limits.requests_at_once} requests are in hand, which is the limit; ask again in a second")
+                raise busy(
+                    f"{limits.requests_at_once} requests are being answered, which is the limit; ask again in a second"
+                )
             message = await receive() if announced <= limits.body_bytes else {}
             num_bytes += len(message.get("body", b""))
             if max(announced, num_bytes) > limits.body_bytes:

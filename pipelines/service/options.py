@@ -16,15 +16,15 @@ class ServiceLimits:
     """What a service takes, so that no request harms the others."""
 
     body_megabytes: float = 8.0
-    """largest request"""
+    """largest request, in MB"""
     images_per_request: int = 64
-    """most images in one request"""
+    """images per request, at most"""
     megapixels: float = 32.0
-    """largest image; a larger one is refused by what its header says, before it is decoded"""
+    """largest image; a larger one is refused by its header, before it is decoded"""
     seconds_to_read: float = 30.0
-    """for a request to be received and its images to be read, waiting included"""
+    """seconds to receive a request and read its images, waiting included"""
     requests_at_once: int = 128
-    """requests in hand; the next is asked to come again"""
+    """requests answered at the same time; further ones get 503 with Retry-After"""
 
     @property
     def body_bytes(self) -> int:
@@ -51,19 +51,19 @@ class ServeOptions:
     port: int = 8000
     """port to listen at; 0: any that is free"""
     token: str = ""
-    """that requests have to show; the variable KDLTR_TOKEN gives it without other users of the machine seeing it"""
+    """token that requests must send; the variable KDLTR_TOKEN sets it unseen by other users of the machine"""
     replicas: int = 1
-    """readers side by side"""
+    """number of replicas"""
     cpus_per_replica: float = 1.0
-    """of the cluster's CPUs, and threads of torch, for each replica"""
+    """CPUs, and threads of torch, per replica"""
     gpus_per_replica: float = 0.0
-    """of the cluster's GPUs, for each replica; 0.25: four on one"""
+    """GPUs per replica; 0.25: four replicas on one GPU"""
     max_batch: int = 32
     """images read at a time"""
     batch_wait_ms: float = 0.0
-    """that an idle replica waits for more images; what comes while it reads is one batch without any waiting"""
+    """milliseconds that an idle replica waits for more images; what arrives while it reads is the next batch anyway"""
     limits: ServiceLimits = field(default_factory=ServiceLimits)
-    """what is too much"""
+    """limits of a request"""
 
     def check(self) -> None:
         """Raises: ValueError naming the option, or the package that is missing."""

@@ -21,9 +21,9 @@ class TrialOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     gpus_per_trial: float | None = Field(
-        None, gt=0, description="0.25 for four trials on a GPU; by default 1 where there is one"
+        None, gt=0, description="GPUs per trial; 0.25: four trials on one GPU; by default 1 where there is a GPU"
     )
-    cpus_per_trial: int = Field(1, ge=1, description="of a trial, and its threads")
+    cpus_per_trial: int = Field(1, ge=1, description="CPUs, and threads, per trial")
     trials_at_a_time: int = Field(
         0,
         ge=0,
@@ -44,16 +44,18 @@ class SweepOptions(TrialOptions):
     """What is searched, how, and with what."""
 
     space: str = Field("loss_weights", description=f"what is searched: {', '.join(SPACES)}, or a Python file of yours")
-    num_trials: int = Field(24, ge=1, description="points tried in all, the baseline first; more may be asked later")
+    num_trials: int = Field(24, ge=1, description="trials in all, the baseline first; the number may be raised later")
     search: Literal["tpe", "random", "grid"] = Field(
         "tpe", description="Optuna's TPE; random points; or a grid of at most num-trials points"
     )
     scheduler: Literal["asha", "none"] = Field(
         "asha", description="asha stops trials that are behind at a quarter and at half of their length"
     )
-    trial_steps: int | None = Field(None, ge=1, description="length of a trial, if not that of the run")
-    confirm: int = Field(0, ge=0, description="so many of the best points, and the baseline, are trained anew")
-    confirm_seeds: int = Field(3, ge=1, description="times each, with other seeds and at full length")
+    trial_steps: int | None = Field(None, ge=1, description="steps per trial, if not those of the run")
+    confirm: int = Field(
+        0, ge=0, description="number of best points that are trained again, beside the baseline, and tested"
+    )
+    confirm_seeds: int = Field(3, ge=1, description="seeds per confirmed point, at full length")
 
 
 class CompareOptions(TrialOptions):
@@ -64,8 +66,10 @@ class CompareOptions(TrialOptions):
         min_length=1,
         description=f"who is trained: {', '.join(OBJECTIVES)}; each may be followed by changes, +field=value",
     )
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="every one is trained with each of these")
-    reference: str = Field("", description="whom the others are tested against, one of --objectives; none: the first")
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="seeds that every objective is trained with")
+    reference: str = Field(
+        "", description="the baseline: one of --objectives that the others are tested against; empty: the first"
+    )
 
     @model_validator(mode="after")
     def _can_be_compared(self) -> CompareOptions:

@@ -144,7 +144,7 @@ def test_several_students_are_named_after_their_runs_and_share_one_teacher(place
     )
     assert code == 0
     assert "| teacher, high_res | teacher, enlarged low_res | student (first-try), low_res |" in out
-    assert "student (first-try), low_res vs. student (second-try), low_res: right alone on 0 words" in out
+    assert "student (first-try), low_res vs. student (second-try), low_res: only the first correct on 0 words" in out
 
 
 def test_without_roots_words_are_rendered(places, evaluate):

@@ -234,7 +234,7 @@ def test_ctrl_c_ends_the_service_and_all_that_it_started(student: Path, sent: si
         said.append(line)
         if "Ctrl-C ends it" in line:
             break
-    assert "WARNING: whoever reaches 0.0.0.0 can use this service. Give --token" in "".join(said)
+    assert "WARNING: anyone who reaches 0.0.0.0 can use this service; give --token" in "".join(said)
     assert len(processes(mark)) > 2
     service.send_signal(sent)
     _, rest = service.communicate(timeout=120)

@@ -119,7 +119,7 @@ def test_a_word_that_is_given_is_read_and_the_pixels_that_were_seen_are_shown(
 
     reader = load_student(student, "cpu")
     (expected,) = reader([file])
-    shown = float(card.locator("output").inner_text().removesuffix(" % sure"))
+    shown = float(card.locator("output").inner_text().removesuffix(" % confident"))
     assert expected.confidence * 100 - 0.2 <= shown <= expected.confidence * 100 + 0.01
     shares = [int(text) for text in card.locator(".letter small").all_text_contents()]
     assert [

@@ -122,7 +122,7 @@ function show(card, word) {
   const sure = card.querySelector(".sure");
   sure.classList.add(tone(word.confidence));
   sure.querySelector("i").style.setProperty("--share", `${word.confidence * 100}%`);
-  sure.querySelector("output").textContent = `${percent(word.confidence, 1)} % sure`;
+  sure.querySelector("output").textContent = `${percent(word.confidence, 1)} % confident`;
   card.querySelector(".spoken").textContent = `Read: ${word.text || "nothing"}`;
   const seen = card.querySelector(".seen"), picture = seen.querySelector("img");
   picture.onload = () => {

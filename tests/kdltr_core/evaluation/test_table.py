@@ -72,8 +72,8 @@ def test_markdown_says_protocol_counts_errors_and_the_paired_test(table):
         "| 1 − NED              |        |             95.00 |                     85.00 |            90.00 |\n"
         "| character error rate |        |              5.00 |                     15.00 |            10.00 |\n"
         "\n"
-        "- student, low_res vs. teacher, enlarged low_res: right alone on 2 words, wrong alone on 1; p = 1 "
-        "(exact McNemar test, two-sided)\n"
+        "- student, low_res vs. teacher, enlarged low_res: only the first correct on 2 words, only the second on 1; "
+        "p = 1 (exact McNemar test, two-sided)\n"
     )
 
 

@@ -73,8 +73,8 @@ def test_a_file_stands_beside_its_run_and_reads_the_same_pixels(
     assert code == 0
     titles = ("student, low_res", "student (student.onnx), low_res", "student (student-int8.onnx), low_res")
     assert f"| teacher, high_res | teacher, enlarged low_res | {' | '.join(titles)} |" in out
-    assert f"- {titles[0]} vs. {titles[2]}: right alone on" in out
-    assert f"- {titles[2]} vs. teacher, enlarged low_res: right alone on" in out
+    assert f"- {titles[0]} vs. {titles[2]}: only the first correct on" in out
+    assert f"- {titles[2]} vs. teacher, enlarged low_res: only the first correct on" in out
 
     written = pq.read_table(tmp_path / "predictions.parquet").to_pydict()
     run, whole, small = ("student_low_res", *(f"student_low_res:{file.name}" for file in files))

@@ -83,7 +83,7 @@ def test_a_mistake_is_refused_in_one_sentence_with_the_way_out(
     ("words", "said"),
     [
         ("--optim.learnin-rate 3", "Perhaps you meant: --optim.learning-rate FLOAT"),
-        ("--learning-rate 3", "--optim.learning-rate FLOAT of the student"),
+        ("--learning-rate 3", "--optim.learning-rate FLOAT learning rate of the student"),
         ("--xyzzy 3", "Unrecognized options: --xyzzy, 3"),
         ("--optim.learning-rate fast", "--optim.learning-rate: could not convert string to float: 'fast'"),
         ("--workers 1.5", "--workers: invalid literal for int() with base 10: '1.5'"),

@@ -253,7 +253,7 @@ def test_an_experiment_that_was_deleted_is_away_until_it_is_restored(
     record(folder, 20)
     for _ in range(3):
         one.send()
-    gone = [sentence for sentence in said if "training goes on" in sentence]
+    gone = [sentence for sentence in said if "training continues" in sentence]
     assert len(gone) == 1
     assert "restore the experiment words in MLflow, or give another --experiment" in gone[0]
     assert not any("is back" in sentence for sentence in said)
@@ -300,7 +300,7 @@ def not_a_folder(folder: Path) -> str:
 @pytest.mark.parametrize(
     ("make_uri", "said"),
     [
-        (lambda folder: "mysql+nodriver://host/mlflow", "training goes on"),
+        (lambda folder: "mysql+nodriver://host/mlflow", "training continues"),
         (lambda folder: "mssql+pyodbc://me:hunter2@host/mlflow", "pip install "),
         (half_migrated, r"put .*/mlflow\.db aside, so that a new one is made, or give another --tracking-uri"),
         (not_a_folder, r"see whether .*/mlflow\.db can be written, or give another --tracking-uri"),
@@ -354,7 +354,7 @@ def test_a_server_that_refuses_or_takes_its_time_costs_seconds(
         assert time.monotonic() - begun < 20
         service.shutdown()
         service.block_on_close = False
-    assert "training goes on" in said[0]
+    assert "training continues" in said[0]
     assert ("MLFLOW_TRACKING_USERNAME" in said[0]) == (answer == "401")
 
 
@@ -367,7 +367,7 @@ def test_a_server_that_never_answered_is_made_up_for_at_the_next_start(folder: P
     away.send()
     away.send()
     assert len(said) == 1
-    assert "training goes on" in said[0]
+    assert "training continues" in said[0]
     assert not away.end("FINISHED")
     assert away.owes
 
