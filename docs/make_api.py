@@ -10,6 +10,7 @@ from typing import Any
 
 PUBLIC = {
     "kdltr_core": ("load_student", "Reader", "Prediction", "UnreadableImage"),
+    "kdltr_core.inference.pictures": ("PictureReader", "FoundWord"),
     "kdltr_core.recognizers": ("build_student", "build_teacher"),
     "kdltr_core.recognizers.recognizer": ("Recognizer", "RecognizerOutput"),
     "kdltr_core.recognizers.weights": ("load_weights",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from kdltr_core.inference.pretrained import DEFAULT_STUDENT
 from kdltr_core.inference.weights_files import fetch_recognizer, find_recognizer, load_recognizer, stated_temperature
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
+
+if TYPE_CHECKING:
+    from kdltr_core.inference.pictures import PictureReader
 
 __all__ = ["BaseReader", "Prediction", "Reader", "UnreadableImage", "load_student"]
 
@@ -145,6 +148,18 @@ class Reader(BaseReader):
         return words
 
 
+@overload
+def load_student(
+    path: str | Path = ..., device: torch.device | str | None = ..., batch_size: int = ..., *,
+    max_pixels: int = ..., cache_folder: str | Path = ..., teacher: bool = ..., second_opinion: bool = ...,
+    detect: Literal[False] = ...,
+) -> Reader: ...  # fmt: skip
+@overload
+def load_student(
+    path: str | Path = ..., device: torch.device | str | None = ..., batch_size: int = ..., *,
+    max_pixels: int = ..., cache_folder: str | Path = ..., teacher: bool = ..., second_opinion: bool = ...,
+    detect: Literal[True],
+) -> PictureReader: ...  # fmt: skip
 def load_student(
     path: str | Path = DEFAULT_STUDENT,
     device: torch.device | str | None = None,
@@ -154,7 +169,8 @@ def load_student(
     cache_folder: str | Path = _CACHE_FOLDER,
     teacher: bool = True,
     second_opinion: bool = False,
-) -> Reader:
+    detect: bool = False,
+) -> Reader | PictureReader:
     """A reader of images of any size; of a run that made a teacher, the teacher reads them.
 
     Args:
@@ -165,13 +181,21 @@ def load_student(
         teacher: pictures with pixels enough are read by the teacher that the student's config.yaml names, where its
             file is at hand.
         second_opinion: small ones are read by both, and the more confident of the two counts, in twice the time.
+        detect: a ``PictureReader``, which finds the words of whole pictures first.
 
-    Raises: ValueError if there is no student or device, or no teacher for a second opinion; as ``fetch``.
+    Raises: ValueError if there is no student or device, or no teacher for a second opinion; as ``fetch``, and as
+        ``PictureReader``.
 
     Example:
         >>> reader = load_student("parseq_tiny")
         >>> [(word.text, word.confidence) for word in reader(["plate.png", "sign.png"])]
     """
+    if detect:
+        from kdltr_core.inference.pictures import PictureReader
+
+        more: dict[str, Any] = {"max_pixels": max_pixels, "cache_folder": cache_folder}
+        more |= {"teacher": teacher, "second_opinion": second_opinion}
+        return PictureReader(load_student(path, device, batch_size, **more))
     file = find_recognizer(fetch_recognizer(path, cache_folder))
     recognizer = load_recognizer(file)
     if recognizer.image_size == HIGH_RES_SIZE or not (teacher or second_opinion):

@@ -77,7 +77,7 @@ def cropper_for(reader: BaseReader, cutting: Literal["off", "words", "lines"], n
             return [Crop(reader.pixels(picture), PictureShape.of(picture))]
 
         return whole
-    from pipelines.prediction.detector import WordDetector
+    from kdltr_core.inference.detector import WordDetector
 
     detector = WordDetector(cutting, num_threads)
 

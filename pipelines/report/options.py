@@ -35,7 +35,7 @@ class BenchmarkOptions:
 class EvaluateOptions:
     """Read benchmarks with finished students and teachers and, where its file is at hand, with a student's teacher."""
 
-    checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional]
+    checkpoints: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[STUDENT …]")] = ()
     """names of pretrained models, run folders, student or teacher folders in them, .safetensors files, ONNX files that
     export.py wrote, or URIs; each a column, a teacher two"""
     data: BenchmarkOptions = field(default_factory=BenchmarkOptions)

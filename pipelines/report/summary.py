@@ -83,7 +83,7 @@ def result_markdown(table: BenchmarkTable, trained: Trained = "student") -> str:
 def draw_bars(path: str | Path, table: BenchmarkTable) -> None:
     """A PNG: the word accuracy of every reader on every set and on all words, with one standard error."""
     names = [*table.scores, "all words"] if len(table.scores) > 1 else list(table.scores)
-    figure = Figure(figsize=(max(5.0, 1.5 + 0.55 * len(names) * len(table.columns)), 3.6), layout="constrained")
+    figure = Figure(figsize=(max(6.5, 1.5 + 0.55 * len(names) * len(table.columns)), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axes, width = figure.subplots(), 0.8 / len(table.columns)
     for number, column in enumerate(table.columns):
@@ -94,6 +94,7 @@ def draw_bars(path: str | Path, table: BenchmarkTable) -> None:
                         label=column.title, ecolor=GREY, capsize=2)  # fmt: skip
         axes.bar_label(bars, fmt="%.1f", fontsize=8, color=INK, padding=2)
     style_axes(axes)
+    axes.set_axisbelow(True)
     axes.grid(visible=False, axis="x")
     axes.set(ylim=(0, 108), yticks=range(0, 101, 20))
     axes.set_xticks(range(len(names)), names, color=INK)

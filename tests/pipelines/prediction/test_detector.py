@@ -13,8 +13,9 @@ import pytest
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
+from kdltr_core.inference.detector import WordDetector, begun, cut_between, in_reading_order, rectify, word_spans
+from kdltr_core.inference.reader import load_student
 from pipelines.predict import main
-from pipelines.prediction.detector import WordDetector, begun, cut_between, in_reading_order, rectify, word_spans
 from pipelines.run.command_line import answer_mistakes
 from tests.service import make_student
 
@@ -132,7 +133,7 @@ def test_pieces_lie_where_they_were_cut_from(degrees: float) -> None:
 def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rapidocr" else find(name))
-    with pytest.raises(ValueError, match=r"--detect needs RapidOCR's detector: pip install 'kdltr\[detect\]'"):
+    with pytest.raises(ValueError, match=r"needs RapidOCR's detector: pip install 'kdltr\[detect\]'"):
         WordDetector("words", 1)
 
 
@@ -189,3 +190,14 @@ def test_the_command_reads_a_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert {row["image"] for row in rows} == {files[0]}
     for row, (_, middle) in zip(rows, words, strict=True):
         assert np.abs(np.mean(row["box"], axis=0) - middle).max() < 12
+
+
+@pytest.mark.slow
+@needs_rapidocr
+def test_a_student_in_python_reads_a_sign_and_says_where() -> None:
+    picture, drawn = sign()
+    (found,) = load_student(device="cpu", detect=True)([picture])
+    assert [word.text.upper() for word in found] == [text.upper() for text, _ in drawn]
+    middles = np.stack([word.box.mean(axis=0) for word in found])
+    np.testing.assert_allclose(middles, [middle for _, middle in drawn], atol=12)
+    assert all(0 < word.confidence <= 1 for word in found)

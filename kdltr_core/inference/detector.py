@@ -44,7 +44,7 @@ class WordDetector:
 
     def __init__(self, cutting: Cutting, num_threads: int) -> None:
         if importlib.util.find_spec("rapidocr") is None:
-            raise ValueError("--detect needs RapidOCR's detector: pip install 'kdltr[detect]'")
+            raise ValueError("finding words in whole pictures needs RapidOCR's detector: pip install 'kdltr[detect]'")
         from rapidocr import RapidOCR
 
         threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": num_threads for kind in ("intra", "inter")}
