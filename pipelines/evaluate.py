@@ -19,7 +19,7 @@ from pipelines.run.command_line import absolute, answer_mistakes
 
 
 def main() -> int:
-    options = tyro.cli(EvaluateOptions, prog="evaluate.py", description=EvaluateOptions.__doc__)
+    options = tyro.cli(EvaluateOptions, description=EvaluateOptions.__doc__)
     options.check()
 
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.

@@ -18,7 +18,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def main() -> int:
-    options = tyro.cli(ServeOptions, prog="serve.py", description=ServeOptions.__doc__)
+    options = tyro.cli(ServeOptions, description=ServeOptions.__doc__)
     options.check()
     listening = open_port(options.host, options.port)
 

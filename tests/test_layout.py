@@ -145,7 +145,7 @@ def test_no_two_public_classes_or_functions_share_a_name() -> None:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(path)
     del places["main"]  # of every command
-    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+    assert {name: paths for name, paths in places.items() if len(set(paths)) > 1} == {}  # overloads lie together
 
 
 def test_the_tops_stay_small() -> None:

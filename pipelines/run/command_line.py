@@ -87,7 +87,7 @@ def parse_run_with(
         given: Any = tyro.cli(
             make_dataclass("Options", both, kw_only=True),
             args=words,
-            prog=f"{script} [RECIPE|config.yaml]",
+            prog=f"{sys.argv[0] if sys.argv[0].startswith('kdltr ') else script} [RECIPE|config.yaml]",
             description=f"{about}\n\nRecipes:\n{recipes}\n\nThe defaults below are those of {source}.",
         )
     except ValidationError as error:  # of the command's own options; the run validates itself below
