@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -96,7 +97,12 @@ def parse_run_with(
     for section in [name for name, value in changes.items() if isinstance(value, dict)]:
         changes |= {f"{section}.{name}": value for name, value in changes.pop(section).items()}
     changes["name"] = changes["name"] or f"{base.name or base.recipe or 'run'}{suffix(given.own)}"
-    return given.own, absolute(base.override(changes))
+    try:
+        return given.own, absolute(base.override(changes))
+    except ValueError as error:
+        # A field of the config is an option as it was typed.
+        named = (rf"(^|; )({'|'.join(map(re.escape, changes))}) is ", lambda m: f"{m[1]}--{m[2].replace('_', '-')} is ")
+        raise ValueError(re.sub(*named, str(error))) from None
 
 
 def _unvalidated(model: BaseModel) -> type:

@@ -126,6 +126,10 @@ class RunFolder:
         Raises: as ``Storage.claim``; ValueError if it cannot be written.
         """
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"{self.path} cannot be made ({error.strerror}); give another --output-folder") from error
+        try:
             with self.storage.claim():
                 if self._changes():
                     self.storage.remove(METRICS_FILE, TRACKING_FILE, DATA_FILE)

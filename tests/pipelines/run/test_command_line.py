@@ -60,10 +60,10 @@ def test_options_set_fields(words: str, field: str, expected: Any) -> None:
         ("demoo", "there is no recipe 'demoo'"),
         ("demoo", "did you mean 'demo'?"),
         ("nothing.yaml", "nothing.yaml cannot be read"),
-        ("--optim.learning-rate -1", "optim.learning_rate is -1.0: Input should be greater than 0"),
+        ("--optim.learning-rate -1", "--optim.learning-rate is -1.0: Input should be greater than 0"),
         ("--optim.batch-size 63 --workers 2", "nearest that does is 64"),
         ("--tracking-uri mlruns", "expected a server"),
-        ("--data.cache-folder s3://bucket/cache", "data.cache_folder is s3://bucket/cache, expected a path"),
+        ("--data.cache-folder s3://bucket/cache", "--data.cache-folder is s3://bucket/cache, expected a path"),
     ],
 )
 def test_a_mistake_is_refused_in_one_sentence_with_the_way_out(
@@ -220,7 +220,7 @@ def test_output_is_written_whatever_the_terminal_can_show() -> None:
 
 def test_a_refusal_says_that_the_value_came_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
-    with pytest.raises(ValueError, match=r"tracking_uri is 'databricks' \(from MLFLOW_TRACKING_URI; --tracking-uri"):
+    with pytest.raises(ValueError, match=r"--tracking-uri is 'databricks' \(from MLFLOW_TRACKING_URI; --tracking-uri"):
         parse_run(["demo"], "train.py", "About.")
     assert parse_run(["demo", "--tracking-uri", "http://host:5000"], "train.py", "About.").name == "demo"
 
