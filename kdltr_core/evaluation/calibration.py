@@ -27,6 +27,8 @@ FEWEST_WORDS, MOST_WORDS = 50, 2000
 LOWEST, HIGHEST = 0.2, 20.0
 # Below and above which no confidence is taken, so that one word that is wrong for sure costs no infinity.
 _CERTAIN = 1e-6
+# The 95 % point of its distribution with one degree of freedom.
+_CHI_SQUARE = 3.84
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,8 @@ class FittedTemperature:
 def fit_temperature(words: Sequence[Tensor], correct: np.ndarray) -> FittedTemperature:
     """Temperature scaling (Guo et al. 2017, section 4.2): one number that all logits are divided by.
 
-    It minimises the negative log-likelihood of what a word's confidence claims, that the word is right; of fewer than
-    ``FEWEST_WORDS`` it stays 1.
+    It minimises the negative log-likelihood of what a word's confidence claims, that the word is right. It stays 1 for
+    fewer than ``FEWEST_WORDS``, and where a likelihood-ratio test (5 %) cannot tell it from 1.
 
     Args:
         words: logits (steps, classes) of every word, its end included.
@@ -122,7 +124,8 @@ def fit_temperature(words: Sequence[Tensor], correct: np.ndarray) -> FittedTempe
     from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(cost, bounds=(math.log(LOWEST), math.log(HIGHEST)), method="bounded")
-    value = round(math.exp(found.x), 4)
+    is_told = 2 * len(words) * (cost(0.0) - float(found.fun)) > _CHI_SQUARE
+    value = round(math.exp(found.x), 4) if is_told else 1.0
     return FittedTemperature(value, len(words), before, calibrate(confidences(value).tolist(), correct))
 
 

@@ -58,6 +58,14 @@ def test_the_temperature_of_logits_that_were_multiplied_is_the_factor():
     assert found.after.error < 0.03 < found.before.error
 
 
+def test_a_reader_that_needs_no_temperature_keeps_1():
+    generator = torch.Generator().manual_seed(1)
+    words = [2 * torch.randn(steps, 12, generator=generator) for steps in (1, 2, 3) for _ in range(100)]
+    true = torch.stack([word.softmax(-1).amax(-1).prod() for word in words])
+    correct = (torch.rand(len(words), generator=generator) < true).numpy()
+    assert fit_temperature(words, correct).value == 1.0
+
+
 def test_a_handful_of_words_sets_no_temperature():
     found = fit_temperature([torch.randn(2, 12)] * 10, np.ones(10, bool))
     assert found.value == 1.0
