@@ -87,7 +87,7 @@ def workload(
 def report(evaluation: Evaluation) -> None:
     """Measures what a table does not hold, writes the report's files, and hands them to MLflow."""
     folder = Path(evaluation.options.report)
-    if any(not isinstance(r.read, nn.Module) and r.column.role != "two_stage" for r in evaluation.readers):
+    if any(reader.method.startswith("ONNX") for reader in evaluation.readers):
         say("what an ONNX file attends to is not known; the report shows where runs and their teachers look")
     tracker, metrics_log = _begin_tracking(evaluation, folder)
     harm = measure_harm(
