@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pandas as pd
@@ -25,9 +26,17 @@ class ServedStudent(PythonModel):
         Returns: the columns "text", "confidence" (of the whole word) and "character_confidences".
         Raises: UnreadableImage, which the server answers with 400.
         """
-        words = self._reader([bytes(image) for image in model_input["image"]])
+        words = self._reader([_decoded(bytes(image)) for image in model_input["image"]])
         columns = ("text", "confidence", "character_confidences")
         return pd.DataFrame([[w.text, w.confidence, list(w.character_confidences)] for w in words], columns=columns)
+
+
+def _decoded(image: bytes) -> bytes:
+    """MLflow decodes base64 in dataframes, and not in "inputs"; no image file is base64 itself."""
+    try:
+        return base64.b64decode(image, validate=True)
+    except ValueError:
+        return image
 
 
 set_model(ServedStudent())
