@@ -26,7 +26,7 @@ from kdltr_core.distributed import DistributedContext
 from kdltr_core.recognizers import build_student, build_teacher
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.distiller import Distiller, teach
-from kdltr_core.train.optim import build_optimiser
+from kdltr_core.train.optim import Gradients, build_optimiser
 from kdltr_core.train.step import unused_parameters
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import say
@@ -98,22 +98,22 @@ def _measure(rank: int, num_workers: int, options: ScalingOptions, scratch: str)
     taught = teach(teacher, high_res, targets, orders)
     for name in unused_parameters(distiller, distiller(low_res, targets, lengths, orders, taught).total):
         distiller.get_parameter(name).requires_grad_(False)
-    optimiser, model = build_optimiser(distiller, OptimConfig()), world.wrap(distiller)
+    optimiser, gradients = build_optimiser(distiller, OptimConfig()), Gradients(distiller)
     times = []
     for _ in range(options.repeats + 1):
         world.barrier()
         start = time.perf_counter()
         with autocast(world.device, "auto"):
             taught = teach(teacher, high_res, targets, orders)
-            loss = model(low_res, targets, lengths, orders, taught)
-        optimiser.zero_grad(set_to_none=True)
-        loss.total.backward()
+            loss = distiller(low_res, targets, lengths, orders, taught)
+        gradients.joined.zero_()
+        gradients.add(loss.total / num_workers)
+        world.add_gradients(gradients.joined)
         optimiser.step()
         world.barrier()
         times.append(time.perf_counter() - start)
     if world.is_main:
-        num_parameters = sum(p.numel() for p in distiller.parameters() if p.grad is not None)
-        torch.save((statistics.median(times[1:]), num_parameters), Path(scratch) / "measured.pt")
+        torch.save((statistics.median(times[1:]), gradients.joined.numel()), Path(scratch) / "measured.pt")
     dist.destroy_process_group()
 
 

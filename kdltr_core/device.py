@@ -14,7 +14,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
         precision: "float32", "bfloat16", or "auto": bfloat16 on a GPU, and on a CPU that multiplies it natively.
     """
     if precision == "bfloat16" or (precision == "auto" and (device.type == "cuda" or _cpu_multiplies_bfloat16())):
-        return torch.autocast(device.type, torch.bfloat16)
+        # A weight that was cast in one captured graph is not there in another.
+        return torch.autocast(device.type, torch.bfloat16, cache_enabled=device.type != "cuda")
     return nullcontext()
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
-from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
@@ -61,25 +58,25 @@ class DistributedContext:
         if self.size > 1:
             dist.barrier()
 
-    def share_buffers(self, module: nn.Module) -> None:
-        """Give all workers the first one's buffers, such as running statistics."""
+    @torch.no_grad()
+    def share(self, module: nn.Module) -> None:
+        """Give all workers the first one's weights and running statistics."""
         if self.size > 1:
-            for buffer in module.buffers():
-                dist.broadcast(buffer, 0)
+            for tensor in (*module.parameters(), *module.buffers()):
+                sent = tensor.contiguous()
+                dist.broadcast(sent, 0)
+                tensor.copy_(sent)
 
-    def no_sync(self, module: nn.Module, holds: bool) -> AbstractContextManager[None]:
-        """Within it the gradients of a wrapped module are added up here, and not averaged over workers yet."""
-        return module.no_sync() if holds and isinstance(module, DistributedDataParallel) else nullcontext()
+    def add_gradients(self, joined: Tensor, *, in_bfloat16: bool = False) -> None:
+        """Sum over workers, in place; they travel as they are or as bfloat16.
 
-    def wrap(self, module: nn.Module, *, in_bfloat16: bool = False) -> nn.Module:
-        """The module with its gradients averaged over workers, travelling as they are or as bfloat16."""
-        if self.size == 1:
-            return module
-        wrapped = DistributedDataParallel(module, device_ids=[self.device] if self.device.type == "cuda" else None)
-        if in_bfloat16:
-            # torch's hook, which it lets pass with NCCL only where it knows it by name; it runs on any backend.
-            wrapped.register_comm_hook(dist.group.WORLD, lambda group, bucket: bf16_compress_hook(group, bucket))
-        return wrapped
+        Args:
+            joined: every gradient of a worker, (number of weights,) float32.
+        """
+        if self.size > 1:
+            sent = joined.bfloat16() if in_bfloat16 else joined
+            dist.all_reduce(sent)
+            joined.copy_(sent)
 
 
 class RunningStatistics:
@@ -89,10 +86,11 @@ class RunningStatistics:
         buffers = [b for m in module.modules() if isinstance(m, nn.BatchNorm2d) for b in m.buffers()]
         types = dict.fromkeys(b.dtype for b in buffers)
         self._buffers = [[b for b in buffers if b.dtype == dtype] for dtype in types]
-        self._before: list[Tensor] = []
+        self._before = [_joined(buffers) for buffers in self._buffers]
 
     def remember(self) -> None:
-        self._before = [_joined(buffers) for buffers in self._buffers]
+        for buffers, before in zip(self._buffers, self._before, strict=True):
+            _joined(buffers, before)
 
     def restore_where(self, flag: Tensor | bool) -> None:
         """Put back what was remembered where the flag, a bool or a scalar bool on the device, is true."""
@@ -103,5 +101,5 @@ class RunningStatistics:
             torch._foreach_copy_(buffers, [part.view_as(b) for part, b in zip(parts, buffers, strict=True)])
 
 
-def _joined(buffers: list[Tensor]) -> Tensor:
-    return torch.cat([b.flatten() for b in buffers])
+def _joined(buffers: list[Tensor], into: Tensor | None = None) -> Tensor:
+    return torch.cat([b.flatten() for b in buffers], out=into)

@@ -39,6 +39,10 @@ class Batch:
     rows: Tensor | None = None
     weights: Tensor | None = None
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Those of the attributes that are there, by name."""
+        return {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), Tensor)}
+
     def to(self, device: torch.device) -> Batch:
         return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
@@ -48,15 +52,16 @@ class Batch:
 
     def belongs_to(self, stream: torch.cuda.Stream) -> None:
         """The GPU's memory of this batch is not used again before this stream is done with it."""
-        for tensor in self._tensors().values():
+        for tensor in self.tensors().values():
             tensor.record_stream(stream)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        return {field.name: value for field in fields(self) if isinstance(value := getattr(self, field.name), Tensor)}
-
     def _with(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self._tensors().items()}
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self.tensors().items()}
         return replace(self, **changed)
+
+
+# Steps of the targets where a step is recorded for each shape that it meets.
+TEXT_WIDTHS = (10, 14, 18, 26)
 
 
 def encode_targets(labels: Sequence[str], charset: Charset, num_steps: int | None = None) -> tuple[Tensor, Tensor]:
@@ -84,19 +89,32 @@ def encode_targets(labels: Sequence[str], charset: Charset, num_steps: int | Non
     return targets, torch.tensor([len(ids) + 1 for ids in encoded])
 
 
-def valid_rows(lengths: Tensor, num_steps: int, group: int = 64, multiple: int = 1) -> Tensor:
+def valid_rows(lengths: Tensor, num_steps: int, group: int = 64, least: int = 0) -> Tensor:
     """Where the valid steps are, group by group, so that the padding behind short words need not cost anything.
 
     Args:
         lengths: (N,) on the CPU, valid steps of each word: who waits for no device can know how many there are.
         num_steps: T.
         group: images contrasted with one another.
-        multiple: M is made one of this.
+        least: M is at least this.
 
     Returns: (groups, M) int64, indices into (N · T); −1 behind the valid steps of a group that has fewer than M.
     """
     valid = torch.arange(num_steps) < lengths[:, None]
     steps = torch.arange(len(lengths) * num_steps).view(valid.shape)
     groups = [rows[inside] for rows, inside in zip(steps.split(group), valid.split(group), strict=True)]
-    width = multiple * math.ceil(max(map(len, groups)) / multiple)
+    width = max(least, *map(len, groups))
     return torch.stack([F.pad(rows, (0, width - len(rows)), value=-1) for rows in groups])
+
+
+def usual_rows(lengths: np.ndarray, num_steps: int, group: int = 64) -> int:
+    """M that next to no batch of ``valid_rows`` exceeds: six deviations over the mean of a group's sum.
+
+    Args:
+        lengths: (N,), valid steps of the words that batches are drawn from; of longer words num_steps count.
+        num_steps: T.
+        group: images contrasted with one another.
+    """
+    counted = np.minimum(lengths, num_steps)
+    most = group * counted.mean() + 6 * math.sqrt(group) * counted.std()
+    return min(group * num_steps, 8 * math.ceil(most / 8))

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kdltr_core.charset import Charset
-from kdltr_core.data.batch import Batch, encode_targets, valid_rows
+from kdltr_core.data.batch import TEXT_WIDTHS, Batch, encode_targets, usual_rows, valid_rows
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.device_cache import DeviceCache
 from kdltr_core.data.pack import Pairs
 from kdltr_core.data.prefetch import prefetch
 from kdltr_core.data.sampler import EpochSampler
+
+# From so many, spread over the set, the usual length of its labels is taken.
+_LABELS_COUNTED = 4096
 
 
 def training_batches(
@@ -30,6 +35,7 @@ def training_batches(
     num_steps: int,
     num_output_steps: int | None = None,
     contrast_group: int = 64,
+    with_fixed_shapes: bool = False,
     with_pixels: bool = True,
     num_threads: int = 1,
 ) -> Iterator[tuple[int, Batch]]:
@@ -48,22 +54,39 @@ def training_batches(
         num_steps: the step to stop before.
         num_output_steps: T of the targets; None: what the longest label of the global batch needs.
         contrast_group: images contrasted with one another.
+        with_fixed_shapes: T is one of ``TEXT_WIDTHS`` where ``num_output_steps`` is None, and M of the rows (but in
+            one batch of very many) follows from T, so that a step that is recorded for every shape meets few.
         with_pixels: False leaves them empty, for ``on_device`` to gather where they are.
         num_threads: batches are made by so many threads.
 
     Yields: the step and its batch.
     """
 
+    def num_characters(index: int) -> int:
+        return len(charset.normalise(pairs.labels[index]))
+
+    def num_steps_of(indices: np.ndarray) -> int:
+        needed = max(map(num_characters, indices)) + 1
+        return next((width for width in TEXT_WIDTHS if width >= needed), needed) if with_fixed_shapes else needed
+
+    @cache
+    def least_rows(width: int) -> int:
+        if not with_fixed_shapes:
+            return 0
+        some = range(0, len(pairs), math.ceil(len(pairs) / _LABELS_COUNTED))
+        group = min(contrast_group, sampler.batch_size // world_size)
+        return usual_rows(np.array([num_characters(index) + 1 for index in some]), width, group)
+
     def make(step: int) -> tuple[int, Batch]:
         indices, epochs = sampler.indices(step)
-        num_needed = num_output_steps or max(len(charset.normalise(pairs.labels[i])) for i in indices) + 1
+        width = num_output_steps or num_steps_of(indices)
         indices, epochs = indices[rank::world_size], epochs[rank::world_size]
         high_res = low_res = torch.empty(0, dtype=torch.uint8)
         if with_pixels:
             high_res, low_res = pairs.gather(indices, degradation_seeds(seed, epochs, indices))
         labels = tuple(pairs.labels[i] for i in indices)
-        targets, lengths = encode_targets(labels, charset, num_needed)
-        rows = valid_rows(lengths, num_needed, contrast_group)
+        targets, lengths = encode_targets(labels, charset, width)
+        rows = valid_rows(lengths, width, contrast_group, least_rows(width))
         weights = None if pairs.weights is None else torch.from_numpy(pairs.weights[indices])
         return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows, weights)
 

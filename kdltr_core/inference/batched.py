@@ -121,11 +121,11 @@ def read_with_recognizer(
 ) -> list[Prediction]:
     """As ``read_set``, by a recognizer in evaluation mode; afterwards it is in the mode it was in.
 
-    All read with the running statistics of the first worker, whose recognizer is the one that is kept.
+    All read with the weights and running statistics of the first worker, whose recognizer is the one that is kept.
     """
     world = world or DistributedContext()
     reader = recognizer_reader(module, image, world.device, precision)
-    world.share_buffers(module)
+    world.share(module)
     was_training = module.training
     module.eval()
     words = read_set(reader, pairs, batch_size=batch_size, world=world, progress=progress)

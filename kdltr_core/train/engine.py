@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from kdltr_core.capture import RECORDERS
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch
 from kdltr_core.data.dataset import Datasets
@@ -169,6 +170,7 @@ class _Run:
             num_steps=self.num_steps,
             num_output_steps=student.fixed_num_steps,
             contrast_group=config.objective.contrast_group,
+            with_fixed_shapes=self.world.device.type in RECORDERS,
             with_pixels=self.device_cache is None,
             num_threads=config.data.num_loader_threads,
         )
@@ -187,7 +189,7 @@ class _Run:
 
     def _log(self) -> None:
         values, bad_in_row = self.meters.take()
-        values["learning_rate"] = self.training.optimiser.param_groups[0]["lr"]
+        values["learning_rate"] = float(self.training.optimiser.param_groups[0]["lr"])
         values["epoch"] = self.step / self.sampler.steps_per_epoch
         self._record({f"train/{name}": value for name, value in values.items()})
         if bad_in_row >= MAX_NON_FINITE:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kdltr_core.capture import Given, Graphs
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch, encode_targets
 from kdltr_core.data.dataset import TrainingPairs
@@ -21,14 +22,19 @@ from kdltr_core.seeding import generator, seed_everything
 from kdltr_core.train.build import build_pair
 from kdltr_core.train.distiller import Distiller, teach
 from kdltr_core.train.meters import Meters
-from kdltr_core.train.optim import build_optimiser, moving_average, set_rates
+from kdltr_core.train.optim import Gradients, MovingAverage, build_optimiser, set_rates
 from kdltr_core.train.teacher_cache import TeacherCache, open_teacher_cache
+
+# What names the cached outputs of the teacher among what a step is given.
+_ENCODED = "teacher."
 
 
 class TrainingStep:
     """Student, projector, optimiser and average, the teacher beside them, and how one batch moves them.
 
-    Nothing in a step waits for the device.
+    Nothing in a step waits for the device. On a GPU it is two CUDA graphs: forward and backward of a micro-batch, one
+    for each width of the targets, and what the gradients then do to the weights. Between them workers add up their
+    gradients.
 
     Args:
         micro_batches: those of every batch that this worker computes.
@@ -46,11 +52,14 @@ class TrainingStep:
         self.teacher_cache = self._open_cache(pairs) if config.data.teacher_cache == "on" and self.teacher else None
         self.statistics = RunningStatistics(self.distiller)
         self.statistics_of_first = RunningStatistics(self.distiller)
-        self.model: nn.Module = self.distiller
         self._freeze_unused_parameters(pairs)
+        self.gradients = Gradients(self.distiller)
         self.optimiser = build_optimiser(self.distiller, config.optim)
-        self.average = moving_average(student, config.optim.ema_decay) if config.optim.ema_decay else None
+        self.average = MovingAverage(student, config.optim.ema_decay) if config.optim.ema_decay else None
         self.meters = Meters(world, config.workers)
+        graphs = Graphs(world.device)
+        self._add_gradients, self._update = graphs.capture(self._add_gradients_of), graphs.capture(self._move_weights)
+        self._terms: list[str] = []
 
     @property
     def reader(self) -> Recognizer:
@@ -59,9 +68,8 @@ class TrainingStep:
         return reader
 
     def begin(self) -> None:
-        """Wrap the model, once its weights are those that training begins with."""
-        in_bfloat16 = self.config.optim.gradient_exchange == "bfloat16"
-        self.model = self.world.wrap(self.distiller, in_bfloat16=in_bfloat16)
+        """Make all workers' weights the same, once they are those that training begins with."""
+        self.world.share(self.distiller)
 
     def run(self, step: int, batches: Sequence[Batch], rate: float, num_valid_steps: Tensor | None) -> None:
         """Train on this worker's micro-batches.
@@ -77,9 +85,10 @@ class TrainingStep:
         orders = sample_permutations(num_characters, num_orders, generator(config.seed, "permutations", step))
         orders = orders.to(self.world.device, non_blocking=True)
         set_rates(self.optimiser, rate)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.gradients.joined.zero_()
         self.statistics.remember()
         for number, batch in zip(self.micro_batches, batches, strict=True):
+            given = self._given(batch, orders, num_valid_steps)
             # Before anything is drawn: a resumed run draws what an uninterrupted one would have drawn.
             seed_everything(config.seed, "step", step, number)
             # As in the published runs every micro-batch is normalised by itself, and the first one's running
@@ -87,22 +96,31 @@ class TrainingStep:
             is_first = number == self.micro_batches[0]
             if not is_first:
                 self.statistics_of_first.remember()
-            with self.world.no_sync(self.model, number != self.micro_batches[-1]):
-                loss = self._loss(batch, orders, num_valid_steps)
-                # Averaged over workers, of which there may be fewer than micro-batches.
-                (loss.total * (self.world.size / num_micro_batches)).backward()
+            values = self._add_gradients(given)
             if not is_first:
                 self.statistics_of_first.restore_where(True)
-            self.meters.add_micro_batch({**loss.terms, "loss": loss.total})
-        norm = nn.utils.clip_grad_norm_(self.distiller.parameters(), config.optim.clip_norm)
+            self.meters.add_micro_batch(dict(zip(self._terms, values.unbind(), strict=True)))
+        self.world.add_gradients(self.gradients.joined, in_bfloat16=config.optim.gradient_exchange == "bfloat16")
+        self.meters.end_step(self._update({}), num_micro_batches * len(batches[0].labels))
+
+    def _add_gradients_of(self, given: Given) -> Tensor:
+        """Forward and backward of a micro-batch: its terms and at last its loss, (number of terms + 1,)."""
+        loss = self._loss(given)
+        self._terms = [*loss.terms, "loss"]
+        self.gradients.add(loss.total * (1 / self.config.workers))
+        return torch.stack([*loss.terms.values(), loss.total]).detach()
+
+    def _move_weights(self, given: Given) -> Tensor:
+        """What the gradients of a step do to the weights; the gradients' norm before it is clipped."""
+        norm = nn.utils.clip_grad_norm_(self.distiller.parameters(), self.config.optim.clip_norm)
         # The fused optimiser leaves weights and state alone where this is 1; nobody waits for the device to know.
         non_finite = ~torch.isfinite(norm)
         self.optimiser.found_inf = non_finite.float()  # type: ignore[attr-defined]
         self.statistics.restore_where(non_finite)
         self.optimiser.step()
         if self.average:
-            self.average.update_parameters(self.distiller.student)
-        self.meters.end_step(norm, num_micro_batches * len(batches[0].labels))
+            self.average.update()
+        return norm
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
@@ -115,28 +133,40 @@ class TrainingStep:
 
     def load(self, state: Mapping[str, Any]) -> None:
         self.distiller.load_state_dict(state["distiller"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        # The groups as they are here: a checkpoint may come from another kind of device.
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({**state["optimiser"], "param_groups": groups})
         if self.average:
             self.average.module.load_state_dict(state["average"])
         self.meters.num_skipped = state["num_skipped"]
 
-    def _loss(self, batch: Batch, orders: Tensor, num_valid_steps: Tensor | None) -> LossTerms:
+    def _given(self, batch: Batch, orders: Tensor, num_valid_steps: Tensor | None) -> dict[str, Tensor]:
+        """All that a micro-batch brings, and nothing that is not looked at."""
+        given = {**batch.tensors(), "orders": orders}
+        high_res, low_res = given.pop("high_res"), given.pop("low_res")
+        given["images"] = high_res if self.config.recognizer.trained == "teacher" else low_res
+        if num_valid_steps is not None:
+            given["num_valid_steps"] = num_valid_steps
+        if self.teacher_cache:
+            encoded = self.teacher_cache.gather(batch.indices, self.world.device)
+            return given | {_ENCODED + name: values for name, values in encoded.items()}
+        return given | ({"high_res": high_res} if self.teacher else {})
+
+    def _loss(self, given: Given) -> LossTerms:
         with autocast(self.world.device, self.config.optim.precision):
-            taught = self._teacher_output(batch, orders) if self.teacher else None
-            images = batch.high_res if self.config.recognizer.trained == "teacher" else batch.low_res
-            of_words = (batch.rows, batch.weights)
-            terms: LossTerms = self.model(
-                images, batch.targets, batch.lengths, orders, taught, num_valid_steps, *of_words
-            )
+            taught = self._teacher_output(given) if self.teacher else None
+            words = (given["targets"], given["lengths"], given["orders"], taught)
+            of_words = (given.get("rows"), given.get("weights"))
+            terms: LossTerms = self.distiller(given["images"], *words, given.get("num_valid_steps"), *of_words)
         return terms
 
     @torch.no_grad()
-    def _teacher_output(self, batch: Batch, orders: Tensor) -> RecognizerOutput:
+    def _teacher_output(self, given: Given) -> RecognizerOutput:
         assert self.teacher is not None
         if self.teacher_cache is None:
-            return teach(self.teacher, batch.high_res, batch.targets, orders)
-        encoded = self.teacher_cache.gather(batch.indices, self.world.device)
-        return self.teacher.decode(encoded, batch.targets, orders)
+            return teach(self.teacher, given["high_res"], given["targets"], given["orders"])
+        encoded = {name.removeprefix(_ENCODED): values for name, values in given.items() if name.startswith(_ENCODED)}
+        return self.teacher.decode(encoded, given["targets"], given["orders"])
 
     def _open_cache(self, pairs: TrainingPairs) -> TeacherCache:
         assert self.teacher is not None
@@ -157,7 +187,7 @@ class TrainingStep:
         batch = Batch(*pairs.gather(rows), labels, targets, lengths, rows).to(self.world.device)
         orders = sample_permutations(targets.shape[1] - 2, 1, generator(0)).to(self.world.device)
         self.statistics.remember()
-        loss = self._loss(batch, orders, None)
+        loss = self._loss(self._given(batch, orders, None))
         self.statistics.restore_where(True)
         for name in unused_parameters(self.distiller, loss.total):
             self.distiller.get_parameter(name).requires_grad_(False)

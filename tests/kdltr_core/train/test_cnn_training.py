@@ -24,6 +24,7 @@ from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.matrn import SemanticVisual
 from kdltr_core.train.checkpoint import read_checkpoint
 from kdltr_core.train.distiller import Distiller, teach
+from kdltr_core.train.optim import Gradients
 from kdltr_core.train.step import unused_parameters
 from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS, TEACHERS, build_small, read_words
 from tests.kdltr_core.train import runs

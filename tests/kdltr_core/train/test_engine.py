@@ -24,6 +24,7 @@ from kdltr_core.train.build import build_pair
 from kdltr_core.train.checkpoint import CheckpointStore, read_checkpoint
 from kdltr_core.train.distiller import Distiller, teach
 from kdltr_core.train.engine import TrainingDiverged, fit
+from kdltr_core.train.optim import Gradients
 from tests.kdltr_core.small import STUDENTS, TEACHERS, build_small, read_words
 from tests.kdltr_core.train import runs
 from tests.kdltr_core.train.runs import LABELS, Interrupted, Records, leaves, run, write_words
@@ -198,7 +199,7 @@ def small_distiller() -> tuple[Distiller, Recognizer]:
 def gradients(world: DistributedContext, rows: slice) -> dict[str, torch.Tensor]:
     """Of one step on some rows of a batch of six words."""
     distiller, teacher = small_distiller()
-    model = world.wrap(distiller)
+    joined = Gradients(distiller)
     targets, lengths = encode_targets(LABELS[:6], Charset94)
     generator = torch.Generator().manual_seed(7)
     high_res = torch.randint(0, 256, (6, 3, 32, 128), dtype=torch.uint8, generator=generator)
@@ -206,7 +207,9 @@ def gradients(world: DistributedContext, rows: slice) -> dict[str, torch.Tensor]
     permutations = sample_permutations(targets.shape[1] - 2, 6, generator)
     num_valid = world.all_reduce(lengths[rows].sum().float()) / world.size
     taught = teach(teacher, high_res[rows], targets[rows], permutations)
-    model(low_res[rows], targets[rows], lengths[rows], permutations, taught, num_valid).total.backward()
+    terms = distiller(low_res[rows], targets[rows], lengths[rows], permutations, taught, num_valid)
+    joined.add(terms.total / world.size)
+    world.add_gradients(joined.joined)
     return {name: p.grad.clone() for name, p in distiller.named_parameters() if p.grad is not None}
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from kdltr_core.config import ObjectiveConfig, OptimConfig
 from kdltr_core.recognizers.parseq import Parseq, ParseqSize
 from kdltr_core.train.distiller import Distiller
-from kdltr_core.train.optim import build_optimiser, moving_average, rate_factor
+from kdltr_core.train.optim import MovingAverage, build_optimiser, rate_factor
 
 SMALL = ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4)
 
@@ -49,9 +49,9 @@ def test_patch_embedding_and_projector_learn_at_the_fast_rate_and_nothing_else()
 def test_moving_average_is_the_geometric_sum_from_the_first_weights_on() -> None:
     module = nn.Linear(1, 1, bias=False)
     nn.init.constant_(module.weight, 3.0)
-    average, expected = moving_average(module, decay=0.9), 3.0
+    average, expected = MovingAverage(module, decay=0.9), 3.0
     for value in (1.0, 5.0, -2.0):
         nn.init.constant_(module.weight, value)
-        average.update_parameters(module)
+        average.update()
         expected = 0.9 * expected + 0.1 * value
     assert torch.allclose(average.module.weight, torch.tensor([[expected]]))

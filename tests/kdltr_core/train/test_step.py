@@ -1,16 +1,15 @@
-"""A training step: nothing in it waits for the device."""
+"""A training step: a GPU can record it, and what it records is the step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdltr_core.charset import Charset
 from kdltr_core.config import RecognizerName, RunConfig
@@ -18,54 +17,19 @@ from kdltr_core.data.batch import Batch, encode_targets, valid_rows
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.pack import build_pack
 from kdltr_core.distributed import DistributedContext
+from kdltr_core.train.checkpoint import read_checkpoint
 from kdltr_core.train.step import TrainingStep
 from tests.kdltr_core.data.sets import single_records, write_records
+from tests.kdltr_core.replay import Operations, Reads, replay_on_cpu
 from tests.kdltr_core.small import build_small, save_teacher
+from tests.kdltr_core.train.runs import Interrupted, config_of, leaves, run, write_words
 
 LABELS = ["Hello", "a", "kd7", "EXIT"]
-# What cannot be answered before the device has come so far: a value, or a size that depends on values.
-WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero", "equal")
-
-
-# On a CPU these read the memory directly, without an operation.
-READS = ("tolist", "numpy", "cpu", "__array__")
-
-
-class Reads(TorchFunctionMode):
-    """Counts the methods that bring a tensor's values to Python."""
-
-    def __init__(self, found: list[str]) -> None:
-        super().__init__()
-        self.found = found
-
-    def __torch_function__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if getattr(func, "__name__", "") in READS:
-            self.found.append(func.__name__)
-        return func(*args, **kwargs or {})
-
-
-class Waits(TorchDispatchMode):
-    """Counts the operations that would make a host wait for its device."""
-
-    def __init__(self, found: list[str]) -> None:
-        super().__init__()
-        self.found = found
-
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        name = func.overloadpacket.__name__
-        by_mask = name in ("index", "index_put", "index_put_") and any(
-            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
-        )
-        if name in WAITS or by_mask:
-            self.found.append(str(func))
-        return func(*args, **kwargs or {})
+NEVER = 10**6
 
 
 def make_step(name: str, folder: Path, **values: object) -> tuple[TrainingStep, TrainingPairs]:
+    folder.mkdir()
     pack = build_pack(write_records(folder / "set", single_records(LABELS)), cache_folder=folder / "cache")
     pairs = TrainingPairs([pack], np.arange(len(pack)), "none", "train")
     config = RunConfig().override(
@@ -86,29 +50,89 @@ def make_batch(pairs: TrainingPairs, charset: Charset, num_steps: int | None) ->
     return Batch(*pairs.gather(rows), tuple(LABELS), targets, lengths, rows, steps)
 
 
-@pytest.mark.parametrize(
-    ("name", "objective"), [*((name, "distillation") for name in get_args(RecognizerName)), ("matrn", "supervised")]
-)
-def test_no_operation_of_a_step_waits_for_the_device(
+@pytest.fixture(autouse=True)
+def plain_lstm() -> Iterator[None]:
+    """oneDNN's LSTM keeps what its backward needs where no operation shows it."""
+    with torch.backends.mkldnn.flags(enabled=False):
+        yield
+
+
+CASES = [*((name, "distillation") for name in get_args(RecognizerName)), ("matrn", "supervised")]
+
+
+@pytest.mark.parametrize(("name", "objective"), CASES)
+def test_a_recorded_step_is_the_eager_one_bitwise(
     name: str, objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The moving average apart: torch's counts its updates on the CPU, and asks there."""
+    """No operation waits for the device, and all that changes is the device's: rates, dropout, a non-finite step."""
     build_small(monkeypatch, dropout=0.1)
-    step, pairs = make_step(name, tmp_path, objective__name=objective)
+    ends = []
+    for after in (NEVER, 1):
+        made = replay_on_cpu(monkeypatch, after)
+        step, pairs = make_step(name, tmp_path / str(after), objective__name=objective, optim__ema_decay=0.5)
+        step.begin()
+        batch = make_batch(pairs, step.distiller.student.charset, step.distiller.student.fixed_num_steps)
+        for number, (rate, num_valid_steps) in enumerate(((1.0, 20.0), (0.5, 10.0), (2.0, 0.0), (2.0, 20.0))):
+            step.run(number, [batch], rate, torch.tensor(num_valid_steps))
+        ends.append({**leaves(step.state()), **step.meters.sums})
+        assert step.meters.sums["skipped"] == 1
+    assert (made[0].num_recorded, made[0].num_replayed) == (2, 4)
+    assert_equal(ends[1], ends[0])
+
+
+def assert_equal(actual: dict[str, object], expected: dict[str, object]) -> None:
+    assert actual.keys() == expected.keys()
+    for place, value in expected.items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(actual[place], value, rtol=0, atol=0, equal_nan=True, msg=place)
+        else:
+            assert value == actual[place] or "images_per_second" in place, place
+
+
+def test_a_run_is_the_same_whether_recorded_or_not_and_resumes_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two micro-batches a step, of several widths."""
+    build_small(monkeypatch, dropout=0.1)
+    roots = write_words(tmp_path, "parseq_tiny")
+    teacher = save_teacher("parseq_tiny", tmp_path)
+    config = config_of(roots, workers=2, num_steps=8, recognizer__teacher_weights=teacher)
+    ends = {}
+    for name, first, then in (("eager", NEVER, None), ("recorded first", 1, NEVER), ("recorded then", NEVER, 1)):
+        made = [replay_on_cpu(monkeypatch, first)]
+        if then is not None:
+            with pytest.raises(Interrupted):
+                run(config, tmp_path / name, cut_at=5)
+            made.append(replay_on_cpu(monkeypatch, then))
+        run(config, tmp_path / name)
+        assert any(each.num_replayed > 0 for recorders in made for each in recorders) == (then is not None)
+        ends[name] = leaves(read_checkpoint(tmp_path / name / "checkpoints/step-00000008"))
+    assert_equal(ends["recorded first"], ends["eager"])
+    assert_equal(ends["recorded then"], ends["eager"])
+
+
+def test_a_step_that_cannot_be_recorded_goes_on_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_small(monkeypatch)
+    replay_on_cpu(monkeypatch)
+    step, pairs = make_step("parseq_tiny", tmp_path / "asks")
     step.begin()
-    batch = make_batch(pairs, step.distiller.student.charset, step.distiller.student.fixed_num_steps)
-    step.run(0, [batch], 1.0, None)  # the optimiser makes its state
-    found: list[str] = []
-    with Reads(found), Waits(found):
-        step.run(1, [batch], 1.0, None)
-    assert found == []
+    assert step.teacher is not None
+    encode = step.teacher.encode
+    monkeypatch.setattr(step.teacher, "encode", lambda images: encode(images) if images.sum().item() else {})
+    batch = make_batch(pairs, step.distiller.student.charset, None)
+    norms = []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for number in range(4):
+            step.run(number, [batch], 1.0, None)
+            norms.append(step.meters.sums["gradient_norm"].item())
+    assert [str(warning.message).split(" (")[0] for warning in told] == ["no CUDA graph could be made"]
+    assert norms == sorted(set(norms))
 
 
 @pytest.mark.parametrize(
     "wait", [lambda x: x.item(), lambda x: x.tolist(), lambda x: bool(x.sum() > 0), lambda x: x[x > 0]]
 )
-def test_a_wait_would_be_found(wait: Any) -> None:
-    found: list[str] = []
-    with Reads(found), Waits(found):
+def test_a_wait_is_refused(wait: Any) -> None:
+    with pytest.raises(RuntimeError, match="waits for the device"), Reads(), Operations():
         wait(torch.ones(1))
-    assert found
