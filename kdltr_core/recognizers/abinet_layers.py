@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdltr_core.recognizers.layers import CachedAttention
+from kdltr_core.recognizers.layers import Block, CachedAttention
 
 _UNET_STRIDES = ((1, 2), (2, 2), (2, 2), (2, 2))
 
@@ -32,7 +32,7 @@ class SinusoidalPositions(nn.Module):
         return self.pe[:, 0]
 
 
-class EncoderLayer(nn.Module):
+class EncoderLayer(Block):
     """Self-attention and feed-forward, each followed by its norm."""
 
     def __init__(self, dim: int, num_heads: int, feedforward: int, dropout: float) -> None:
@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         return x
 
 
-class CrossAttentionLayer(nn.Module):
+class CrossAttentionLayer(Block):
     """A decoder layer without self-attention: queries attend to the memory, then a feed-forward."""
 
     def __init__(self, dim: int, num_heads: int, feedforward: int, dropout: float) -> None:
@@ -91,7 +91,7 @@ class CrossAttentionDecoder(nn.Module):
         return queries
 
 
-class PositionAttention(nn.Module):
+class PositionAttention(Block):
     """Every step of the word attends to the feature map (Fang et al. 2021, section 3.1).
 
     Keys from a small U-Net over the map, queries from sinusoidal positions, values from the map itself.

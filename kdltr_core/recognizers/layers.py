@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +19,31 @@ def unmasked_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         scores = queries @ apart.transpose(-1, -2) * queries.shape[-1] ** -0.5
         return scores.softmax(-1) @ values
     return F.scaled_dot_product_attention(queries, keys, values)
+
+
+class Block(nn.Module):
+    """A part that a recognizer consists of several times over; alike ones are compiled once (``compile_blocks``).
+
+    Attributes:
+        is_compiled: False for one that is there but once, which is not worth the wait.
+    """
+
+    is_compiled = True
+
+
+def compile_blocks(module: nn.Module, **options: Any) -> None:
+    """Compile every ``Block`` in a module, each alone and for the shapes it meets, when it meets them.
+
+    Args:
+        options: of ``torch.compile``.
+    """
+    dynamo = torch._dynamo.config
+    # To torch all blocks are one function, of which a few variants are its limit.
+    dynamo.recompile_limit = dynamo.accumulated_recompile_limit = 256
+    dynamo.suppress_errors = True  # what cannot be compiled here computes as it is, and torch warns of it
+    for block in module.modules():
+        if isinstance(block, Block) and block.is_compiled:
+            block.compile(dynamic=False, **options)
 
 
 class SelfAttention(nn.Module):
@@ -46,7 +73,7 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class VitBlock(nn.Module):
+class VitBlock(Block):
     """Pre-norm transformer block (Dosovitskiy et al. 2021)."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: int) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdltr_core.charset import Charset94
-from kdltr_core.recognizers.layers import CachedAttention, VitEncoder
+from kdltr_core.recognizers.layers import Block, CachedAttention, VitEncoder
 from kdltr_core.recognizers.permutations import query_masks
 from kdltr_core.recognizers.recognizer import Recognizer, RecognizerOutput
 
@@ -28,7 +28,7 @@ class ParseqSize:
     dropout: float = 0.1
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(Block):
     """Pre-norm decoder layer in which position queries attend to the characters and to the image.
 
     PARSeq has a single layer, so its content stream is never updated and only serves as keys and values.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdltr_core.recognizers.layers import Block
 
-class BasicBlock(nn.Module):
+
+class BasicBlock(Block):
     """Residual block: 1×1, then 3×3 with the stride; a shortcut convolution only where the shape changes."""
 
     def __init__(self, in_planes: int, planes: int, stride: int) -> None:
@@ -17,6 +19,7 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(planes)
         self.downsample: nn.Sequential | None = None
         if stride != 1 or in_planes != planes:
+            self.is_compiled = False  # the first of its stage
             self.downsample = nn.Sequential(nn.Conv2d(in_planes, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))
 
     def forward(self, x: Tensor) -> Tensor:

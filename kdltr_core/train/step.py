@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._triton import has_triton
 
 from kdltr_core.capture import Given, Graphs
 from kdltr_core.config import RunConfig
@@ -17,6 +18,7 @@ from kdltr_core.device import autocast
 from kdltr_core.distributed import DistributedContext, RunningStatistics
 from kdltr_core.losses.objective import LossTerms
 from kdltr_core.recognizers import Recognizer, RecognizerOutput
+from kdltr_core.recognizers.layers import compile_blocks
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.seeding import generator, seed_everything
 from kdltr_core.train.build import build_pair
@@ -68,8 +70,12 @@ class TrainingStep:
         return reader
 
     def begin(self) -> None:
-        """Make all workers' weights the same, once they are those that training begins with."""
+        """Make all workers' weights the same, once they are those that training begins with; on a GPU, compile."""
         self.world.share(self.distiller)
+        if self.world.device.type == "cuda" and has_triton():
+            compile_blocks(self.distiller.student)
+            if self.teacher:
+                compile_blocks(self.teacher)
 
     def run(self, step: int, batches: Sequence[Batch], rate: float, num_valid_steps: Tensor | None) -> None:
         """Train on this worker's micro-batches.

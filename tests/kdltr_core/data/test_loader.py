@@ -85,6 +85,20 @@ def loader_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 
+def test_of_fixed_shapes_there_are_few_and_what_counts_is_the_same(pairs: TrainingPairs) -> None:
+    """Words of up to nine characters take ten steps, and all batches of one width as many rows, −1 behind the valid."""
+    plain, fixed = ([batch for _, batch in all_batches(pairs, with_fixed_shapes=flag)] for flag in (False, True))
+    assert {batch.targets.shape for batch in fixed} == {(4, 11), (4, 15)}
+    assert len({(batch.targets.shape, batch.rows.shape) for batch in fixed}) == 2
+    for expected, found in zip(plain, fixed, strict=True):
+        width = expected.targets.shape[1]
+        assert torch.equal(found.targets[:, :width], expected.targets)
+        valid = found.rows[found.rows >= 0]
+        steps, expected_steps = found.targets.shape[1] - 1, width - 1
+        places = [(row // steps, row % steps) for row in valid.tolist()]
+        assert places == [(r // expected_steps, r % expected_steps) for r in expected.rows[expected.rows >= 0].tolist()]
+
+
 def test_closing_the_iterator_ends_its_threads(pairs: TrainingPairs) -> None:
     sampler = EpochSampler(len(pairs), 4)
     batches = training_batches(pairs, sampler, Charset36, seed=0, num_steps=10**9, num_threads=2)
