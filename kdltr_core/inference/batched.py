@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdltr_core.data.images import as_float, enlarge
 from kdltr_core.data.loader import evaluation_batches
 from kdltr_core.data.pack import Pairs
-from kdltr_core.device import autocast
 from kdltr_core.distributed import DistributedContext
+from kdltr_core.inference.captured import LogitsReader
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
 
@@ -73,13 +72,8 @@ def logits_reader(
     if image not in IMAGES:
         raise ValueError(f"unknown column {image!r}; expected 'high_res', 'low_res' or 'enlarged'")
 
-    @torch.inference_mode()
-    def read(batch: WordBatch) -> Tensor:
-        images = as_float((batch.high_res if image == "high_res" else batch.low_res).to(device))
-        with autocast(device, precision):
-            return module(enlarge(images) if image == "enlarged" else images).logits
-
-    return read
+    read = LogitsReader(module, device, precision, enlarges=image == "enlarged")
+    return lambda batch: read(batch.high_res if image == "high_res" else batch.low_res)
 
 
 def read_set(

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, DataConfig
-from kdltr_core.data.images import MAX_PIXELS, ImageSource, UnreadableImage, as_float, enlarge, open_image, resize
+from kdltr_core.data.images import MAX_PIXELS, ImageSource, UnreadableImage, open_image, resize
+from kdltr_core.inference.captured import LogitsReader
 from kdltr_core.inference.pretrained import DEFAULT_STUDENT
 from kdltr_core.inference.weights_files import fetch_recognizer, find_recognizer, load_recognizer, stated_temperature
 from kdltr_core.recognizers import Recognizer
@@ -116,6 +117,10 @@ class Reader(BaseReader):
         self.recognizer = recognizer.to(self.device).eval()
         self.teacher = teacher.to(self.device).eval() if teacher is not None else None
         self.second_opinion, self._teacher_temperature = second_opinion, teacher_temperature
+        self._student_logits = LogitsReader(self.recognizer, self.device)
+        if self.teacher:
+            self._large_logits = LogitsReader(self.teacher, self.device)
+            self._enlarged_logits = LogitsReader(self.teacher, self.device, enlarges=True)
 
     def pixels(self, image: ImageSource, name: str = "") -> np.ndarray:
         """As ``BaseReader.pixels``; what the teacher is to read, in its size."""
@@ -124,7 +129,6 @@ class Reader(BaseReader):
         is_large = self.teacher is not None and picture.height > LARGE_ROWS
         return resize(picture, self.teacher.image_size if self.teacher and is_large else self.image_size)
 
-    @torch.inference_mode()
     def read_pixels(self, pixels: Tensor) -> list[Prediction]:
         """The words of pictures of the recognizer's or its teacher's size: (N, 3, h, w) uint8 on any device.
 
@@ -136,13 +140,12 @@ class Reader(BaseReader):
             raise ValueError(f"pixels are {pixels.dtype} {tuple(pixels.shape)}, expected uint8 {expected}")
         words: list[Prediction] = []
         for batch in pixels.split(self.batch_size) if len(pixels) else ():
-            images = as_float(batch.to(self.device))
             if self.teacher and tuple(pixels.shape[2:]) == self.teacher.image_size:
-                words += _read(self.teacher, images, self.teacher.temperature)
+                words += _words(self._large_logits(batch), self.teacher, self.teacher.temperature)
                 continue
-            read = _read(self.recognizer, images, self.recognizer.temperature)
+            read = _words(self._student_logits(batch), self.recognizer, self.recognizer.temperature)
             if self.teacher and self.second_opinion:
-                second = _read(self.teacher, enlarge(images), self._teacher_temperature)
+                second = _words(self._enlarged_logits(batch), self.teacher, self._teacher_temperature)
                 read = [max(pair, key=lambda word: word.confidence) for pair in zip(read, second, strict=True)]
             words += read
         return words
@@ -219,8 +222,8 @@ def load_student(
     )
 
 
-def _read(recognizer: Recognizer, images: Tensor, temperature: float) -> list[Prediction]:
-    return decode_with_confidence(recognizer(images).logits.cpu(), recognizer.charset, temperature)
+def _words(logits: Tensor, recognizer: Recognizer, temperature: float) -> list[Prediction]:
+    return decode_with_confidence(logits.cpu(), recognizer.charset, temperature)
 
 
 def _device(wanted: torch.device | str | None) -> torch.device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,9 @@ from kdltr_core.charset import Charset94
 from kdltr_core.recognizers.layers import Block, CachedAttention, VitEncoder
 from kdltr_core.recognizers.permutations import query_masks
 from kdltr_core.recognizers.recognizer import Recognizer, RecognizerOutput
+
+# On a GPU it is asked so seldom whether all words of a batch have ended.
+STEPS_BETWEEN_QUESTIONS = 4
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,28 @@ class TokenEmbedding(nn.Module):
         return math.sqrt(self.embedding.embedding_dim) * self.embedding(tokens)
 
 
+@dataclass(frozen=True)
+class PartialReading:
+    """How far PARSeq has come with a batch, some of whose words may have ended.
+
+    Attributes:
+        visual: (N, L, D), the encoder's tokens.
+        memory: keys and values of the image.
+        content: keys and values of the begin token and the characters read so far; empty before the first.
+        token: (N, 1), the last of them.
+        ended: (N, 1) bool.
+        semantic, logits: of every step, (N, 1, D) and (N, 1, classes).
+    """
+
+    visual: Tensor
+    memory: tuple[Tensor, Tensor]
+    content: tuple[Tensor, ...]
+    token: Tensor
+    ended: Tensor
+    semantic: tuple[Tensor, ...] = ()
+    logits: tuple[Tensor, ...] = ()
+
+
 class Parseq(Recognizer):
     """PARSeq for images of one size.
 
@@ -141,12 +166,46 @@ class Parseq(Recognizer):
 
         Returns: logits (N, T, classes), visual (N, D, L), semantic (N, T, D); T is 26, or fewer where all end before.
         """
+        reading = self.begin_reading(images)
+        # Asking whether all have ended waits for the device; only where that is cheap is it done at every step.
+        num_steps = 1 if images.device.type == "cpu" else STEPS_BETWEEN_QUESTIONS
+        while len(reading.logits) < self.num_steps and not (reading.logits and bool(reading.ended.all())):
+            reading = self.read_on(reading, num_steps)
+        return self.finish_reading(reading, num_refinements)
+
+    def begin_reading(self, images: Tensor) -> PartialReading:
+        """With nothing read yet; images as for ``forward``, which is made of this and the next two."""
         visual = self._encode(images)
         memory = self._layer.cross_attn.keys_and_values(visual)
-        semantic, logits = self._read_greedily(memory, len(images))
+        token = torch.full((len(images), 1), self.charset.begin_id, device=images.device)
+        return PartialReading(visual, memory, (), token, torch.zeros_like(token, dtype=torch.bool))
+
+    def read_on(self, reading: PartialReading, num_steps: int) -> PartialReading:
+        """So many characters more, or up to the last step; nothing of it waits for the device."""
+        layer, n = self._layer, len(reading.token)
+        for step in range(len(reading.logits), min(len(reading.logits) + num_steps, self.num_steps)):
+            keys, values = layer.content(self._embed(reading.token, step))
+            if reading.content:
+                keys, values = (torch.cat(pair, dim=2) for pair in zip(reading.content, (keys, values), strict=True))
+            query = self.pos_queries[:, step : step + 1].expand(1, n, 1, -1)
+            semantic = self.decoder.norm(layer(query, (keys, values), reading.memory, None))[0]
+            logits = self.head(semantic)
+            token = logits.argmax(-1)
+            reading = replace(
+                reading,
+                content=(keys, values),
+                token=token,
+                ended=reading.ended | (token == self.charset.end_id),
+                semantic=(*reading.semantic, semantic),
+                logits=(*reading.logits, logits),
+            )
+        return reading
+
+    def finish_reading(self, reading: PartialReading, num_refinements: int = 1) -> RecognizerOutput:
+        semantic, logits = torch.cat(reading.semantic, dim=1), torch.cat(reading.logits, dim=1)
         for _ in range(num_refinements):
-            semantic, logits = self._refine(memory, logits)
-        return RecognizerOutput(logits, visual.transpose(1, 2), semantic)
+            semantic, logits = self._refine(reading.memory, logits)
+        return RecognizerOutput(logits, reading.visual.transpose(1, 2), semantic)
 
     def forward_training(self, images: Tensor, targets: Tensor, permutations: Tensor) -> RecognizerOutput:
         """Predict every character from those before it, in all permutations at once.
@@ -186,31 +245,6 @@ class Parseq(Recognizer):
         if first > 0:
             return embedded + self.pos_queries[:, first - 1 : first - 1 + tokens.shape[1]]
         return torch.cat([embedded[:, :1], embedded[:, 1:] + self.pos_queries[:, : tokens.shape[1] - 1]], dim=1)
-
-    def _read_greedily(self, memory: tuple[Tensor, Tensor], n: int) -> tuple[Tensor, Tensor]:
-        """Character by character; the keys and values of the characters read so far are kept."""
-        layer = self._layer
-        token = torch.full((n, 1), self.charset.begin_id, device=memory[0].device)
-        ended = torch.zeros(n, 1, dtype=torch.bool, device=token.device)
-        keys: Tensor | None = None
-        values: Tensor | None = None
-        semantics: list[Tensor] = []
-        all_logits: list[Tensor] = []
-        for step in range(self.num_steps):
-            new_keys, new_values = layer.content(self._embed(token, step))
-            keys = new_keys if keys is None else torch.cat([keys, new_keys], dim=2)
-            values = new_values if values is None else torch.cat([values, new_values], dim=2)
-            query = self.pos_queries[:, step : step + 1].expand(1, n, 1, -1)
-            semantic = self.decoder.norm(layer(query, (keys, values), memory, None))[0]
-            logits = self.head(semantic)
-            semantics.append(semantic)
-            all_logits.append(logits)
-            token = logits.argmax(-1)
-            ended = ended | (token == self.charset.end_id)
-            # Asking whether all have ended waits for the device; only where that is cheap is it done at every step.
-            if (token.device.type == "cpu" or step % 4 == 3) and bool(ended.all()):
-                break
-        return torch.cat(semantics, dim=1), torch.cat(all_logits, dim=1)
 
     def _refine(self, memory: tuple[Tensor, Tensor], logits: Tensor) -> tuple[Tensor, Tensor]:
         """Predict every character again from all the others."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -237,13 +238,16 @@ class _Run:
     def _word_accuracy(self, pairs: Any) -> float:
         """Of the student as it stands, in per cent."""
         config = self.config
-        predictions = read_with_recognizer(
-            self.training.reader,
-            pairs,
-            config.recognizer.resolution,
-            world=self.world,
-            precision=config.optim.precision,
-        )
+        # Blocks that are compiled for the batches of training would be compiled again for these.
+        as_written = torch.compiler.set_stance("force_eager") if self.world.device.type == "cuda" else nullcontext()
+        with as_written:
+            predictions = read_with_recognizer(
+                self.training.reader,
+                pairs,
+                config.recognizer.resolution,
+                world=self.world,
+                precision=config.optim.precision,
+            )
         return 100 * word_accuracy([prediction.text for prediction in predictions], pairs.labels)
 
     def _save(self) -> None:

@@ -27,8 +27,8 @@ def logits(recognizer: Recognizer) -> torch.Tensor:
     ("recognizer", "num_blocks", "num_compiled"),
     [
         (lambda: Parseq((16, 64), (2, 4), DEEP), 4, 2),  # three alike in the encoder, one of the decoder
-        # Seven ResNet blocks of three shapes, and two that are there but once; three encoder layers; one attention; four
-        # decoder layers, of which the first asks for the same positions of every word.
+        # Seven ResNet blocks of three shapes, and two that are there but once; three encoder layers; one attention;
+        # four decoder layers, of which the first asks for the same positions of every word.
         (lambda: Abinet((16, 64), WIDE), 17, 7),
     ],
 )

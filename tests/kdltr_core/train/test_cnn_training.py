@@ -134,7 +134,7 @@ def test_of_several_shares_on_one_worker_the_first_gives_the_running_statistics(
 
 
 def step_on(
-    family: str, world: DistributedContext, rows: slice, fixed_statistics: bool = False
+    family: str, world: DistributedContext, rows: slice, fixed_statistics: bool = False, by_ddp: bool = False
 ) -> tuple[nn.Module, LossTerms]:
     """Forward of one step on some rows of a batch of six words, and what has to live until its backward."""
     torch.manual_seed(0)
@@ -157,16 +157,22 @@ def step_on(
     for name in unused_parameters(distiller, distiller(*arguments).total):
         distiller.get_parameter(name).requires_grad_(False)
     distiller.load_state_dict(before)
-    model = world.wrap(distiller)
+    model = nn.parallel.DistributedDataParallel(distiller) if by_ddp else distiller
     return model, model(*arguments)
 
 
-def gradients(family: str, world: DistributedContext, rows: slice) -> dict[str, Tensor]:
-    """With fixed statistics: in training each worker's are its own."""
-    model, loss = step_on(family, world, rows, fixed_statistics=True)
-    loss.total.backward()
-    named = model.named_parameters()
-    return {name.removeprefix("module."): p.grad.clone() for name, p in named if p.grad is not None}
+def gradients(
+    family: str, world: DistributedContext, rows: slice, fixed_statistics: bool, by_ddp: bool = False
+) -> dict[str, Tensor]:
+    model, loss = step_on(family, world, rows, fixed_statistics, by_ddp)
+    if by_ddp:
+        loss.total.backward()
+    else:
+        joined = Gradients(model)
+        joined.add(loss.total / world.size)
+        world.add_gradients(joined.joined)
+    named = {name.removeprefix("module."): p.grad for name, p in model.named_parameters()}
+    return {name: gradient.clone() for name, gradient in named.items() if gradient is not None}
 
 
 def readings_with_statistics_of_their_own(world: DistributedContext, words: Datasets) -> list[str]:
@@ -198,7 +204,9 @@ def work(rank: int, rendezvous: str, roots: Path, folder: Path) -> None:
         warnings.simplefilter("always")
         build_small(monkeypatch)
         for family in WITH_LANGUAGE:
-            found[f"gradients {family}"] = gradients(family, world, rows)
+            found[f"gradients {family}"] = gradients(family, world, rows, fixed_statistics=True)
+            for by_ddp in (False, True):
+                found[f"{family} {by_ddp}"] = gradients(family, world, rows, False, by_ddp)
             config = config_of(roots, family, workers=2)
             result, records = run(config, folder / family, world=world)
             found[f"{family} ran"] = {"result": vars(result), "records": records.values}
@@ -225,7 +233,7 @@ def two_workers(folder_of_two: Path) -> Iterator[list[dict[str, dict[str, Tensor
 def test_gradients_of_two_workers_are_those_of_one_on_the_joined_batch(
     family: str, two_workers: list[dict[str, dict[str, Tensor]]]
 ) -> None:
-    alone = gradients(family, DistributedContext(), slice(0, 6))
+    alone = gradients(family, DistributedContext(), slice(0, 6), fixed_statistics=True)
     for found in two_workers:
         together = found[f"gradients {family}"]
         assert together.keys() == alone.keys()
@@ -234,6 +242,14 @@ def test_gradients_of_two_workers_are_those_of_one_on_the_joined_batch(
             torch.testing.assert_close(
                 together[name], value, rtol=1e-3, atol=1e-4 * scale + 1e-6, msg=lambda m, n=name: f"{n}: {m}"
             )
+
+
+@pytest.mark.parametrize("family", WITH_LANGUAGE)
+def test_gradients_of_two_workers_are_those_of_ddp(
+    family: str, two_workers: list[dict[str, dict[str, Tensor]]]
+) -> None:
+    for found in two_workers:
+        assert_same(found[f"{family} False"], found[f"{family} True"])
 
 
 @pytest.mark.parametrize("family", WITH_LANGUAGE)
