@@ -11,7 +11,7 @@ SHELL := bash
 SHORT := tee $(VENV)/pip.log | awk '/^(Collecting|Downloading|Building|Installing)/ \
 	{ printf "\r\033[K  %.70s", $$0; fflush() } END { printf "\r\033[K" }' || { tail -n 20 $(VENV)/pip.log; exit 1; }
 
-.PHONY: help demo test test-long browser-test cluster-test drills check ui clean
+.PHONY: help demo test test-long browser-test cluster-test drills gpu-check check ui clean
 
 help:
 	@echo "make demo          install, distil a small recognizer on rendered words, evaluate it (a few minutes)"
@@ -20,6 +20,7 @@ help:
 	@echo "make browser-test  pages, as a headless Chromium shows them"
 	@echo "make cluster-test  a run on two hosts made of namespaces, from ray up to ray down (Linux, root)"
 	@echo "make drills        a run whose workers, driver, server and machines are killed, with a table of what it costs"
+	@echo "make gpu-check     what a GPU computes and how fast, in eight minutes; GPU_KIT=FOLDER of wheels: without network"
 	@echo "make check         ruff and mypy"
 	@echo "make ui            browse the recorded runs (MLflow)"
 	@echo "make clean         remove $(VENV) and caches; runs/ and mlflow.db stay"
@@ -50,6 +51,11 @@ cluster-test: $(VENV)/.installed-dev
 
 drills: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m faults tests/faults
+
+# With what is there, or with wheels from a folder beside it: a machine with a GPU may have torch and no network.
+gpu-check:
+	@test -z "$(GPU_KIT)" || $(PYTHON) -m pip install -q --no-index --no-deps --no-compile --target .gpu_site $(GPU_KIT)/*.whl
+	PYTHONPATH=.gpu_site:.:$$PYTHONPATH $(PYTHON) -m benchmarks.gpu_check
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

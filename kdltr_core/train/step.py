@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._triton import has_triton
 
-from kdltr_core.capture import Given, Graphs
+from kdltr_core.capture import RECORDERS, Given, Graphs
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch, encode_targets
 from kdltr_core.data.dataset import TrainingPairs
@@ -72,7 +72,7 @@ class TrainingStep:
     def begin(self) -> None:
         """Make all workers' weights the same, once they are those that training begins with; on a GPU, compile."""
         self.world.share(self.distiller)
-        if self.world.device.type == "cuda" and has_triton():
+        if self.world.device.type in RECORDERS and has_triton():
             compile_blocks(self.distiller.student)
             if self.teacher:
                 compile_blocks(self.teacher)
