@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,8 @@ LARGEST_WORD = 640
 
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+# What a picture of the caller still has to be read from may be asked for by several threads, and Pillow has no lock.
+_LOADING = threading.Lock()
 
 
 class UnreadableImage(ValueError):
@@ -66,7 +69,8 @@ def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str = ""
             return _to_rgb(_from_array(source, max_pixels))
         if isinstance(source, Image.Image):
             _check_size(source, max_pixels)
-            source.load()
+            with _LOADING:
+                source.load()
             with suppress(Exception):  # damaged notes beside a picture do not make it unreadable
                 source = ImageOps.exif_transpose(source)
             return _to_rgb(source)
