@@ -50,16 +50,6 @@ def test_everyone_reads_the_words_of_crops_of_any_size(
     assert read(crops()[::-1]) == WORDS[::-1]
 
 
-def test_each_graph_is_read_with_its_own_file(student: tuple[Recognizer, dict[str, Path]], tmp_path: Path) -> None:
-    recognizer, graphs = student
-    names: tuple[CandidateName, ...] = ("onnx", "int8")
-    for name in names:
-        only = {name: graphs[name], "another": tmp_path / "missing.onnx"}
-        assert open_candidate(name, recognizer, only, 1, 1)(crops()[:1]) == WORDS[:1]
-        with pytest.raises(ValueError, match=r"missing\.onnx is not an ONNX file"):
-            open_candidate(name, recognizer, {name: only["another"]}, 1, 1)
-
-
 def test_without_rapidocr_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'kdltr\[detect\]', or leave rapidocr out"):

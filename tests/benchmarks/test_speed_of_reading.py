@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from benchmarks.speed_of_reading import SpeedOptions, _crops, _measure, main
-from kdltr_core.data.dataset import open_benchmarks
-from pipelines.exporting.options import ExportOptions
+from benchmarks.speed_of_reading import SpeedOptions, main
 from pipelines.report.options import BenchmarkOptions
 from tests.kdltr_core.data.sets import drawn, png, write_records
 from tests.service import make_student
@@ -35,37 +32,6 @@ def data(tmp_path: Path) -> BenchmarkOptions:
             records |= {f"label-{number:09d}": b"word"}
         write_records(tmp_path / "words" / name, records)
     return BenchmarkOptions((str(tmp_path / "words"),), cache_folder=str(tmp_path / "cache"))
-
-
-def test_crops_are_the_images_as_they_are_evenly_over_the_sets(data: BenchmarkOptions) -> None:
-    export = ExportOptions("student", data=data)
-    crops = list(_crops(export, open_benchmarks(export.benchmarks()), 4))
-    sizes = {"few": [(41, 23)], "many": [(41, 29), (45, 29), (49, 29)]}
-    assert sorted((crop.shape[1], crop.shape[0]) for crop in crops) == sorted([*sizes["few"], *sizes["many"]])
-    for crop in crops:
-        np.testing.assert_array_equal(crop, drawn(crop.shape[1] - 40, crop.shape[1], crop.shape[0]))
-
-
-def test_readers_take_turns_at_the_same_crops_and_no_crop_is_left_out() -> None:
-    crops = [np.full((1, 1, 3), number, np.uint8) for number in range(9)]
-    read: dict[str, list[list[int]]] = {"first": [], "second": []}
-    order: list[str] = []
-
-    def reader(title: str):
-        def call(given: Sequence[np.ndarray]) -> list[str]:
-            order.append(title)
-            read[title].append([int(crop[0, 0, 0]) for crop in given])
-            return []
-
-        return call
-
-    times = _measure({title: reader(title) for title in read}, crops, batch_size=2)
-    assert order == ["first", "second"] * 6
-    assert read["first"] == read["second"]
-    # Five calls have them all, the last one filled up; one more was to warm up.
-    assert {number for batch in read["first"][:5] for number in batch} == set(range(9))
-    assert {len(batch) for batch in read["first"]} == {2}
-    assert [len(each.seconds) for each in times.values()] == [5, 5]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdltr_core.charset import Charset36, Charset94
+from kdltr_core.charset import Charset36
 from kdltr_core.data.batch import Batch, encode_targets
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.loader import degradation_seeds, evaluation_batches, training_batches
@@ -160,9 +160,3 @@ def test_characters_outside_the_alphabet_are_dropped_from_targets_and_lengths(pa
     assert batch.lengths[row] == 5
     assert Charset36.decode(batch.targets[row, 1:6].tolist()) == "vwxs"
     assert next(iter(all_batches(pairs)))[1].high_res.dtype == torch.uint8
-
-
-def test_case_and_punctuation_stay_where_the_alphabet_has_them(pairs: TrainingPairs) -> None:
-    batches = training_batches(pairs, EpochSampler(10, 10), Charset94, seed=0, num_steps=1)
-    batch = next(batches)[1]
-    assert batch.lengths[batch.labels.index("vwx's")] == 6

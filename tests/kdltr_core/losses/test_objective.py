@@ -148,14 +148,6 @@ def test_distillation_looks_at_no_head_but_the_one_that_reads():
     assert torch.equal(with_heads.total, without.total)
 
 
-def test_attention_of_the_teacher_focuses_the_visual_term():
-    student, teacher = random_output(0, 1), random_output(1, 1, with_attention=True)
-    without = RecognizerOutput(teacher.logits, teacher.visual, teacher.semantic)
-    config = ObjectiveConfig()
-    focused, plain = (loss_of(config, student, side).terms["visual_focus"] for side in (teacher, without))
-    assert focused != plain
-
-
 def test_distillation_without_a_teacher_is_refused():
     with pytest.raises(ValueError, match="needs a teacher"):
         loss_of(ObjectiveConfig(), random_output(0, 1), None)
