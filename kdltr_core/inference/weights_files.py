@@ -33,6 +33,8 @@ def export_recognizer(
     path = folder / FILES[config.recognizer.trained]
     if recognizer.num_iterations:
         notes["num_iterations"] = str(recognizer.num_iterations)
+    if recognizer.temperature != 1:
+        notes["temperature"] = str(recognizer.temperature)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(folder / "config.yaml") as config_file, whole_file(path) as weights_file:
