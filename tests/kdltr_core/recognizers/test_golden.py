@@ -19,7 +19,7 @@ CASES = [(family, role) for family in OURS for role in ("student", "teacher")]
 @functools.cache
 def golden_recognizer(family: str, role: str) -> Recognizer:
     """Built and filled once; every test of this file shares it."""
-    module = (build_teacher if role == "teacher" else build_student)(OURS[family])
+    module = build_teacher(OURS[family]) if role == "teacher" else build_student(OURS[family], "published")
     module.load_state_dict(golden_state(module.state_dict()))
     return module.eval()
 

@@ -28,7 +28,7 @@ OURS = {"basevision": "abinet_vision", "abinet": "abinet", "matrn": "matrn", "pa
 
 
 def recognizer(family: str, role: str) -> Recognizer:
-    return (build_teacher if role == "teacher" else build_student)(OURS[family])
+    return build_teacher(OURS[family]) if role == "teacher" else build_student(OURS[family], "published")
 
 
 def shape_only(family: str, role: str) -> Recognizer:
