@@ -78,7 +78,8 @@ def main() -> int:
         progress=progress_bar("reading words"),
     )
     if options.output_folder:
-        write_evaluation(options.output_folder, table, packs)
+        has_student = any(column.role == "student_low_res" for column in table.columns)
+        write_evaluation(options.output_folder, table, packs, "student" if has_student else "teacher")
         say(f"table, predictions of every word and example words: {options.output_folder}")
     print(table.to_markdown(), flush=True)
     if options.report:
