@@ -77,7 +77,7 @@ def main(config: CheckConfig) -> int:
     config.output.mkdir(parents=True, exist_ok=True)
     found = {}
     with tempfile.TemporaryDirectory(prefix="kdltr-gpu-") as scratch:
-        render_pairs(Path(scratch) / "words", max(256, 4 * config.batch_size), seed=0)
+        render_pairs(Path(scratch) / "words", max(64, 4 * config.batch_size), seed=0)
         build_pack(Path(scratch) / "words", cache_folder=Path(scratch) / "packs")
         for part in config.parts:
             found[part] = _in_a_process(part, config, Path(scratch))
