@@ -226,7 +226,9 @@ def _notes(evaluation: Evaluation, milliseconds: Mapping[Column, float]) -> dict
     sizes = {(row["recognizer"], row["role"]): row for row in recognizer_sizes()}
     notes = {}
     for reader in evaluation.readers:
-        role = "student" if reader.column.role == "student_low_res" else "teacher"
+        # A student that enlarges is as large as its teacher, and the others have sizes of their own.
+        is_published = reader.column.role == "student_low_res" and not getattr(reader.read, "enlarges", False)
+        role = "student" if is_published else "teacher"
         size = sizes.get((reader.recognizer, role))
         parameters, products = (size["parameters"], size["reading"][str(min(WORD_LENGTHS))]) if size else (None, None)
         time_taken = milliseconds.get(reader.column)

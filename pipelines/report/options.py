@@ -55,7 +55,7 @@ class EvaluateOptions:
     """where report.html (one page that needs nothing else), report.json, predictions.parquet and curves.png are
     written: comparisons, robustness, mistakes, calibration, pictures; empty: nowhere"""
     curve_words: int = 100
-    """words, a seeded sample, for the report's robustness curves, each in 25 conditions; 0: no curves"""
+    """words, a seeded sample, for the report's robustness curves, each in 27 conditions; 0: no curves"""
     harm_words: int = 200
     """words of each cell of the report's harm matrix, by kind of text and of low resolution; 0: no matrix"""
     time_words: int = 30

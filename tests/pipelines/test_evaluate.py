@@ -159,11 +159,12 @@ def test_a_report_has_its_files_and_mlflow_has_the_report(places, evaluate, tmp_
     output, database = tmp_path / "report", tmp_path / "mlflow.db"
     tracking = ("--tracking-uri", f"sqlite:///{database}", "--experiment", "reports")
     words = ("--data.benchmark-roots", places / "words", "--batch-size", 10)
-    sizes = ("--curve-words", 2, "--time-words", 2, "--two-stage", "lanczos")
+    sizes = ("--curve-words", 2, "--harm-words", 2, "--time-words", 2, "--two-stage", "lanczos")
     code, out, err = evaluate(places / "first-try", *words, "--report", output, *sizes, *tracking)
     assert code == 0
-    # 4 readers on 10 words; 25 conditions on 2 words by the 3 that read low_res; 2 words one by one.
-    assert f"the report takes {4 * 10 + 25 * 2 * 3 + 4 * 2} predictions" in err
+    # 4 readers on 10 words; 9 cells of 2 words by the 2 that are compared in them; 27 conditions on 2 words by the 3
+    # that read low_res; 2 words one by one.
+    assert f"the report takes {4 * 10 + 9 * 2 * 2 + 27 * 2 * 3 + 4 * 2} predictions" in err
     files = {"report.html", "report.json", "predictions.parquet", "curves.png"}
     assert files <= {f.name for f in output.iterdir()}
     tree = json.loads((output / "report.json").read_text(encoding="utf-8"))
@@ -217,6 +218,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(places, evaluate, tmp_path):
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "student.safetensors").write_bytes(b"\x00\x01")
     (tmp_path / "notes.txt").write_text("no checkpoint")
+    save_student(tmp_path / "plain.safetensors", {"weight": torch.zeros(1)}, {})
     (tmp_path / "file").write_text("")
     good, words = places / "first-try", ("--data.benchmark-roots", places / "words")
     for arguments, sentence in [
@@ -227,7 +229,7 @@ def test_mistakes_are_one_sentence_and_exit_code_2(places, evaluate, tmp_path):
         ((_student_of(tmp_path / "other", recognizer="abc"), *words), "unknown recognizer 'abc'"),
         ((_student_of(tmp_path / "charset", charset="36"), *words), "charset '36'"),
         ((_student_of(tmp_path / "size", image_size="32x128"), *words), "image_size '32x128'"),
-        ((teacher_file(RunConfig()), *words), "does not say which recognizer"),
+        ((tmp_path / "plain.safetensors", *words), "does not say which recognizer"),
         ((good, good, *words), "given twice"),
         ((good, "--batch-size", 0, *words), "--batch-size is 0"),
         ((good, "--curve-words", -1, *words), "--curve-words is -1"),
