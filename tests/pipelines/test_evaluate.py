@@ -165,7 +165,7 @@ def test_a_report_has_its_files_and_mlflow_has_the_report(places, evaluate, tmp_
     # 4 readers on 10 words; 9 cells of 2 words by the 2 that are compared in them; 27 conditions on 2 words by the 3
     # that read low_res; 2 words one by one.
     assert f"the report takes {4 * 10 + 9 * 2 * 2 + 27 * 2 * 3 + 4 * 2} predictions" in err
-    files = {"report.html", "report.json", "predictions.parquet", "curves.png"}
+    files = {"report.html", "report.json", "predictions.parquet", "curves.png", "harm.md", "harm.png", "harm.json"}
     assert files <= {f.name for f in output.iterdir()}
     tree = json.loads((output / "report.json").read_text(encoding="utf-8"))
     assert list(tree["readers"]) == ["teacher_high_res", "teacher_enlarged", "student_low_res", "two_stage:lanczos"]
