@@ -63,7 +63,7 @@ def parseq_tiny_from_base_ltr() -> RunConfig:
 
 
 def everyday_ltr() -> RunConfig:
-    """The student that comes with the package: every kind of text, real and synthetic low resolution.
+    """A student for every kind of text, from real and synthetic low resolution.
 
     For a GPU and batches of 256; docs/reproduce/everyday.sh gives the words, and what two CPU cores can do.
     """
