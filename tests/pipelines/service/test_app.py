@@ -208,7 +208,7 @@ def test_more_requests_than_are_in_hand_are_asked_to_come_again(service: str) ->
         assert answer.status_code == status
         if status == 503:
             assert answer.headers["Retry-After"] == "1"
-            assert "2 requests are in hand" in answer.json()["error"]
+            assert "2 requests are being answered" in answer.json()["error"]
             assert requests.get(f"{service}/health").json() == {"status": "ready", "image_size": [16, 64]}
         for connection in begun:
             connection.close()

@@ -87,7 +87,7 @@ def test_a_value_is_short_and_never_invisible(value: Any, shown: str) -> None:
 
 
 def outcome(*gains: Gain, is_better: bool | None = False) -> SignificanceTest:
-    return SignificanceTest("the baseline", {"the baseline": (70.0, 71.0)}, gains, 500, 0.95, is_better)
+    return SignificanceTest("the baseline", {"the baseline": (70.0, 71.0)}, gains, 500, is_better)
 
 
 @pytest.mark.parametrize(
