@@ -22,12 +22,10 @@ from typing import Annotated
 import aiohttp
 import numpy as np
 import tyro
-from PIL import Image, ImageFont
+from PIL import Image
 
 from benchmarks.speed_table import tell
-from kdltr_core.data.synth.fonts import fonts
-from kdltr_core.data.synth.texts import draw_text
-from kdltr_core.data.synth.word_image import FONT_SIZE, draw_picture
+from kdltr_core.data.synth.render import fonts, render_pair
 from pipelines.run.command_line import RunStopped, answer_mistakes
 from pipelines.run.progress import progress_bar, say
 
@@ -185,11 +183,10 @@ def load_table(seen: Mapping[str, Sequence[Load]]) -> str:
 
 def rendered_words(number: int) -> list[bytes]:
     """PNG files of words as ``make demo`` renders them, at their natural size."""
-    rng, faces, files = np.random.default_rng(0), fonts(), []
-    for _ in range(number):
-        face = ImageFont.truetype(faces[rng.integers(len(faces))], FONT_SIZE)
+    faces, files = fonts(), []
+    for index in range(number):
         file = io.BytesIO()
-        Image.fromarray(draw_picture(draw_text(rng), face, rng)).save(file, "PNG")
+        Image.fromarray(render_pair(0, index, faces).picture).save(file, "PNG")
         files.append(file.getvalue())
     return files
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A student for every kind of text and of low resolution. On a GPU: bash docs/reproduce/everyday.sh DATASETS
-# On two CPU cores, an hour and a half: bash docs/reproduce/everyday.sh DATASETS --optim.batch-size 32 --num-steps 1400 \
+# On two CPU cores, an hour and a half: bash docs/reproduce/everyday.sh DATASETS --optim.batch-size 32 --num-steps 1300 \
 #     --optim.learning-rate 1e-4 --optim.fast-learning-rate 1e-4 --data.num-rendered-beside-roots 12000
 # Further options go to train.py, --data.unlabelled-roots for instance.
 set -euo pipefail

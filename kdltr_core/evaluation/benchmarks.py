@@ -40,6 +40,7 @@ class BenchmarkReader:
         recognizer: its name, as in the registry where it is one of ours; "" where it is not known.
         method: how it was trained, or how it reads, as far as is known: "teacher", or a student's objective.
         source: the run or file it comes from, in short.
+        enlarges: whether it enlarges its input itself.
     """
 
     column: Column
@@ -47,6 +48,7 @@ class BenchmarkReader:
     recognizer: str = ""
     method: str = ""
     source: str = ""
+    enlarges: bool = False
 
 
 def open_readers(
@@ -93,7 +95,7 @@ def open_readers(
             opened.append(BenchmarkReader(Column(role, name), teacher, names[file], "teacher", _source(file)))
     for name, (file, student) in zip(_short_names(list(students)), students.items(), strict=True):
         column = Column("student_low_res", name)
-        opened.append(BenchmarkReader(column, student, names[file], _method_of(file), _source(file)))
+        opened.append(BenchmarkReader(column, student, names[file], _method_of(file), _source(file), student.enlarges))
     return opened
 
 

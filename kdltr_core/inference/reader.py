@@ -73,7 +73,11 @@ class BaseReader(ABC):
     def pixels(self, image: ImageSource, name: str = "") -> np.ndarray:
         """What is shown of an image: (h, w, 3) uint8. Raises: UnreadableImage."""
         name = "" if isinstance(image, str | Path) else name
-        return resize(open_image(image, self.max_pixels, name), self.image_size)
+        picture = open_image(image, self.max_pixels, name)
+        return resize(picture, self._size_for(picture))
+
+    def _size_for(self, picture: Image.Image) -> tuple[int, int]:
+        return self.image_size
 
     @abstractmethod
     def read_pixels(self, pixels: Any) -> list[Prediction]:
@@ -122,12 +126,8 @@ class Reader(BaseReader):
             self._large_logits = LogitsReader(self.teacher, self.device)
             self._enlarged_logits = LogitsReader(self.teacher, self.device, enlarges=True)
 
-    def pixels(self, image: ImageSource, name: str = "") -> np.ndarray:
-        """As ``BaseReader.pixels``; what the teacher is to read, in its size."""
-        name = "" if isinstance(image, str | Path) else name
-        picture = open_image(image, self.max_pixels, name)
-        is_large = self.teacher is not None and picture.height > LARGE_ROWS
-        return resize(picture, self.teacher.image_size if self.teacher and is_large else self.image_size)
+    def _size_for(self, picture: Image.Image) -> tuple[int, int]:
+        return self.teacher.image_size if self.teacher and picture.height > LARGE_ROWS else self.image_size
 
     def read_pixels(self, pixels: Tensor) -> list[Prediction]:
         """The words of pictures of the recognizer's or its teacher's size: (N, 3, h, w) uint8 on any device.

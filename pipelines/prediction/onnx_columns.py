@@ -46,8 +46,10 @@ def open_onnx_columns(
         for role in roles:
             column = Column(role, name)
             read, method = _batch_reader(reader, column.image), f"ONNX, {reader.notes['weights']}"
-            vars(read)["enlarges"] = reader.notes.get("enlarges") == "True"  # as recognizers say it of themselves
-            columns.append(BenchmarkReader(column, read, reader.notes["recognizer"], method, reader.path.stem))
+            enlarges = reader.notes.get("enlarges") == "True"
+            columns.append(
+                BenchmarkReader(column, read, reader.notes["recognizer"], method, reader.path.stem, enlarges)
+            )
     return columns
 
 

@@ -227,7 +227,7 @@ def _notes(evaluation: Evaluation, milliseconds: Mapping[Column, float]) -> dict
     notes = {}
     for reader in evaluation.readers:
         # A student that enlarges is as large as its teacher, and the others have sizes of their own.
-        is_published = reader.column.role == "student_low_res" and not getattr(reader.read, "enlarges", False)
+        is_published = reader.column.role == "student_low_res" and not reader.enlarges
         role = "student" if is_published else "teacher"
         size = sizes.get((reader.recognizer, role))
         parameters, products = (size["parameters"], size["reading"][str(min(WORD_LENGTHS))]) if size else (None, None)

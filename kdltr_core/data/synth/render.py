@@ -105,12 +105,14 @@ def render_pairs(
         raise ValueError(f"text_shares is {dict(shares)}, expected a share above 0 of some kind of text")
     _refuse_taken(root)
     faces = font_files.fonts() if fonts is None else font_files.usable(fonts)
-    if not any(len(written_with(face)) == len(CHARACTERS_94) for face in faces):
+    # Looked up here, once: in every process that draws it would take milliseconds a font.
+    written = {face: written_with(face) for face in faces}
+    if not any(len(characters) == len(CHARACTERS_94) for characters in written.values()):
         raise ValueError("no font holds printable ASCII among those given; leave fonts out to use matplotlib's own")
 
     try:
         with whole_folder(root) as unfinished:
-            _write(unfinished, num_pairs, partial(_encoded, seed, faces, shares, layout), progress)
+            _write(unfinished, num_pairs, partial(_encoded, seed, written, shares, layout), progress)
             _refuse_taken(root)
     except lmdb.Error as error:
         raise OSError(f"{root} cannot be written: {error}") from error
@@ -120,16 +122,26 @@ def render_pair(
     seed: int, index: int, faces: Sequence[Path], shares: Mapping[TextKind, float] = TEXT_SHARES
 ) -> RenderedPair:
     """Pair ``index`` of the set that ``seed`` names, with one of the fonts that can write its text."""
+    return _pair(seed, index, {face: written_with(face) for face in faces}, shares)
+
+
+def _pair(
+    seed: int, index: int, written: Mapping[Path, frozenset[str]], shares: Mapping[TextKind, float]
+) -> RenderedPair:
     rng = np.random.default_rng((seed, index))
     label = draw_text(rng, shares)
-    face = _face(label, faces, rng)
+    face = draw_face(label, written, rng)
     return RenderedPair(label, draw_picture(label, _font(face), rng), int(rng.integers(2**31)))
 
 
-def _face(label: str, faces: Sequence[Path], rng: np.random.Generator) -> Path:
-    """Displays and the like, which write few characters, are taken more often where they can."""
-    able = [face for face in faces if written_with(face).issuperset(label)]
-    special = [face for face in able if len(written_with(face)) < len(CHARACTERS_94)]
+def draw_face(label: str, written: Mapping[Path, frozenset[str]], rng: np.random.Generator) -> Path:
+    """One of the fonts that can write a label; displays and the like, which write few characters, more often.
+
+    Args:
+        written: the fonts, with the characters that each writes.
+    """
+    able = [face for face, characters in written.items() if characters.issuperset(label)]
+    special = [face for face in able if len(written[face]) < len(CHARACTERS_94)]
     chosen = special if special and rng.random() < _SPECIAL_FACE_SHARE else able
     return chosen[int(rng.integers(len(chosen)))]
 
@@ -140,10 +152,14 @@ def _refuse_taken(root: Path) -> None:
 
 
 def _encoded(
-    seed: int, faces: Sequence[Path], shares: Mapping[TextKind, float], layout: Kind, indices: range
+    seed: int,
+    written: Mapping[Path, frozenset[str]],
+    shares: Mapping[TextKind, float],
+    layout: Kind,
+    indices: range,
 ) -> list[dict[bytes, bytes]]:
     """The records of each pair, by the beginnings of their keys."""
-    pairs = [render_pair(seed, index, faces, shares) for index in indices]
+    pairs = [_pair(seed, index, written, shares) for index in indices]
     if layout == "single":
         return [{b"image": _png(pair.picture), b"label": pair.label.encode()} for pair in pairs]
     return [

@@ -251,7 +251,8 @@ def test_a_display_writes_only_what_it_can_tell_apart(tmp_path: Path) -> None:
     assert written_with(display) == frozenset("0123456789ABCDEF")
     assert usable([display, whole]) == [display, whole]
     rng = np.random.default_rng(0)
-    chosen = {text: [render._face(text, [whole, display], rng) for _ in range(50)] for text in ("10:30", "2041", "GB")}
+    written = {face: written_with(face) for face in (whole, display)}
+    chosen = {text: [render.draw_face(text, written, rng) for _ in range(50)] for text in ("10:30", "2041", "GB")}
     assert set(chosen["10:30"]) == set(chosen["GB"]) == {whole}
     assert set(chosen["2041"]) == {whole, display}
 
