@@ -56,7 +56,8 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(student: Path) -> Iterator[str]:
-    with local_service(student, ServiceLimits(body_megabytes=0.5, images_per_request=3)) as address:
+    limits = ServiceLimits(body_megabytes=0.5, images_per_request=3)
+    with local_service(student, limits, teacher=False) as address:
         yield address
 
 
@@ -117,7 +118,7 @@ def test_a_word_that_is_given_is_read_and_the_pixels_that_were_seen_are_shown(
     assert word_of(card) == "Espresso"
     assert card.locator(".given figcaption").inner_text() == ("image.png" if way == "paste" else "sign.png")
 
-    reader = load_student(student, "cpu")
+    reader = load_student(student, "cpu", teacher=False)
     (expected,) = reader([file])
     shown = float(card.locator("output").inner_text().removesuffix(" % confident"))
     assert expected.confidence * 100 - 0.2 <= shown <= expected.confidence * 100 + 0.01
