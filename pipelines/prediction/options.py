@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -98,7 +99,7 @@ class PredictOptions:
         """Files, folders, or "-"."""
         return self.words[self._names_student :]
 
-    @property
+    @cached_property
     def _names_student(self) -> bool:
         """Whether the first word is a student: a model's name or URI, a run, weights, an ONNX file, or nothing at all.
 

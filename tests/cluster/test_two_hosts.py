@@ -31,7 +31,10 @@ TRAIN = [
     "pipelines/train.py", "--", "demo", "--workers", "2", "--num-steps", str(STEPS),
     "--validate-every", "4", "--checkpoint-every", "2", *SMALL,
 ]
-EVALUATE = ["pipelines/evaluate.py", "--", "runs/demo", "--data.num-rendered-benchmark", "16", "--output-folder"]
+EVALUATE = [
+    "pipelines/evaluate.py", "--", "runs/demo", "--data.num-rendered-benchmark", "16",
+    "--data.benchmark-degradation", "interlaced", "--output-folder",
+]  # fmt: skip
 TUNE = [
     "pipelines/tune.py", "--", "demo", "--num-trials", "2", "--trials-at-a-time", "2", "--num-steps", "2",
     "--scheduler", "none", "--workers", "1",
