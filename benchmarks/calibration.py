@@ -7,7 +7,7 @@ import sys
 import torch
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import open_benchmarks
+from kdltr_core.data.roots import open_benchmarks
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.calibration import fit_on_pairs
 from kdltr_core.train.build import load_teacher

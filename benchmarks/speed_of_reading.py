@@ -18,9 +18,9 @@ import tyro
 from benchmarks.candidates import TITLES, CandidateName, Read, open_candidate
 from benchmarks.speed_table import Measured, SpeedTable, tell_speeds
 from benchmarks.stopwatch import CallTimes, interleaved, machine
-from kdltr_core.data.dataset import benchmark_folders, open_benchmarks
 from kdltr_core.data.images import NativeImages
 from kdltr_core.data.pack import Pack
+from kdltr_core.data.roots import benchmark_folders, open_benchmarks
 from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
 from pipelines.exporting.options import ExportOptions

@@ -25,8 +25,8 @@ def main() -> int:
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
     import torch
 
-    from kdltr_core.data.dataset import benchmark_folders, open_benchmarks
     from kdltr_core.data.images import NativeImages
+    from kdltr_core.data.roots import benchmark_folders, open_benchmarks
     from kdltr_core.distributed import DistributedContext
     from kdltr_core.evaluation.benchmarks import open_readers, open_second_opinions, read_benchmarks
     from kdltr_core.evaluation.table import check_judged

@@ -18,7 +18,7 @@ def main() -> int:
     options.check()
 
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
-    from kdltr_core.data.dataset import open_benchmarks
+    from kdltr_core.data.roots import open_benchmarks
     from kdltr_core.inference.weights_files import fetch_recognizer, find_recognizer, load_recognizer
     from pipelines.exporting.steps import quantise, write_checked
     from pipelines.run.progress import progress_bar, say

@@ -12,9 +12,9 @@ import tyro
 
 from kdltr_core.config import DataConfig, DegradationName, TextKind
 from kdltr_core.data.convert import convert
-from kdltr_core.data.dataset import lmdb_folders
 from kdltr_core.data.lmdb_store import Kind
 from kdltr_core.data.pack import build_pack
+from kdltr_core.data.roots import lmdb_folders
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.data.verify import to_markdown, verify
 from pipelines.run.command_line import answer_mistakes

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import current_process
-from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -19,19 +15,11 @@ from torch import Tensor
 from kdltr_core.charset import Charset
 from kdltr_core.config import DataConfig, DegradationName
 from kdltr_core.data.degrade import make_low_res
-from kdltr_core.data.lmdb_store import LmdbStore
-from kdltr_core.data.pack import Pack, UnusablePack, build_pack
-from kdltr_core.data.readings import Readings, WordReader, read_once
+from kdltr_core.data.opened_packs import DatasetsDescription, OpenedPacks, open_packs, refuse_other_words, reopen_packs
+from kdltr_core.data.pack import Pack
+from kdltr_core.data.readings import WordReader
 from kdltr_core.data.rejected import RejectionReport, RejectReason
-from kdltr_core.data.synth.render import render_pairs
-from kdltr_core.files import locked
-from kdltr_core.remote import LMDB_FILE, fetch
-
-Progress = Callable[[int, int], None]
-RenderedSet = Literal["train", "benchmark", "selection", "matrix"]
-
-# Raise it when render_pairs draws other pictures from the same seed, so that cached ones are drawn anew.
-RENDERING_VERSION = 3
+from kdltr_core.data.roots import Progress
 
 
 class TrainingPairs:
@@ -110,59 +98,6 @@ class TrainingPairs:
 
 
 @dataclass(frozen=True)
-class PackFile:
-    """A pack as another process finds it: its name in the cache folder, and what must be in it.
-
-    ``readings`` is the name of the file beside it with what the teacher reads, where that stands for labels.
-    """
-
-    file: str
-    fingerprint: str
-    num_pairs: int
-    readings: str = ""
-
-
-@dataclass(frozen=True)
-class DatasetsDescription:
-    """Where the packs of ``Datasets`` are, small enough to be handed to every worker; hashable.
-
-    Attributes:
-        decides: the fields of the config that the packs follow from.
-        train, unlabelled, beside: the packs by the roots they are of: of words with labels, without, and rendered
-            beside the roots.
-        benchmarks: the packs by the names of their sets.
-    """
-
-    decides: str
-    train: tuple[tuple[str, PackFile], ...]
-    unlabelled: tuple[tuple[str, PackFile], ...]
-    beside: tuple[tuple[str, PackFile], ...]
-    benchmarks: tuple[tuple[str, PackFile], ...]
-
-
-@dataclass(frozen=True)
-class _Packs:
-    """As in ``DatasetsDescription``, opened; ``readings`` of those without labels, by their roots."""
-
-    train: dict[str, Pack]
-    unlabelled: dict[str, Pack]
-    beside: dict[str, Pack]
-    benchmarks: dict[str, Pack]
-    readings: dict[str, Readings]
-
-    def describe(self, config: DataConfig) -> DatasetsDescription:
-        train, unlabelled, beside, benchmarks = (
-            tuple((root, self._file(root, pack)) for root, pack in packs.items())
-            for packs in (self.train, self.unlabelled, self.beside, self.benchmarks)
-        )
-        return DatasetsDescription(_decides(config), train, unlabelled, beside, benchmarks)
-
-    def _file(self, root: str, pack: Pack) -> PackFile:
-        readings = self.readings[root].path.name if root in self.readings else ""
-        return PackFile(pack.path.name, pack.fingerprint, len(pack), readings)
-
-
-@dataclass(frozen=True)
 class Datasets:
     """What a run learns from, is chosen by, and is read on.
 
@@ -228,11 +163,11 @@ def load_datasets(
     Raises: ValueError for a root that cannot be used, if too much would be rejected, for roots that hold other words
         than those that were described, or for pictures without labels that a benchmark has too; as ``fetch``.
     """
-    packs = _reopen(description, config) if description else None
+    packs = reopen_packs(description, config) if description else None
     if packs is None:
-        packs = _open(config, progress, reader)
+        packs = open_packs(config, progress, reader)
         if description:
-            _refuse_other_words(description, config, packs)
+            refuse_other_words(description, config, packs)
     rejected: dict[str, RejectionReport] = {}
     rows_of: dict[str, np.ndarray] = {}
     for root, pack in {**packs.train, **packs.beside}.items():
@@ -309,7 +244,7 @@ def _writable_rows(
 
 
 def _trusted_rows(
-    root: str, packs: _Packs, config: DataConfig, charset: Charset, labelled: np.ndarray, report: RejectionReport
+    root: str, packs: OpenedPacks, config: DataConfig, charset: Charset, labelled: np.ndarray, report: RejectionReport
 ) -> np.ndarray:
     """Rows of pictures without labels whose reading can stand for a label; the report is told of the others.
 
@@ -346,7 +281,7 @@ def _trusted_rows(
     return np.flatnonzero(kept)
 
 
-def _fingerprint_of_readings(packs: _Packs, rows_of: Mapping[str, np.ndarray]) -> str:
+def _fingerprint_of_readings(packs: OpenedPacks, rows_of: Mapping[str, np.ndarray]) -> str:
     """Of what is used: confidences that differ in their last digits, on another machine for instance, are the same."""
     digest = hashlib.blake2b(digest_size=16)
     for root, readings in packs.readings.items():
@@ -355,170 +290,7 @@ def _fingerprint_of_readings(packs: _Packs, rows_of: Mapping[str, np.ndarray]) -
     return digest.hexdigest()
 
 
-def _open(config: DataConfig, progress: Progress | None, reader: WordReader | None) -> _Packs:
-    def packed(roots: Sequence[Path], labelled: bool = True) -> dict[str, Pack]:
-        return {str(root): _build(config, root, "none", progress, labelled) for root in roots}
-
-    if config.unlabelled_roots and reader is None:
-        raise ValueError(
-            f"what the teacher reads in {', '.join(config.unlabelled_roots)} is not in {config.cache_folder} here; "
-            "where a run has several machines, put data.cache_folder on a mount that they share"
-        )
-    train, unlabelled, beside = [], packed(_unlabelled_folders(config, progress), labelled=False), []
-    if config.train_roots or not unlabelled:
-        train = _folders(config, "train_roots", progress)
-    if config.num_rendered_beside_roots and (config.train_roots or unlabelled):
-        beside = [_rendered(config, "train", config.num_rendered_beside_roots, progress)]
-    if both := [str(root) for root in train if str(root) in unlabelled]:
-        raise ValueError(f"{both[0]} is given in data.train_roots and in data.unlabelled_roots; name it in one of them")
-    readings = {root: read_once(pack, reader) for root, pack in unlabelled.items() if reader}
-    return _Packs(packed(train), unlabelled, packed(beside), open_benchmarks(config, progress), readings)
-
-
-def _unlabelled_folders(config: DataConfig, progress: Progress | None) -> list[Path]:
-    """Those of LMDBs under a root, or, where there is none, the root itself."""
-    folders: list[Path] = []
-    for root in config.unlabelled_roots:
-        place = fetch(root, config.cache_folder, progress)
-        found = [file.parent for file in sorted(place.rglob(LMDB_FILE))]
-        folders += [folder for folder in found or [place] if folder not in folders]
-    return folders
-
-
-def _reopen(description: DatasetsDescription, config: DataConfig) -> _Packs | None:
-    """None where a pack, or what was read in it, is not there or not what it was."""
-    if description.decides != _decides(config):
-        return None
-    folder, readings = Path(config.cache_folder).expanduser(), {}
-
-    def opened(files: tuple[tuple[str, PackFile], ...]) -> dict[str, Pack]:
-        packs = {root: Pack.open(folder / file.file) for root, file in files}
-        for root, file in files:
-            if (packs[root].fingerprint, len(packs[root])) != (file.fingerprint, file.num_pairs):
-                raise UnusablePack(packs[root].path, "is another set's")
-            if file.readings:
-                readings[root] = Readings.open(folder / file.readings, file.num_pairs)
-        return packs
-
-    try:
-        train, unlabelled, beside, benchmarks = map(
-            opened, (description.train, description.unlabelled, description.beside, description.benchmarks)
-        )
-    except (FileNotFoundError, UnusablePack):
-        return None
-    known = {root: found for root, found in readings.items() if found is not None}
-    return _Packs(train, unlabelled, beside, benchmarks, known) if len(known) == len(readings) else None
-
-
-def _refuse_other_words(description: DatasetsDescription, config: DataConfig, packs: _Packs) -> None:
-    """Of the sets that roots name; rendered words may be drawn with other fonts on another machine."""
-    if description.decides != _decides(config):
-        return
-    pairs = list(zip(description.train, packs.train.items(), strict=False)) if config.train_roots else []
-    if config.benchmark_roots:
-        pairs += zip(description.benchmarks, packs.benchmarks.items(), strict=False)
-    for (_, file), (root, pack) in pairs:
-        if file.fingerprint != pack.fingerprint:
-            raise ValueError(
-                f"{root} holds other words than when this run opened it; put the first ones back to resume, or give "
-                "another --name to begin a run on these"
-            )
-
-
-def _decides(config: DataConfig) -> str:
-    after = {"cache_folder", "train_degradation", "validation_fraction", "max_rejected_fraction"}
-    after |= {"teacher_cache", "placement", "num_loader_threads"}
-    after |= {"unlabelled_min_confidence", "unlabelled_weight", "unlabelled_overlap"}
-    return config.model_dump_json(exclude=after)
-
-
-def open_benchmarks(config: DataConfig, progress: Progress | None = None) -> dict[str, Pack]:
-    """The benchmark sets by name; rendered words where the config names none.
-
-    Raises: ValueError for a root that cannot be used, or two sets of one name; as ``fetch``.
-    """
-    folders = benchmark_folders(config, progress)
-    return {name: _build(config, root, config.benchmark_degradation, progress) for name, root in folders.items()}
-
-
-def benchmark_folders(config: DataConfig, progress: Progress | None = None) -> dict[str, Path]:
-    """The LMDB of each benchmark set, by the name that ``open_benchmarks`` gives the set. Raises: as that does."""
-    folders: dict[str, Path] = {}
-    for root in _folders(config, "benchmark_roots", progress):
-        name = root.resolve().name
-        name = name if name not in folders else f"{root.resolve().parent.name}-{name}"
-        if name in folders:
-            raise ValueError(f"two benchmarks are called {name!r}; rename the folder of one: {root}")
-        folders[name] = root
-    return folders
-
-
 def held_out_rows(image_hashes: np.ndarray, fraction: float) -> np.ndarray:
     """(N,) bool: which images, uint64 hashes (N,), fall under ``fraction`` of all hashes; at least the lowest does."""
     limit = np.uint64(int(fraction * 2**64))
     return image_hashes <= max(limit, image_hashes.min())
-
-
-def lmdb_folders(root: str | Path) -> list[Path]:
-    """The LMDB folders that a root stands for: itself, or those under it, by name.
-
-    Raises: ValueError if there is none.
-    """
-    root = Path(root).expanduser()
-    if (root / LMDB_FILE).is_file():
-        return [root]
-    found = sorted(file.parent for file in root.rglob(LMDB_FILE))
-    return found or [LmdbStore.open(root).root]  # which says what is wrong
-
-
-def _folders(
-    config: DataConfig, field: Literal["train_roots", "benchmark_roots"], progress: Progress | None
-) -> list[Path]:
-    """The LMDBs under the roots of a field; where it names none, that of rendered words."""
-    folders: list[Path] = []
-    for root in getattr(config, field):
-        for folder in lmdb_folders(fetch(root, config.cache_folder, progress, only=LMDB_FILE)):
-            if any(folder.samefile(other) for other in folders):
-                raise ValueError(f"{folder} is given twice in data.{field}; name it once")
-            folders.append(folder)
-    if not folders and field == "train_roots":
-        folders = [_rendered(config, "train", config.num_rendered_train, progress)]
-    return folders or [_rendered(config, "benchmark", config.num_rendered_benchmark, progress)]
-
-
-def rendered_pack(config: DataConfig, name: RenderedSet, num_texts: int, progress: Progress | None = None) -> Pack:
-    """Rendered texts in the config's shares, as a benchmark is degraded; sets of other names have other pictures."""
-    return _build(config, _rendered(config, name, num_texts, progress), config.benchmark_degradation, progress)
-
-
-def _rendered(config: DataConfig, name: RenderedSet, num_pairs: int, progress: Progress | None) -> Path:
-    """The LMDB of rendered texts, made by the first process that asks."""
-    seed = get_args(RenderedSet).index(name)
-    shares = repr(sorted(config.text_shares.items()))
-    drawn = f"rendered-v{RENDERING_VERSION}-{num_pairs}-texts-seed-{seed}-{zlib.crc32(shares.encode()):08x}"
-    folder = Path(config.cache_folder).expanduser() / drawn
-    root = folder / f"rendered_{name}"
-    if getattr(current_process(), "_inheriting", False):
-        raise RuntimeError(
-            "words are asked for while a process that draws them imports the main script; put what that script does "
-            "under: if __name__ == '__main__'"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / f"{name}.lock"):
-        if not (root / LMDB_FILE).is_file():
-            render_pairs(root, num_pairs, seed, layout="single", shares=config.text_shares, progress=progress)
-    return root
-
-
-def _build(
-    config: DataConfig, root: Path, degradation: DegradationName, progress: Progress | None, labelled: bool = True
-) -> Pack:
-    return build_pack(
-        root,
-        cache_folder=config.cache_folder,
-        degradation=degradation,
-        max_label_length=config.max_label_length,
-        max_rejected_fraction=config.max_rejected_fraction,
-        labelled=labelled,
-        progress=progress,
-    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from kdltr_core.config import DataConfig, DegradationName, RunConfig, TextKind
-from kdltr_core.data.dataset import RenderedSet, rendered_pack
 from kdltr_core.data.pack import Pack
+from kdltr_core.data.roots import RenderedSet, rendered_pack
 
 TEXTS: dict[str, dict[TextKind, float]] = {
     "words": {"words": 0.7, "names": 0.3},

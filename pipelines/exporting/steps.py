@@ -12,9 +12,9 @@ import torch
 
 from kdltr_core.charset import Charset, Protocol
 from kdltr_core.config import HIGH_RES_SIZE
-from kdltr_core.data.dataset import open_benchmarks
 from kdltr_core.data.images import as_float
 from kdltr_core.data.pack import Pack
+from kdltr_core.data.roots import open_benchmarks
 from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.metrics import is_correct, mcnemar
 from kdltr_core.recognizers import Recognizer

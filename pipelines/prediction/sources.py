@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import BinaryIO
 
-from kdltr_core.data.dataset import lmdb_folders
 from kdltr_core.data.lmdb_store import IMAGE_PREFIXES, LmdbStore
 from kdltr_core.data.picture_folder import is_picture, walk_visible
+from kdltr_core.data.roots import lmdb_folders
 
 STANDARD_INPUT = "-"
 

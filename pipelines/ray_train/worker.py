@@ -21,8 +21,9 @@ import ray.train.torch
 import torch
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import Datasets, DatasetsDescription, load_datasets
+from kdltr_core.data.dataset import Datasets, load_datasets
 from kdltr_core.data.held_out_texts import selection_texts
+from kdltr_core.data.opened_packs import DatasetsDescription
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.evaluation.calibration import fit_on_pairs
 from kdltr_core.files import NotWritten, write_text

@@ -15,9 +15,10 @@ import kdltr_core
 import pipelines
 import tune_spaces
 from kdltr_core.config import DataConfig, RunConfig
-from kdltr_core.data.dataset import Datasets, benchmark_folders
+from kdltr_core.data.dataset import Datasets
 from kdltr_core.data.device_cache import check_unchanging
 from kdltr_core.data.pack import Pack
+from kdltr_core.data.roots import benchmark_folders
 from kdltr_core.evaluation.table import check_judged
 from kdltr_core.remote import LMDB_FILE, check_there, fetch, is_uri, public, under
 from kdltr_core.train.build import start_file, teacher_file

@@ -1,0 +1,118 @@
+"""The roots that a config names, and the packs of the words under them; rendered words where it names none."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from multiprocessing import current_process
+from pathlib import Path
+from typing import Literal, get_args
+
+from kdltr_core.config import DataConfig, DegradationName
+from kdltr_core.data.lmdb_store import LmdbStore
+from kdltr_core.data.pack import Pack, build_pack
+from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.files import locked
+from kdltr_core.remote import LMDB_FILE, fetch
+
+Progress = Callable[[int, int], None]
+RenderedSet = Literal["train", "benchmark", "selection", "matrix"]
+
+# Raise it when render_pairs draws other pictures from the same seed, so that cached ones are drawn anew.
+RENDERING_VERSION = 3
+
+
+def open_benchmarks(config: DataConfig, progress: Progress | None = None) -> dict[str, Pack]:
+    """The benchmark sets by name; rendered words where the config names none.
+
+    Raises: ValueError for a root that cannot be used, or two sets of one name; as ``fetch``.
+    """
+    folders = benchmark_folders(config, progress)
+    return {name: pack_of(config, root, config.benchmark_degradation, progress) for name, root in folders.items()}
+
+
+def benchmark_folders(config: DataConfig, progress: Progress | None = None) -> dict[str, Path]:
+    """The LMDB of each benchmark set, by the name that ``open_benchmarks`` gives the set. Raises: as that does."""
+    folders: dict[str, Path] = {}
+    for root in folders_of(config, "benchmark_roots", progress):
+        name = root.resolve().name
+        name = name if name not in folders else f"{root.resolve().parent.name}-{name}"
+        if name in folders:
+            raise ValueError(f"two benchmarks are called {name!r}; rename the folder of one: {root}")
+        folders[name] = root
+    return folders
+
+
+def lmdb_folders(root: str | Path) -> list[Path]:
+    """The LMDB folders that a root stands for: itself, or those under it, by name.
+
+    Raises: ValueError if there is none.
+    """
+    root = Path(root).expanduser()
+    if (root / LMDB_FILE).is_file():
+        return [root]
+    found = sorted(file.parent for file in root.rglob(LMDB_FILE))
+    return found or [LmdbStore.open(root).root]  # which says what is wrong
+
+
+def folders_of(
+    config: DataConfig, field: Literal["train_roots", "benchmark_roots"], progress: Progress | None
+) -> list[Path]:
+    """The LMDBs under the roots of a field; where it names none, that of rendered words."""
+    folders: list[Path] = []
+    for root in getattr(config, field):
+        for folder in lmdb_folders(fetch(root, config.cache_folder, progress, only=LMDB_FILE)):
+            if any(folder.samefile(other) for other in folders):
+                raise ValueError(f"{folder} is given twice in data.{field}; name it once")
+            folders.append(folder)
+    if not folders and field == "train_roots":
+        folders = [rendered_folder(config, "train", config.num_rendered_train, progress)]
+    return folders or [rendered_folder(config, "benchmark", config.num_rendered_benchmark, progress)]
+
+
+def unlabelled_folders(config: DataConfig, progress: Progress | None) -> list[Path]:
+    """Those of LMDBs under a root, or, where there is none, the root itself."""
+    folders: list[Path] = []
+    for root in config.unlabelled_roots:
+        place = fetch(root, config.cache_folder, progress)
+        found = [file.parent for file in sorted(place.rglob(LMDB_FILE))]
+        folders += [folder for folder in found or [place] if folder not in folders]
+    return folders
+
+
+def rendered_pack(config: DataConfig, name: RenderedSet, num_texts: int, progress: Progress | None = None) -> Pack:
+    """Rendered texts in the config's shares, as a benchmark is degraded; sets of other names have other pictures."""
+    return pack_of(config, rendered_folder(config, name, num_texts, progress), config.benchmark_degradation, progress)
+
+
+def rendered_folder(config: DataConfig, name: RenderedSet, num_pairs: int, progress: Progress | None) -> Path:
+    """The LMDB of rendered texts, made by the first process that asks."""
+    seed = get_args(RenderedSet).index(name)
+    shares = repr(sorted(config.text_shares.items()))
+    drawn = f"rendered-v{RENDERING_VERSION}-{num_pairs}-texts-seed-{seed}-{zlib.crc32(shares.encode()):08x}"
+    folder = Path(config.cache_folder).expanduser() / drawn
+    root = folder / f"rendered_{name}"
+    if getattr(current_process(), "_inheriting", False):
+        raise RuntimeError(
+            "words are asked for while a process that draws them imports the main script; put what that script does "
+            "under: if __name__ == '__main__'"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / f"{name}.lock"):
+        if not (root / LMDB_FILE).is_file():
+            render_pairs(root, num_pairs, seed, layout="single", shares=config.text_shares, progress=progress)
+    return root
+
+
+def pack_of(
+    config: DataConfig, root: Path, degradation: DegradationName, progress: Progress | None, labelled: bool = True
+) -> Pack:
+    return build_pack(
+        root,
+        cache_folder=config.cache_folder,
+        degradation=degradation,
+        max_label_length=config.max_label_length,
+        max_rejected_fraction=config.max_rejected_fraction,
+        labelled=labelled,
+        progress=progress,
+    )
