@@ -8,20 +8,21 @@ from kdltr_core.config import RunConfig
 
 
 def parseq_ltr() -> RunConfig:
-    """PARSeq base with the published losses and schedule (rates times 0.1 every 25 epochs; nil after about 100).
+    """PARSeq base with the published losses and schedule.
 
-    Its teacher does not come with the package: give a checkpoint with --recognizer.teacher-weights.
+    Learning rates decay ×0.1 every 25 epochs, and are practically 0 after about 100. Its teacher does not come with
+    the package: give a checkpoint with --recognizer.teacher-weights.
     """
     return RunConfig(recipe="parseq_ltr").override({"recognizer.name": "parseq"})
 
 
 def kd_ltr_published() -> RunConfig:
-    """PARSeq base as Guo et al. 2023 trained it: with a patch embedding of its own, for 500 epochs.
+    """PARSeq base as Guo et al. 2023 trained it: a patch embedding of its own, 500 epochs.
 
-    What is left otherwise: sequence-level targets are searched for exactly and to the end of the word, where the
-    public code stops after 100 expansions; the best student is chosen on held-out training words, there on the test
-    sets; characters outside the alphabet are dropped from a label, there they end it. Its teacher does not come with
-    the package: give a checkpoint with --recognizer.teacher-weights.
+    What still differs: sequence-level targets are searched for exactly and to the end of the word, where the public
+    code stops after 100 expansions; the best student is chosen on held-out training words, there on the test sets;
+    characters outside the alphabet are dropped from a label, there they end it. Its teacher does not come with the
+    package: give a checkpoint with --recognizer.teacher-weights.
     """
     return parseq_ltr().override(
         {
@@ -34,7 +35,7 @@ def kd_ltr_published() -> RunConfig:
 
 
 def parseq_tiny_ltr() -> RunConfig:
-    """PARSeq-tiny with the bundled teacher: higher rates than the published, annealed over fewer epochs."""
+    """The default: PARSeq-tiny from the bundled teacher, with higher learning rates over 30 epochs."""
     return parseq_ltr().override(
         {
             "recipe": "parseq_tiny_ltr",
@@ -49,9 +50,11 @@ def parseq_tiny_ltr() -> RunConfig:
 
 
 def parseq_tiny_from_base_ltr() -> RunConfig:
-    """PARSeq-tiny taught by PARSeq base through linear maps of its features; it starts from the bundled tiny teacher.
+    """PARSeq-tiny taught by PARSeq base.
 
-    The teacher does not come with the package: give a checkpoint with --recognizer.teacher-weights.
+    It starts from the bundled tiny teacher; features of unequal width are compared through linear maps that are not
+    exported. The teacher of base size does not come with the package: give a checkpoint with
+    --recognizer.teacher-weights.
     """
     return parseq_tiny_ltr().override(
         {
@@ -63,9 +66,9 @@ def parseq_tiny_from_base_ltr() -> RunConfig:
 
 
 def everyday_ltr() -> RunConfig:
-    """A student for every kind of text, from real and synthetic low resolution.
+    """PARSeq-tiny on every kind of text, from real and synthetic low resolution, for a GPU.
 
-    For a GPU and batches of 256; docs/reproduce/everyday.sh gives the words, and what two CPU cores can do.
+    In batches of 256; docs/reproduce/everyday.sh gives the words, and what two CPU cores can do.
     """
     return parseq_tiny_ltr().override(
         {
@@ -83,9 +86,10 @@ def everyday_ltr() -> RunConfig:
 
 
 def abinet_ltr() -> RunConfig:
-    """ABINet with the published losses and schedule; the fused logits are distilled.
+    """ABINet with the published losses and schedule.
 
-    Its teacher does not come with the package: give a checkpoint with --recognizer.teacher-weights.
+    The fused logits are distilled. Its teacher does not come with the package: give a checkpoint with
+    --recognizer.teacher-weights.
     """
     return RunConfig(recipe="abinet_ltr").override({"recognizer.name": "abinet"})
 
@@ -107,10 +111,12 @@ def matrn_ltr() -> RunConfig:
 
 
 def parseq_tiny_supervised() -> RunConfig:
-    """A PARSeq-tiny teacher from nothing but words; --recognizer.resolution low_res trains a student in the same way.
+    """A PARSeq-tiny teacher from labelled words alone.
 
-    Rates of the official training (Bautista and Atienza 2022, and its configs): Adam (0.9, 0.999), 7e-4 for a batch of
-    256, warm-up (officially 7.5 % of the steps), then cosine; clipped at 20. --recognizer.name parseq: the base.
+    --recognizer.resolution low_res trains a student in the same way.
+
+    Rates of the official training (Bautista and Atienza 2022, and its configs): Adam (0.9, 0.999), 7e-4 for a batch
+    of 256, warm-up (officially 7.5 % of the steps), then cosine; clipped at 20. --recognizer.name parseq: the base.
     """
     return RunConfig(recipe="parseq_tiny_supervised").override(
         {
@@ -133,10 +139,10 @@ def parseq_tiny_supervised() -> RunConfig:
 
 
 def abinet_vision_supervised() -> RunConfig:
-    """A teacher of ABINet's vision part from nothing but words; low_res for a student, as above.
+    """A teacher of ABINet's vision part from labelled words alone.
 
-    Rates of the official vision pre-training (Fang et al. 2021, and its configs): Adam (0.9, 0.999), 1e-4, a tenth of
-    it in the last quarter; batch 384; clipped at 20.
+    Rates of the official vision pre-training (Fang et al. 2021, and its configs): Adam (0.9, 0.999), 1e-4, a tenth
+    of it in the last quarter; batch 384; clipped at 20.
     """
     return parseq_tiny_supervised().override(
         {
@@ -153,10 +159,11 @@ def abinet_vision_supervised() -> RunConfig:
 
 
 def abinet_supervised() -> RunConfig:
-    """An ABINet teacher from nothing but words: vision, language and fused losses; low_res for a student, as above.
+    """An ABINet teacher from labelled words alone.
 
-    As officially: readings corrected 3 times, a tenth of the rate in the last 4 of 10 parts. Officially it starts from
-    parts trained before: --recognizer.language-weights takes what pretrain_language.py made.
+    With vision, language and fused losses. As officially: readings corrected 3 times, a tenth of the rate in the
+    last 4 of 10 parts. Officially it starts from parts trained before: --recognizer.language-weights takes what
+    pretrain_language.py made.
     """
     return abinet_vision_supervised().override(
         {
@@ -169,15 +176,16 @@ def abinet_supervised() -> RunConfig:
 
 
 def matrn_supervised() -> RunConfig:
-    """A MATRN teacher from nothing but words: the losses of all its heads; low_res for a student, as above.
+    """A MATRN teacher from labelled words alone.
 
-    Rates of the official training (Na et al. 2022, and its configs), which are ABINet's.
+    With the losses of all its heads. Rates of the official training (Na et al. 2022, and its configs), which are
+    ABINet's.
     """
     return abinet_supervised().override({"recipe": "matrn_supervised", "recognizer.name": "matrn"})
 
 
 def demo() -> RunConfig:
-    """A few minutes on two CPU cores: two workers, words rendered on the spot as an interlaced camera shows them."""
+    """A few minutes on two CPU cores: 100 steps on rendered words, two workers."""
     return parseq_tiny_ltr().override(
         {
             "recipe": "demo",
@@ -196,11 +204,12 @@ def demo() -> RunConfig:
 
 
 _ALL = (
+    parseq_tiny_ltr,
+    demo,
+    everyday_ltr,
     parseq_ltr,
     kd_ltr_published,
-    parseq_tiny_ltr,
     parseq_tiny_from_base_ltr,
-    everyday_ltr,
     abinet_ltr,
     abinet_vision_ltr,
     matrn_ltr,
@@ -208,7 +217,6 @@ _ALL = (
     abinet_vision_supervised,
     abinet_supervised,
     matrn_supervised,
-    demo,
 )
 RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in _ALL}
 DEFAULT_RECIPE = "parseq_tiny_ltr"

@@ -26,6 +26,13 @@ def test_the_api_page_has_every_public_name(monkeypatch: pytest.MonkeyPatch) -> 
     assert [line for line in written.splitlines() if line.startswith("#")] == headings, "run docs/make_api.py"
 
 
+def test_the_recipes_are_those_of_the_help() -> None:
+    from pipelines.recipes import RECIPES
+
+    rows = [f"| `{name}` | {(recipe.__doc__ or '').splitlines()[0]} |" for name, recipe in RECIPES.items()]
+    assert "\n".join(["|---|---|", *rows, ""]) in (DOCS / "training.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_the_notebook_runs() -> None:

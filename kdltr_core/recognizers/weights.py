@@ -24,6 +24,7 @@ from kdltr_core.recognizers.registry import build_student, build_teacher
 
 PATCH_KERNEL = "encoder.patch_embed.proj.weight"
 PATCH_BIAS = "encoder.patch_embed.proj.bias"
+_SHOWN_KEYS = 10
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,19 @@ class WeightReport:
         return not (self.missing or self.unexpected or self.mis_shaped)
 
     def __str__(self) -> str:
-        lines = [f"{len(self.matched)} keys match"]
-        lines += [f"missing in the file: {key}" for key in self.missing]
-        lines += [f"unexpected in the file: {key}" for key in self.unexpected]
-        lines += [
+        """The counts, then the first keys that do not fit."""
+        faults = [
             f"of another shape: {key} is {list(there)}, expected {list(here)}"
             for key, (there, here) in self.mis_shaped.items()
         ]
+        faults += [f"missing in the file: {key}" for key in self.missing]
+        faults += [f"unexpected in the file: {key}" for key in self.unexpected]
+        counts = (
+            f"{len(self.missing)} are missing, {len(self.unexpected)} unexpected, {len(self.mis_shaped)} of another"
+        )
+        lines = [f"{len(self.matched)} keys match, {counts} shape", *faults[:_SHOWN_KEYS]]
+        if len(faults) > _SHOWN_KEYS:
+            lines.append(f"and {len(faults) - _SHOWN_KEYS} more")
         if self.left_out:
             lines.append(_left_out(self.left_out))
         return "\n  ".join(lines)
@@ -110,7 +117,8 @@ def load_weights(module: nn.Module, path: str | Path) -> WeightReport:
         >>> report.is_complete
         True
 
-    Raises: ValueError listing every key that is missing, unexpected or of another shape; nothing is loaded then.
+    Raises: ValueError that says which recognizer the file is of, if any, then how many keys are missing, unexpected or
+        of another shape, and the first of them; nothing is loaded then.
     """
     name = f"{type(module).__name__} for {getattr(module, 'image_size', '?')} images"
     return _load(module, name, "vision" if isinstance(module, AbinetVision) else "", path)
@@ -135,12 +143,14 @@ def _load(module: nn.Module, name: str, part: str, path: str | Path) -> WeightRe
     report = replace(match_state(module, state), left_out=left_out)
     if not report.is_complete:
         fitting = owners(whole)
+        recipes = [f"{owner.split()[-1]}_ltr" for owner in fitting if "teacher" in owner]
+        choice = f"choose {' or '.join(recipes)} as recipe" if recipes else "choose that"
         advice = (
-            f"the file fits {', '.join(fitting)}: choose that, or give another file"
+            f"it is {' and '.join(fitting)}; {choice}, or give another file"
             if fitting
             else "give the checkpoint of this recognizer and size, or choose the recognizer that the checkpoint is of"
         )
-        raise ValueError(f"{path} does not fit {name}: {report}\n{advice}")
+        raise ValueError(f"{path} does not fit {name}: {advice}\n{report}")
     if left_out:
         warnings.warn(f"{path} holds more than {name}; {_left_out(left_out)}", stacklevel=3)
     module.load_state_dict(state)
