@@ -43,7 +43,7 @@ def main() -> int:
         if options.host not in LOOPBACK and not token:
             say(f"WARNING: anyone who reaches {options.host} can use this service; give --token or {TOKEN_VARIABLE}")
         say(f"reading at {address}/read, a page to try it at {address}/ ; Ctrl-C ends it")
-        server_of(build_app(replicas, options.limits, token)).run(sockets=[listening])
+        server_of(build_app(replicas, options.limits, token, detects=options.detect)).run(sockets=[listening])
     except KeyboardInterrupt:
         say("ending the replicas …")
     finally:

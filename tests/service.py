@@ -52,7 +52,7 @@ def encoded(picture: Image.Image, kind: str = "PNG") -> bytes:
 
 @contextmanager
 def local_service(
-    student: Path, limits: ServiceLimits | None = None, token: str = "", *, teacher: bool = True
+    student: Path, limits: ServiceLimits | None = None, token: str = "", *, teacher: bool = True, detect: bool = False
 ) -> Iterator[str]:
     """The app and the server of a service before a replica without Ray, whose batches have one image; its address."""
     from pipelines.service.replicas import WordReplica  # Ray takes seconds, which other tests need not wait for
@@ -63,9 +63,9 @@ def local_service(
 
         _read_batch.set_max_batch_size = _read_batch.set_batch_wait_timeout_s = lambda value: None
 
-    options = ServeOptions(str(student), teacher=teacher, limits=limits or ServiceLimits())
+    options = ServeOptions(str(student), teacher=teacher, detect=detect, limits=limits or ServiceLimits())
     listening = open_port("127.0.0.1", 0)
-    server = server_of(build_app(LocalReplica(str(student), options), options.limits, token))
+    server = server_of(build_app(LocalReplica(str(student), options), options.limits, token, detects=detect))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

@@ -9,7 +9,8 @@ import os
 import pickle
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,9 +131,26 @@ def _read(images: Sequence[Source], options: PredictOptions, roots: Sequence[str
         compute=ActorPoolStrategy(min_size=1, max_size=max(1, min(cluster.room, num_blocks))),
     )
     try:
-        words.write_parquet(options.output)
+        with _silent_core():
+            words.write_parquet(options.output)
     except RayError as error:
         raise RunStopped(f"the workers cannot continue: {str(error).strip().splitlines()[-1]}") from error
+
+
+@contextmanager
+def _silent_core() -> Iterator[None]:
+    """Standard error is Python's alone: Ray's core warns there, in red, of what this process holds on to anyway."""
+    python, kept = sys.stderr, os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
+    try:
+        with os.fdopen(os.dup(kept), "w", 1, errors="backslashreplace") as sys.stderr:
+            yield
+    finally:
+        sys.stderr = python
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _check_job(folder: Path, job: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.prediction.doubt import Doubt
+from pipelines.prediction.predictions import Box
 from pipelines.service.options import ServiceLimits
 
 SECONDS_FOR_HEALTH = 5.0
@@ -49,7 +50,11 @@ class WordAnswer(BaseModel):
     confidence: float | None = Field(None, ge=0, le=1, description="probability of the whole prediction")
     character_confidences: list[float] | None = Field(None, description="one for each character of text")
     doubt: Doubt | None = Field(None, description="why the text may not be all that the picture says")
+    box: Box | None = Field(None, description="with words: four corners [x, y] in pixels of the upright image")
     seen: str | None = Field(None, description="with ?seen=png: what the recognizer was shown, as a PNG in base64")
+    words: list[WordAnswer] | None = Field(
+        None, description="in the place of text, of a service that detects: the words of the image, in reading order"
+    )
     error: str | None = None
 
 
@@ -96,11 +101,12 @@ def busy(sentence: str) -> HTTPException:
     return HTTPException(503, sentence, {"Retry-After": "1"})
 
 
-def build_app(readers: Readers, limits: ServiceLimits, token: str = "") -> FastAPI:
+def build_app(readers: Readers, limits: ServiceLimits, token: str = "", *, detects: bool = False) -> FastAPI:
     """The app.
 
     Args:
         token: that requests to read have to show; '' asks for none.
+        detects: whether the readers find the words of whole pictures, as the page then says.
     """
     app = FastAPI(title="Word reader", version="1", redoc_url=None)
     app.add_middleware(Admission, limits=limits)
@@ -108,7 +114,7 @@ def build_app(readers: Readers, limits: ServiceLimits, token: str = "") -> FastA
     for kind in (StarletteHTTPException, RequestValidationError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _refused)
     document = files("pipelines.service").joinpath("assets", "service_page.html").read_text(encoding="utf-8")
-    given = {"images": limits.images_per_request, "bytes": limits.body_bytes}
+    given = {"images": limits.images_per_request, "bytes": limits.body_bytes, "detects": detects}
     document = document.replace("LIMITS", html.escape(json.dumps(given)))
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -133,7 +139,7 @@ def build_app(readers: Readers, limits: ServiceLimits, token: str = "") -> FastA
         dependencies=[Depends(_token_check(token))] if token else [],
     )
     async def read(request: Request, seen: Literal["png"] | None = None) -> Any:
-        """Read the word in each image."""
+        """Read the word in each image, or all its words where the service detects."""
         try:
             async with asyncio.timeout(limits.seconds_to_read):
                 images = await _sent_images(request, limits.images_per_request)

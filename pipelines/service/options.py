@@ -46,6 +46,8 @@ class ServeOptions:
     """pictures of more than 18 rows are read by the student's teacher, where its file is at hand"""
     second_opinion: bool = False
     """smaller ones are read by both, and the more confident of the two counts, in twice the time"""
+    detect: bool = False
+    """the images are whole pictures: RapidOCR's detector finds the words in each; needs pip install 'kdltr[detect]'"""
     host: str = "127.0.0.1"
     """address to listen at; 0.0.0.0: every address of this machine"""
     port: int = 8000
@@ -70,6 +72,8 @@ class ServeOptions:
         for package in ("fastapi", "uvicorn", "python_multipart"):
             if find_spec(package) is None:
                 raise ValueError(f"serving needs {package}: pip install 'kdltr[serve]'")
+        if self.detect and find_spec("rapidocr") is None:
+            raise ValueError("--detect needs RapidOCR's detector: pip install 'kdltr[detect]'")
         may_be_0 = ("port", "gpus_per_replica", "batch_wait_ms")
         for prefix, options in (("", vars(self)), ("limits.", vars(self.limits))):
             for name, value in options.items():

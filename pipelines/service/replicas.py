@@ -18,10 +18,11 @@ from ray import serve
 from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from kdltr_core.data.images import open_image
 from kdltr_core.inference.reader import Prediction, UnreadableImage
-from pipelines.prediction.doubt import PictureShape, doubt_of
+from pipelines.prediction.doubt import doubt_of
 from pipelines.prediction.open_reader import open_reader
+from pipelines.prediction.predictions import Crop, cropper_for
+from pipelines.prediction.sources import Source
 from pipelines.ray_train.cluster import Cluster
 from pipelines.run.command_line import RunStopped
 from pipelines.service.app import WordAnswer, busy
@@ -51,6 +52,8 @@ class WordReplica:
             teacher=options.teacher,
             second_opinion=options.second_opinion,
         )
+        self._detects = options.detect
+        self._crop = cropper_for(self._reader, "words" if options.detect else "off", num_threads)
         self._decoders = ThreadPoolExecutor(NUM_DECODED, thread_name_prefix="decode")
         self._is_idle = asyncio.Event()
         self._is_idle.set()
@@ -70,23 +73,24 @@ class WordReplica:
     async def _read_one(self, data: bytes, with_seen: bool) -> WordAnswer:
         loop = asyncio.get_running_loop()
         try:
-            pixels, shape = await loop.run_in_executor(self._decoders, self._open, data)
+            crops = await loop.run_in_executor(self._decoders, self._crop, Source("", lambda: data))
         except UnreadableImage as error:
             return WordAnswer(error=f"this cannot be read as an image: {error.reason}")
+        words = await asyncio.gather(*(self._read_crop(crop, with_seen) for crop in crops))
+        return WordAnswer(words=words) if self._detects else words[0]
+
+    async def _read_crop(self, crop: Crop, with_seen: bool) -> WordAnswer:
         # Ray closes a batch before the one ahead of it has been read: what comes meanwhile waits here, to be one.
         await self._is_idle.wait()
-        found = await self._read_batch(pixels)
+        found = await self._read_batch(crop.pixels)
         return WordAnswer(
             text=found.text,
             confidence=round(found.confidence, DIGITS),
             character_confidences=[round(confidence, DIGITS) for confidence in found.character_confidences],
-            doubt=doubt_of(shape, found),
-            seen=_png(pixels) if with_seen else None,
+            doubt=doubt_of(crop.shape, found),
+            box=crop.box and [[round(number, 1) for number in corner] for corner in crop.box],
+            seen=_png(crop.pixels) if with_seen else None,
         )
-
-    def _open(self, data: bytes) -> tuple[np.ndarray, PictureShape]:
-        picture = open_image(data, self._reader.max_pixels)
-        return self._reader.pixels(picture), PictureShape.of(picture)
 
     @serve.batch
     async def _read_batch(self, batch: list[np.ndarray]) -> list[Prediction]:

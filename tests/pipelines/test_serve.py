@@ -60,6 +60,12 @@ def test_without_its_extra_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) 
         ServeOptions("x").check()
 
 
+def test_to_detect_needs_its_extra_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.service.options.find_spec", lambda name: None if name == "rapidocr" else 1)
+    with pytest.raises(ValueError, match=r"--detect needs .*pip install 'kdltr\[detect\]'"):
+        ServeOptions("x", detect=True).check()
+
+
 def test_a_port_that_is_taken_is_said() -> None:
     with pytest.raises(ValueError, match=r"port 70000 of 127\.0\.0\.1 cannot be opened .* give another --port"):
         open_port("127.0.0.1", 70000)

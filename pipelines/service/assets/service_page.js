@@ -7,6 +7,11 @@ const AT_ONCE = Math.min(8, limits.images);
 const ROOM_FOR_HEADERS = 4096;
 const SLOWEST_RETRY_MS = 8000;
 
+if (limits.detects) {
+  find("about").textContent = "The words of each picture are found, then read in very few pixels, and you see which.";
+  find("lead").textContent = "Drop pictures here";
+}
+
 let token = sessionStorage.getItem("token") || "";
 let queue = [], isSending = false;
 
@@ -104,8 +109,19 @@ function element(name, content, kind) {
   return made;
 }
 
-function show(card, word) {
+function show(card, answer) {
+  const words = answer.words || [answer];
+  if (!words.length) return fail(card, "No text was found in this picture.");
   card.classList.remove("waiting");
+  card.classList.toggle("many", words.length > 1);
+  card.style.setProperty("--rows", words.length);
+  const first = [card.querySelector(".told"), card.querySelector(".seen")];
+  const rows = words.map((_, index) => (index ? first.map((part) => part.cloneNode(true)) : first));
+  card.append(...rows.slice(1).flat());
+  words.forEach((word, index) => tell(...rows[index], word));
+}
+
+function tell(told, seen, word) {
   const letters = [...word.text].map((character, index) => {
     const share = word.character_confidences[index];
     const fill = document.createElement("i");
@@ -118,13 +134,13 @@ function show(card, word) {
     letter.title = `${character}: ${percent(share, 1)} %`;
     return letter;
   });
-  card.querySelector(".word").append(...(letters.length ? letters : [element("span", "no characters", "nothing")]));
-  const sure = card.querySelector(".sure");
+  told.querySelector(".word").append(...(letters.length ? letters : [element("span", "no characters", "nothing")]));
+  const sure = told.querySelector(".sure");
   sure.classList.add(tone(word.confidence));
   sure.querySelector("i").style.setProperty("--share", `${word.confidence * 100}%`);
   sure.querySelector("output").textContent = `${percent(word.confidence, 1)} % confident`;
-  card.querySelector(".spoken").textContent = `Read: ${word.text || "nothing"}`;
-  const seen = card.querySelector(".seen"), picture = seen.querySelector("img");
+  told.querySelector(".spoken").textContent = `Read: ${word.text || "nothing"}`;
+  const picture = seen.querySelector("img");
   picture.onload = () => {
     const size = `${picture.naturalHeight}×${picture.naturalWidth}`;
     picture.style.aspectRatio = `${picture.naturalWidth} / ${picture.naturalHeight}`;

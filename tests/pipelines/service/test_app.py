@@ -83,6 +83,25 @@ def test_the_pixels_that_the_recognizer_saw_are_shown_when_asked_for(service: st
     assert requests.post(f"{service}/read?seen=jpg", HOTEL, headers=PNG).status_code == 422
 
 
+def test_a_service_that_detects_gives_the_words_of_each_picture_and_where_they_are(student: Path) -> None:
+    """As the reader of whole pictures reads them; a plain picture has none, and one that is no image says so."""
+    pytest.importorskip("rapidocr")
+    picture = Image.new("RGB", (640, 480), "#f0e6d0")
+    for word, place in (("HOTEL", (40, 60)), ("1984", (300, 300))):
+        picture.paste(word_picture(word), place)
+    sent = [encoded(picture), encoded(Image.new("RGB", (640, 480), "white")), b"no image"]
+    with local_service(student, detect=True) as address:
+        first, plain, none = requests.post(f"{address}/read", files=[("i", data) for data in sent]).json()["images"]
+        assert "Drop pictures here" in requests.get(f"{address}/assets/service_page.js").text
+        assert "&quot;detects&quot;: true" in requests.get(address).text
+    expected = load_student(student, "cpu", detect=True)([picture])[0]
+    assert [word["text"] for word in first["words"]] == [word.text for word in expected] == ["HOTEL", "1984"]
+    boxes = np.array([word["box"] for word in first["words"]])
+    np.testing.assert_allclose(boxes.mean(1), [(40 + 110, 60 + 45), (300 + 90, 300 + 45)], atol=40)
+    assert plain["words"] == []
+    assert "cannot be read as an image" in none["error"]
+
+
 def test_an_unreadable_image_does_not_spoil_the_others(service: str) -> None:
     answer = requests.post(f"{service}/read", files=[("a", ("a.png", b"no image")), ("b", ("b.png", HOTEL))])
     assert answer.status_code == 200
