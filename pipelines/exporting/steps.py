@@ -67,7 +67,7 @@ def write_checked(
     file: Path, options: ExportOptions, student: Path, recognizer: Recognizer, packs: Mapping[str, Pack]
 ) -> dict[str, str]:
     """The graph in float32, read back and compared. Returns: what was found. Raises: PredictsOtherwise."""
-    say(f"writing the graph of {student}")
+    say(f"writing the graph of {student}: some ten seconds")
     notes, graph = describe_export(student, recognizer), PredictionGraph(recognizer)
     if options.format == "torch":
         write_program(file, graph, recognizer.image_size, notes)

@@ -136,7 +136,7 @@ def counted(study: SweepStudy, label: str, total: int, record: Callable[[], None
         record: called whenever a trial begins or ends.
     """
     seen = {trial.number for trial in study.ended}
-    bar = tqdm(total=total, desc=label, unit="", disable=None, initial=len(seen))
+    bar = tqdm(total=total, desc=f"{label}s", unit=label, disable=None, initial=len(seen))
 
     def changed(study: SweepStudy) -> None:
         ended = study.ended
