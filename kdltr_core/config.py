@@ -67,8 +67,8 @@ class DataConfig(_Section):
     )
     unlabelled_roots: tuple[str, ...] = Field(
         (),
-        description="folders of pictures of single words without labels, plain or LMDBs (whose labels are not looked "
-        "at), or URIs: the teacher reads each picture's high_res once, and what it reads is the label",
+        description="folders of pictures of single words without labels, plain or LMDBs (whose labels are ignored), "
+        "or URIs: the teacher reads each picture's high_res once, and its reading is the label",
     )
     unlabelled_min_confidence: float = Field(
         0.5, ge=0, le=1, description="readings with a lower confidence are not used"
@@ -77,10 +77,10 @@ class DataConfig(_Section):
         1.0,
         {"searched": True, "compared": True},
         ge=0,
-        description="of a teacher's reading in cross entropy, where a label has 1",
+        description="weight of a teacher's reading in cross entropy, where a label has 1",
     )
     unlabelled_overlap: Literal["refuse", "leave_out"] = Field(
-        "refuse", description="what is done with pictures without labels that a benchmark has too"
+        "refuse", description="what is done with unlabelled pictures that are also in a benchmark"
     )
     validation_fraction: float = Field(
         0.05,
@@ -138,7 +138,7 @@ class RecognizerConfig(_Section):
     resolution: Literal["low_res", "high_res"] = _field(
         "low_res",
         {"searched": False},
-        description="what is trained reads these images: low_res makes a student; high_res, with the objective "
+        description="images that the trained model reads: low_res makes a student; high_res, with the objective "
         "supervised, makes a teacher that students can be distilled from",
     )
     teacher_name: RecognizerName | Literal[""] = _field(
@@ -152,8 +152,8 @@ class RecognizerConfig(_Section):
     student_form: StudentForm = _field(
         "enlarging",
         {"compared": True},
-        description="enlarging: the student enlarges an image itself and then is its teacher, which it equals before "
-        "training; published: its first layers are cut for small images, as in the published students' files",
+        description="enlarging: the student enlarges its input and then has its teacher's architecture and weights; "
+        "published: its first layers are made for small images, as in the published students' files",
     )
     student_start: Literal["teacher", "random_patch", "random"] = _field(
         "teacher",
@@ -168,13 +168,13 @@ class RecognizerConfig(_Section):
     )
     student_weights: str = Field(
         "",
-        description="checkpoint that what is trained starts from instead, of the very same recognizer: a file, URI or "
+        description="checkpoint to start from instead, of the same recognizer: a file, URI or "
         "name of a pretrained model",
     )
     language_weights: str = Field(
         "",
         description="checkpoint file of the language part of abinet and matrn, for instance of pretrain_language.py; "
-        "what is trained then starts with it",
+        "from which training then starts",
     )
     num_iterations: int = Field(
         0,
@@ -241,7 +241,7 @@ class OptimConfig(_Section):
         0.0,
         ge=0,
         lt=1,
-        description="exponential moving average of the student, which is then what is read and exported; 0: none",
+        description="exponential moving average of the student, which is then evaluated and exported; 0: none",
     )
     gradient_exchange: Literal["float32", "bfloat16"] = Field(
         "float32", description="how gradients travel between workers; bfloat16: half the bytes, rounded to 1 in 256"
@@ -289,7 +289,7 @@ class RunConfig(_Section):
     benchmark_every: int = Field(
         0, ge=0, description="steps between two evaluations on the benchmarks; 0: at the end only"
     )
-    keep_last: int = _free(2, ge=1, description="checkpoints kept beside the best")
+    keep_last: int = _free(2, ge=1, description="checkpoints kept besides the best")
     tracking_uri: str = _free("sqlite:///mlflow.db", description="MLflow server or database; empty: none")
     experiment: str = _free("kdltr", description="MLflow experiment")
 

@@ -56,7 +56,7 @@ def predict(options: PredictOptions) -> int:
     reads_low_res = reader.image_size == LOW_RES_SIZE
     sources = find_sources(options.images, options.lmdb, reads_low_res, sys.stdin.buffer)
     if sources.num_left_alone:
-        say(f"left alone, as they are not called like images: {sources.num_left_alone}")
+        say(f"files without an image's name, not read: {sources.num_left_alone}")
     if options.ray:
         from pipelines.prediction.cluster import read_on_cluster as read
     else:
@@ -65,7 +65,7 @@ def predict(options: PredictOptions) -> int:
     for image in skipped:
         say(f"skipped {image.image}: {image.reason}")
     if skipped:
-        say(f"skipped, for these reasons: {len(skipped)} of {len(sources.images) + len(sources.skipped)}")
+        say(f"skipped: {len(skipped)} of {len(sources.images) + len(sources.skipped)}")
     return DID_NOT_FINISH if skipped else 0
 
 

@@ -67,7 +67,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     fewest = config.min_workers or config.workers
     cluster = connect().prepare(config.workers, fewest, folder.place, progress_bar("waiting for machines"))
     reader = teacher_reader(config, progress_bar("the teacher reads each picture once"))
-    say(f"Preparing words: what is not rendered and packed yet, once; kept in {shown_path(config.data.cache_folder)}")
+    say(f"Preparing words (rendered and packed once, kept in {shown_path(config.data.cache_folder)}) …")
     words = load_datasets(config.data, charset_of(config), progress_bar("preparing words"), reader=reader)
     selection_texts(config, progress_bar("preparing texts"))
     check_words(config, words)
@@ -75,7 +75,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     for sentence in summary(words):
         say(sentence)
     num_steps = total_steps(config, len(words.train))
-    say(f"{plan(config, num_steps)}, on workers that Ray starts first")
+    say(f"{plan(config, num_steps)}, after Ray has started its workers")
     settings: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "run_folder": folder.place,

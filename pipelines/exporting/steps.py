@@ -77,7 +77,8 @@ def write_checked(
         predict = _open_onnx(file)
     words = gather_words(packs, options.num_checked, recognizer.image_size)
     largest = check_predictions(predict, recognizer, words.pixels, file.name, progress_bar("checking"))
-    say(f"{len(words.labels)} words of {', '.join(packs)} are read as PyTorch reads them, to {largest:.1g}")
+    same = f"{len(words.labels)} words of {', '.join(packs)} are read exactly as by PyTorch"
+    say(f"{same}; probabilities differ by {largest:.1g} at most")
     return {"checked_words": str(len(words.labels)), "largest_difference": f"{largest:.2g}"}
 
 

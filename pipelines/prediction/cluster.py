@@ -101,7 +101,7 @@ def read_on_cluster(options: PredictOptions, reader: BaseReader, sources: Source
         errors = _read_errors(folder)
         to_read = [source for source in sources.images if source.name not in errors]
         if len(to_read) < len(sources.images):
-            say(f"{len(sources.images) - len(to_read)} of {len(sources.images)} images are read already")
+            say(f"{len(sources.images) - len(to_read)} of {len(sources.images)} images were read before")
         if to_read:
             options = replace(options, output=str(folder))
             _read(to_read, options, [*sources.roots, str(folder)], may_use_gpus=isinstance(reader, Reader))
@@ -134,7 +134,7 @@ def _read(images: Sequence[Source], options: PredictOptions, roots: Sequence[str
         with _silent_core():
             words.write_parquet(options.output)
     except RayError as error:
-        raise RunStopped(f"the workers cannot continue: {str(error).strip().splitlines()[-1]}") from error
+        raise RunStopped(f"the workers failed: {str(error).strip().splitlines()[-1]}") from error
 
 
 @contextmanager

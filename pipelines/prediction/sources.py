@@ -88,7 +88,7 @@ def find_sources(
             found.images += (Source(f"{name}-{i:09d}", partial(read, i)) for i in range(1, len(store) + 1))
             found.roots.append(str(store.root))
     if not found.images and not found.skipped:
-        left = f"; {found.num_left_alone} files there are not called like images" if found.num_left_alone else ""
+        left = f"; {found.num_left_alone} files there do not have an image's name" if found.num_left_alone else ""
         named = ", ".join("standard input" if place == STANDARD_INPUT else printable(place) for place in places)
         raise ValueError(f"there is no image in {named}{left}. Name the files, or give another folder")
     return found

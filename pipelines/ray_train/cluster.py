@@ -183,7 +183,7 @@ def _start(quiet: dict[str, Any]) -> None:
                     "Ray did not start on this machine within 30 s, three times: it is very busy or short of memory "
                     "(see `uptime` and `free -h`); give the same command when it is quieter, and nothing is lost"
                 ) from error
-            say("Ray did not start within its 30 s, this machine is busy; once more")
+            say("Ray did not start within 30 s (a busy machine); trying again")
 
 
 def _measure(is_own: bool) -> Cluster:

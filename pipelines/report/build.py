@@ -88,7 +88,7 @@ def report(evaluation: Evaluation) -> None:
     """Measures what a table does not hold, writes the report's files, and hands them to MLflow."""
     folder = Path(evaluation.options.report)
     if any(reader.method.startswith("ONNX") for reader in evaluation.readers):
-        say("what an ONNX file attends to is not known; the report shows where runs and their teachers look")
+        say("attention is shown for runs and their teachers only; ONNX files do not export it")
     tracker, metrics_log = _begin_tracking(evaluation, folder)
     harm = measure_harm(
         evaluation.readers,

@@ -15,7 +15,7 @@ _DATA, _RUN = DataConfig(), RunConfig()
 
 @dataclass(frozen=True)
 class BenchmarkOptions:
-    """What the students are read on."""
+    """What the students are evaluated on."""
 
     benchmark_roots: tuple[str, ...] = ()
     """LMDB folders, folders of them, or their URIs, one set each; none: words are rendered"""
@@ -48,7 +48,8 @@ class EvaluateOptions:
     second_opinion: bool = False
     """also each student with its enlarged teacher beside it, the more confident of the two counting"""
     two_stage: Literal["none", "bicubic", "lanczos", "both"] = "none"
-    """two-stage columns: low_res enlarged so, read with RapidOCR's recognizer; needs pip install 'kdltr[detect]'"""
+    """columns of the two-stage baseline: low_res enlarged with this filter, then read with RapidOCR's recognizer; needs
+    pip install 'kdltr[detect]'"""
     output_folder: str = ""
     """where table.md, table.json, predictions.parquet and examples.png are written; empty: nowhere"""
     report: str = ""

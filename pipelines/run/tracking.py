@@ -183,7 +183,7 @@ class Tracker:
             return True
         done = self._attempt(lambda: self._close_run(status, artifacts, tags or {}, model), SECONDS_TO_END)
         if not done:
-            self._say("MLflow lacks a part of this run; it is kept in the run's folder and the same command sends it")
+            self._say("MLflow lacks a part of this run; it is kept in the run's folder and sent by the same command")
         return done
 
     def _attempt(self, action: Callable[[], object], seconds: float) -> bool:
@@ -210,7 +210,7 @@ class Tracker:
                 f"{_way_out(errors[0], self._uri, self._experiment)}"
             )
         elif self._away and not errors:
-            self._say(f"MLflow at {self._shown_uri} is back and has what it missed")
+            self._say(f"MLflow at {self._shown_uri} is back and received what it missed")
         self._away = bool(errors)
         self._next_try = time.monotonic() + SECONDS_BETWEEN_TRIES if errors else 0.0
         return not errors

@@ -27,8 +27,7 @@ class TrialOptions(BaseModel):
     trials_at_a_time: int = Field(
         0,
         ge=0,
-        description="at most; a cluster's machines for so many are asked for and waited for at the "
-        "beginning; 0: as many as there is room for then",
+        description="most trials at the same time; a cluster is asked for their machines first; 0: as many as fit",
     )
 
     @model_validator(mode="after")
@@ -53,7 +52,7 @@ class SweepOptions(TrialOptions):
     )
     trial_steps: int | None = Field(None, ge=1, description="steps per trial, if not those of the run")
     confirm: int = Field(
-        0, ge=0, description="number of best points that are trained again, beside the baseline, and tested"
+        0, ge=0, description="number of best points that are retrained together with the baseline, and tested"
     )
     confirm_seeds: int = Field(3, ge=1, description="seeds per confirmed point, at full length")
 

@@ -85,7 +85,7 @@ def try_points(config: RunConfig, folder: SweepFolder, resources: TrialResources
     """
     options, study = folder.options, folder.trials
     if not all(folder.space.holds(point) for point in folder.points):
-        say("a point to be tried first lies outside the space: it is tried, but the search learns nothing from it")
+        say("the first point lies outside the search space: it is trained, but the search cannot use its result")
     study.enqueue(folder.points)
     study.retry_failed()
     config = config.override({"num_steps": options.trial_steps or config.num_steps, "benchmark_every": 0})
@@ -141,12 +141,12 @@ def confirm(
     """
     runs = folder.confirmation
     if len(runs.fields) < 2:
-        say("there is nothing to confirm: no trial but the baseline's ran to its end")
+        say("nothing to confirm: only the baseline's trial finished")
         return None
     train_candidates("confirmation", runs, config, folder, resources, words)
     found = runs.compare()
     if found.significance is None:
-        say("there is no test: it takes the baseline and at least one other, each with all its seeds")
+        say("no test: it needs the baseline and at least one other point, each with all seeds")
     record_summary(folder, found)
     return found
 

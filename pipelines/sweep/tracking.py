@@ -68,7 +68,7 @@ class SweepTracker:
         trials = [(role, trial) for role, study in self._studies.items() for trial in study.trials]
         if self.parent.run_id and not all(self._end(role, trial) for role, trial in trials):
             # The sweep's own run stays open, so that the same command knows that something is owed.
-            self._say(f"MLflow lacks a part of this sweep; it is kept in {self._folder} and the same command sends it")
+            self._say(f"MLflow lacks a part of this sweep; it is kept in {self._folder} and sent by the same command")
             return False
         return self.parent.end(status, artifacts, tags)
 

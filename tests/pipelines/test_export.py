@@ -94,7 +94,7 @@ def test_a_student_becomes_an_onnx_file_beside_it(places: Path, export: Export) 
     folder = places / "first-try" / "student"
     code, out, err = export(places / "first-try", "--num-checked", 20)
     assert (code, out) == (0, f"{folder / 'student.onnx'}\n")
-    assert "20 words of words are read as PyTorch reads them" in err
+    assert "20 words of words are read exactly as by PyTorch" in err
     words = OnnxReader(folder / "student.onnx")(images(places, 40))
     expected = load_student(folder, teacher=False)(images(places, 40))
     assert [word.text for word in words] == [word.text for word in expected]

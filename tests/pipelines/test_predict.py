@@ -82,10 +82,10 @@ def test_a_folder_is_read_by_name_and_what_cannot_be_read_is_listed_at_the_end(
     assert [word.text for word in words] == ["Cafe", "HOTEL", "exit", "Taxi"]
     assert code == 1
     assert err.splitlines() == [
-        "left alone, as they are not called like images: 1",
+        "files without an image's name, not read: 1",
         f"skipped {folder}/broken.png: image file is truncated",
         f"skipped {folder}/empty.gif: it is empty (0 bytes)",
-        "skipped, for these reasons: 2 of 6",
+        "skipped: 2 of 6",
     ]
 
 
@@ -333,5 +333,5 @@ def test_ray_reads_what_one_process_reads_and_resumes_after_a_kill(
     assert [row["confidence"] for row in there] == pytest.approx([sure[row["image"]] for row in there], abs=1e-4)
 
     third = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert "601 of 601 images are read already" in third.stderr
+    assert "601 of 601 images were read before" in third.stderr
     assert third.returncode == 1
