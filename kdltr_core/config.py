@@ -280,8 +280,8 @@ class RunConfig(_Section):
     harm_words: int = _free(
         200,
         ge=0,
-        description="words of each cell of the matrix that says at the end where the student reads less than its "
-        "enlarged teacher; 0: no matrix",
+        description="words of each cell of the matrix that shows at the end where the student is less accurate than "
+        "its enlarged teacher; 0: no matrix",
     )
     validate_every: int = Field(400, ge=1, description="steps between two evaluations on the validation split")
     checkpoint_every: int = Field(400, ge=1, description="steps between two checkpoints")

@@ -112,7 +112,7 @@ def pairs_table(report: ReportContents) -> ReportTable:
         ]
         for pair in report.pairs
     ]
-    heads = ["reader", "beside", "only A correct", "only B correct", "difference, points", "p"]
+    heads = ["A", "B", "only A correct", "only B correct", "difference, points", "p"]
     return ReportTable("paired tests of every two readers", heads, rows)
 
 

@@ -129,7 +129,7 @@ def test_words_that_only_one_reads_are_shown_with_both_pictures(page, made):
     words = page[page.index('<section id="words">') : page.index('<section id="attention">')]
     for first, second in ((STUDENT_LOW_RES, TEACHER_ENLARGED), (TEACHER_ENLARGED, STUDENT_LOW_RES)):
         alone = sum(r.is_correct(first) and not r.is_correct(second) for r in report.words)
-        assert f"{first.title} is right, {second.title} is not" in words
+        assert f"Only {first.title} is correct, not {second.title}" in words
         assert f"{alone} of 300 words, 8 shown" in words
     assert words.count("<img") == 2 * 16
 
