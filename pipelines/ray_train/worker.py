@@ -128,6 +128,8 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
     storage.send_rest()
     world.barrier()
     storage.pull(trained)
+    if metrics_log is not None:
+        metrics_log.progress("calibrating", 0, 1)
     calibration = _calibrate(config, storage, words, world, note)
     # Not at the top: the first step need not wait for the library that draws.
     from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks

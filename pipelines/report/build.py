@@ -162,7 +162,14 @@ def _begin_tracking(evaluation: Evaluation, folder: Path) -> tuple[Tracker, Metr
     datasets = testing_notes(evaluation.data, evaluation.packs)
     parameters: dict[str, Any] = {k: v for k, v in asdict(options).items() if k not in ("data", "tracking_uri")}
     parameters |= {f"data.{name}": value for name, value in asdict(options.data).items()}
-    tracker.begin(Description(evaluation.title, parameters, {"kdltr.kind": "evaluation"}, datasets))
+    tracker.begin(
+        Description(
+            evaluation.title,
+            parameters,
+            {"kdltr.kind": "evaluation", "mlflow.source.name": "kdltr evaluate", "mlflow.source.type": "LOCAL"},
+            datasets,
+        )
+    )
     return tracker, MetricsLog(folder / "metrics.jsonl")
 
 

@@ -84,6 +84,7 @@ class Follower:
     def close(self) -> None:
         self.poll()
         self._bar.close()
+        self._after[1](1, 1)
 
     def poll(self) -> None:
         records, self._offset = read_records(self._metrics_log, self._offset)
@@ -108,6 +109,7 @@ class Follower:
         """A bar of its own for what follows the training, so that this one does not stand at its end."""
         if self._after[0] != label:
             self._bar.close()
+            self._after[1](1, 1)  # of an earlier phase, whose last progress may not have been told
             self._after = (label, progress_bar(label))
             if self._bar.disable:
                 say(f"{label} …")

@@ -35,7 +35,12 @@ class Page:
     @property
     def text(self) -> str:
         """In Markdown, without pictures."""
-        lines = [f"# {self.title}", *(f"\n{sentence}" for sentence in self.sentences)]
+        return f"# {self.title}\n\n{self.body}"
+
+    @property
+    def body(self) -> str:
+        """``text`` without its title."""
+        lines = ["\n\n".join(self.sentences)]
         for section in self.sections:
             table = markdown_rows(section.rows) if section.rows else []
             if table or section.text:

@@ -71,7 +71,7 @@ def recorded(folder: StudyFolder, words: Datasets, tracker: SweepTracker, report
         if status == "FINISHED":
             folder.mark_finished()
         answer = {"sweep.answer": page.sentences[0]} if page.sentences else {}
-        tracker.end(status, folder.artifacts, {**answer, **noted(page.text, folder.verb)})
+        tracker.end(status, folder.artifacts, {**answer, **noted(page.body, folder.verb)})
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print(f"\n{page.text}\nAll of it: {folder.table}")
         if tracker.parent.where:
@@ -102,7 +102,8 @@ def try_points(config: RunConfig, folder: SweepFolder, resources: TrialResources
 
 def record_summary(folder: SweepFolder, confirmed: CandidateComparison | None = None) -> None:
     """What is known of the sweep so far, into its metrics log."""
-    ended = folder.trials.ended
+    if not (ended := folder.trials.ended):
+        return
     test = confirmed.significance if confirmed else None
     MetricsLog(folder.metrics_log).record(len(ended), summary_metrics(ended, test))
 

@@ -111,14 +111,14 @@ def summary_metrics(trials: Sequence[SweepTrial], test: SignificanceTest | None 
     ranked = best_first(trials)
     own = next((trial for trial in ranked if trial.is_baseline), None)
     states = Counter(trial.state for trial in trials)
-    metrics = {f"sweep/num_{state.lower()}": float(states[state]) for state in ("FINISHED", "PRUNED", "FAILED")}
+    metrics: dict[str, float] = {}  # MLflow lists them in this order
     for name, trial in (("best", ranked[0] if ranked else None), ("baseline", own)):
         if trial is not None and trial.accuracy is not None:
             metrics[f"sweep/{name}_word_accuracy"] = trial.accuracy
     if test is not None:
         gain = test.winner
         metrics |= {"confirmation/gain": gain.points, "confirmation/low": gain.low, "confirmation/high": gain.high}
-    return metrics
+    return metrics | {f"sweep/num_{state.lower()}": float(states[state]) for state in ("FINISHED", "PRUNED", "FAILED")}
 
 
 def counts_note(trials: Sequence[SweepTrial], num_words: int) -> str:

@@ -18,7 +18,7 @@ from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
 from kdltr_core.files import locked, write_text
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.engine import fit, total_steps
-from pipelines.report.summary import write_evaluation
+from pipelines.report.summary import headline_metrics, write_evaluation
 from pipelines.run.checks import VALIDATED_ON_READINGS
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.study import ACCURACY, ERROR_FILE, best_accuracy
@@ -80,3 +80,4 @@ def _train(folder: Path, settings: Mapping[str, Any]) -> None:
         if words.validates_on_readings:
             table = replace(table, note=VALIDATED_ON_READINGS)
         write_evaluation(folder / "evaluation", table, words.benchmarks)
+        metrics_log.record(num_steps, headline_metrics(table, config.recognizer.trained))

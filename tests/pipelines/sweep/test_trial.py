@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from kdltr_core.config import RunConfig
@@ -49,7 +50,9 @@ def test_a_trial_reports_every_validation_and_one_that_resumes_only_that_it_is_w
     best = [r.metrics[trial.BEST_ACCURACY] for r in read_records(tmp_path / "metrics.jsonl")[0] if not r.note
             and trial.BEST_ACCURACY in r.metrics]  # fmt: skip
     assert best[-1] == max(report[trial.ACCURACY_NOW] for report in reports)
-    assert (tmp_path / "evaluation" / "predictions.parquet").exists()
+    table = pq.read_table(tmp_path / "evaluation" / "predictions.parquet")
+    correct = table["student_low_res_correct"].to_numpy().astype(float)
+    assert read_records(tmp_path / "metrics.jsonl")[0][-1].metrics["accuracy"] == pytest.approx(100 * correct.mean())
     reports.clear()
     trial.run_trial(settings)
     assert reports == [{trial.PERCENT_DONE: 100.0}]
