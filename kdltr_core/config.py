@@ -119,11 +119,6 @@ class DataConfig(_Section):
         description="on: what the teacher computes from each training image is computed once, kept in cache_folder "
         "(bfloat16) and used by every run with the same words and teacher",
     )
-    placement: Literal["host", "device"] = _free(
-        "host",
-        description="where training gathers its pixels: host: from the memory-mapped packs; device: from a copy of "
-        "them all on the GPU (15 kB a pair), for pairs that are not degraded on the fly",
-    )
     num_loader_threads: int = _free(
         1, ge=1, description="threads of every worker that gather and degrade ahead of the training step"
     )

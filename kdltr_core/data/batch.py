@@ -28,6 +28,7 @@ class Batch:
         indices: (N,) int64, which pairs of the training set these are.
         rows: ``valid_rows`` of the lengths, where they are asked for.
         weights: (N,) float32, of each label in cross entropy; None: all 1.
+        seeds: (N,) uint64, of the degradation of low_res where that is still to be done.
     """
 
     high_res: Tensor
@@ -38,6 +39,7 @@ class Batch:
     indices: np.ndarray
     rows: Tensor | None = None
     weights: Tensor | None = None
+    seeds: np.ndarray | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Those of the attributes that are there, by name."""

@@ -24,8 +24,9 @@ JPEG_PROBABILITY, JPEG_QUALITY = 0.6, (50, 95)
 # Much small text is only small: of so many pictures every strength is below three tenths of its draw.
 EASY_PROBABILITY, EASY_LIMIT = 0.15, 0.3
 
+LUMA = (0.299, 0.587, 0.114)
+
 _KERNELS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _EDGE = cv2.BORDER_REPLICATE
 
 
@@ -67,8 +68,8 @@ def _through_the_lens(pixels: np.ndarray, rng: np.random.Generator, strength: fl
         size = (2 * int(2.2 * across) + 3, 2 * int(2.2 * along) + 3)
         pixels = cv2.GaussianBlur(pixels, size, sigmaX=across, sigmaY=along, borderType=_EDGE)
     if rng.random() < MOTION_PROBABILITY * strength:
-        streak = _streak(int(rng.integers(1, LONGEST_MOTION + 1)), rng.uniform(0, np.pi))
-        pixels = cv2.filter2D(pixels, -1, streak, borderType=_EDGE)
+        kernel = streak(int(rng.integers(1, LONGEST_MOTION + 1)), rng.uniform(0, np.pi))
+        pixels = cv2.filter2D(pixels, -1, kernel, borderType=_EDGE)
     return pixels
 
 
@@ -102,7 +103,7 @@ def _coloured(pixels: np.ndarray, rng: np.random.Generator, strength: float) -> 
         red, green, blue = cv2.split(pixels)
         pixels = cv2.merge([_moved(red, right, down), green, _moved(blue, -right, -down)])
     if rng.random() < CHROMA_BLUR_PROBABILITY * strength:
-        luma = (pixels @ _LUMA)[..., None]
+        luma = (pixels @ np.array(LUMA, np.float32))[..., None]
         pixels = luma + cv2.GaussianBlur(pixels - luma, (0, 0), rng.uniform(*CHROMA_BLUR), borderType=_EDGE)
     return pixels
 
@@ -129,7 +130,8 @@ def _disk(radius: float) -> np.ndarray:
     return kernel / kernel.sum()
 
 
-def _streak(reach: int, angle: float) -> np.ndarray:
+def streak(reach: int, angle: float) -> np.ndarray:
+    """A line through the middle of a kernel, (2 · reach + 1, 2 · reach + 1), its sum is 1."""
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
     right, down = round(reach * np.cos(angle)), round(reach * np.sin(angle))
     cv2.line(kernel, (reach - right, reach - down), (reach + right, reach + down), 1.0)

@@ -52,6 +52,9 @@ class TrainingPairs:
         self._rows = rows
         self._starts = np.concatenate([[0], np.cumsum([len(pack) for pack in packs])])
         self._pack_of = np.searchsorted(self._starts, rows, side="right") - 1
+        # (N,) bool: whose low_res is made anew whenever it is gathered.
+        self.degraded: np.ndarray = np.array([pack.kind == "single" for pack in packs])[self._pack_of]
+        self.degraded &= degradation != "none"
         self.image_hashes: np.ndarray = np.concatenate([pack.image_hashes for pack in packs])[rows]
         labels = labels or [label for pack in packs for label in pack.labels]
         self.labels: list[str] = [labels[row] for row in rows]
@@ -70,18 +73,17 @@ class TrainingPairs:
 
         Returns: high_res (N, 3, 32, 128) uint8 and low_res (N, 3, 16, 64) uint8.
         """
-        high_res, low_res = self._gather(indices)
-        if self.degradation != "none":
-            shown, pixels = high_res.numpy(), low_res.numpy()
-            seeds = self.image_hashes[indices] if seeds is None else seeds
-            for place, pack in enumerate(self._pack_of[indices]):
-                if self.packs[pack].kind == "single":
-                    high, low = (side[place].transpose(1, 2, 0) for side in (shown, pixels))
-                    degraded = make_low_res(high, low, int(seeds[place]), self.degradation)
-                    pixels[place] = degraded.transpose(2, 0, 1)
+        high_res, low_res = self.gather_packed(indices)
+        shown, pixels = high_res.numpy(), low_res.numpy()
+        seeds = self.image_hashes[indices] if seeds is None else seeds
+        for place in np.flatnonzero(self.degraded[indices]):
+            high, low = (side[place].transpose(1, 2, 0) for side in (shown, pixels))
+            degraded = make_low_res(high, low, int(seeds[place]), self.degradation)
+            pixels[place] = degraded.transpose(2, 0, 1)
         return high_res, low_res
 
-    def _gather(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+    def gather_packed(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        """As ``gather``, and nothing is degraded."""
         rows, owners = self._rows[indices], self._pack_of[indices]
         high_res = low_res = torch.empty(0)
         for pack in np.unique(owners):

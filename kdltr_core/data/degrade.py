@@ -69,11 +69,11 @@ def degrade(image: np.ndarray, seed: int, name: DegradationName = "published") -
         return _interlaced(image, rng)
     if name != "published":
         raise ValueError(f"unknown degradation {name!r}; expected 'published', 'interlaced' or 'none'")
-    chosen = rng.random(len(_PUBLISHED)) < PROBABILITY
+    chosen = rng.random(len(PUBLISHED)) < PROBABILITY
     image = image.copy()
-    for i in rng.permutation(len(_PUBLISHED)):
+    for i in rng.permutation(len(PUBLISHED)):
         if chosen[i]:
-            image = _PUBLISHED[i](image, rng)
+            image = PUBLISHED[i](image, rng)
     return image
 
 
@@ -83,9 +83,13 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
         raise ValueError(f"sigma is {sigma}, expected 0 or more pixels")
     if sigma < 1e-3:
         return image.copy()
-    # 99 % of the weight, at least 5 pixels wide and odd: as in imgaug, with which the benchmarks were published.
-    size = max(int(3.3 * sigma), 5) | 1
+    size = gaussian_size(sigma)
     return cv2.GaussianBlur(image, (size, size), sigmaX=sigma, borderType=cv2.BORDER_REFLECT_101)
+
+
+def gaussian_size(sigma: float) -> int:
+    """Width of a kernel: 99 % of the weight, at least 5 pixels and odd, as in imgaug, which made the benchmarks."""
+    return max(int(3.3 * sigma), 5) | 1
 
 
 def gaussian_noise(image: np.ndarray, sigma: float, seed: int) -> np.ndarray:
@@ -126,14 +130,17 @@ def _bilateral(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.bilateralFilter(image, int(rng.integers(3, 10)), rng.uniform(10.0, 250.0), rng.uniform(10.0, 250.0))
 
 
-def _motion(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    # A vertical streak of three pixels, brighter at one end, turned by any angle.
-    towards = rng.uniform()
+def motion_kernel(towards: float, angle: float) -> np.ndarray:
+    """A vertical streak of three pixels, brighter at one end, turned by any angle in degrees: (3, 3), its sum is 1."""
     kernel: np.ndarray = np.zeros((3, 3), np.float32)
     kernel[:, 1] = np.linspace(towards, 1.0 - towards, 3)
-    turn = cv2.getRotationMatrix2D((1.0, 1.0), rng.uniform(0.0, 360.0), 1.0)
+    turn = cv2.getRotationMatrix2D((1.0, 1.0), angle, 1.0)
     kernel = cv2.warpAffine(kernel, turn, (3, 3), flags=cv2.INTER_LINEAR)
-    return cv2.filter2D(image, -1, kernel / kernel.sum())
+    return kernel / kernel.sum()
+
+
+def _motion(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return cv2.filter2D(image, -1, motion_kernel(rng.uniform(), rng.uniform(0.0, 360.0)))
 
 
 def _mean_shift(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -167,6 +174,6 @@ def _noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _add(image, rng.normal(0.0, sigma, (*image.shape[:2], num_channels)))
 
 
-_PUBLISHED: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...] = (
+PUBLISHED: tuple[Callable[[np.ndarray, np.random.Generator], np.ndarray], ...] = (
     _gaussian, _average, _median, _bilateral, _motion, _mean_shift, _superpixels, _noise,
 )  # fmt: skip

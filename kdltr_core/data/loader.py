@@ -82,13 +82,14 @@ def training_batches(
         width = num_output_steps or num_steps_of(indices)
         indices, epochs = indices[rank::world_size], epochs[rank::world_size]
         high_res = low_res = torch.empty(0, dtype=torch.uint8)
+        seeds = degradation_seeds(seed, epochs, indices)
         if with_pixels:
-            high_res, low_res = pairs.gather(indices, degradation_seeds(seed, epochs, indices))
+            high_res, low_res = pairs.gather(indices, seeds)
         labels = tuple(pairs.labels[i] for i in indices)
         targets, lengths = encode_targets(labels, charset, width)
         rows = valid_rows(lengths, width, contrast_group, least_rows(width))
         weights = None if pairs.weights is None else torch.from_numpy(pairs.weights[indices])
-        return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows, weights)
+        return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows, weights, seeds)
 
     return prefetch(make, range(start_step, num_steps), num_threads)
 

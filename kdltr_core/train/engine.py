@@ -17,7 +17,7 @@ from kdltr_core.capture import RECORDERS
 from kdltr_core.config import RunConfig
 from kdltr_core.data.batch import Batch
 from kdltr_core.data.dataset import Datasets
-from kdltr_core.data.device_cache import DeviceCache
+from kdltr_core.data.device_cache import DeviceCache, has_room
 from kdltr_core.data.held_out_texts import selection_texts
 from kdltr_core.data.loader import on_device, training_batches
 from kdltr_core.data.sampler import EpochSampler
@@ -72,6 +72,7 @@ def fit(
     on_checkpoint: Callable[[int, Mapping[str, float]], None] | None = None,
     on_written: Callable[[Path], None] | None = None,
     save_now: Callable[[], bool] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> FitResult:
     """Train a student, or a teacher, resuming from the newest checkpoint in the run's folder if there is one.
 
@@ -90,12 +91,13 @@ def fit(
         on_written: called on the first worker with the folder of every checkpoint and student it wrote.
         save_now: asked on every worker whenever the loss is recorded: whether this machine is about to go and a
             checkpoint should be written at once.
+        note: called on every worker with a sentence on where its pixels are, if it computes on a GPU.
 
     Raises: TrainingDiverged; NotWritten if the student or the last checkpoint finds no room; ValueError for a
         teacher or start that does not fit.
     """
     world = world or DistributedContext()
-    hooks = (on_checkpoint, on_written or (lambda folder: None), save_now)
+    hooks = (on_checkpoint, on_written or (lambda folder: None), save_now, note)
     run = _Run(config, words, run_folder, record, world, run_id, *hooks)
     if on_start:
         on_start(run.step)
@@ -116,6 +118,7 @@ class _Run:
         on_checkpoint: Callable[[int, Mapping[str, float]], None] | None,
         on_written: Callable[[Path], None],
         save_now: Callable[[], bool] | None,
+        note: Callable[[str], None] | None,
     ) -> None:
         self.config, self.words, self.run_folder, self.world, self.run_id = config, words, run_folder, world, run_id
         self.record, self.on_checkpoint = record, on_checkpoint
@@ -125,7 +128,11 @@ class _Run:
             raise ValueError(f"there are {world.size} workers and --workers {config.workers} micro-batches of a batch")
         self.store = CheckpointStore(run_folder / "checkpoints", config.keep_last)
         self.training = TrainingStep(config, words.train, world, self.micro_batches)
-        self.device_cache = DeviceCache(words.train, world.device) if config.data.placement == "device" else None
+        on_device = has_room(len(words.train), world.device)
+        self.device_cache = DeviceCache(words.train, world.device) if on_device else None
+        if world.device.type == "cuda" and note:
+            where = "on the GPU" if on_device else "in memory, as they do not fit half of what is free on the GPU"
+            note(f"the pixels of {len(words.train)} training pairs are kept and degraded {where}")
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
         self.num_steps = total_steps(config, len(words.train))
         self.texts = selection_texts(config)

@@ -124,6 +124,7 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
         on_checkpoint=lambda step, values: ray.train.report({"step": step, **values}),
         on_written=send,
         save_now=is_going,
+        note=note,
     )
     storage.send_rest()
     world.barrier()

@@ -16,7 +16,6 @@ import pipelines
 import tune_spaces
 from kdltr_core.config import DataConfig, RunConfig
 from kdltr_core.data.dataset import Datasets
-from kdltr_core.data.device_cache import check_unchanging
 from kdltr_core.data.pack import Pack
 from kdltr_core.data.roots import benchmark_folders
 from kdltr_core.evaluation.table import check_judged
@@ -66,9 +65,7 @@ def check_files(config: RunConfig) -> None:
 
 
 def check_words(config: RunConfig, words: Datasets) -> None:
-    """Raises: ValueError for a benchmark that cannot be scored, fewer training pairs than a batch, or a placement."""
-    if config.data.placement == "device":
-        check_unchanging(words.train)
+    """Raises: ValueError for a benchmark that cannot be scored, or fewer training pairs than a batch."""
     for name, pack in words.benchmarks.items():
         if len(pack) == 0:
             raise ValueError(

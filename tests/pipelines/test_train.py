@@ -109,17 +109,6 @@ def test_a_benchmark_without_a_label_to_judge_by_is_refused_before_the_first_ste
         check_words(config, load_datasets(config.data, charset_of(config)))
 
 
-def test_pixels_made_anew_in_every_epoch_are_not_kept_on_the_device(tmp_path: Path) -> None:
-    """Refused before any worker starts."""
-    root = write_records(tmp_path / "signs", single_records([f"word{i}" for i in range(80)]))
-    data = {"train_roots": (str(root),), "num_rendered_benchmark": 16, "cache_folder": str(tmp_path / "cache")}
-    config = RunConfig().override(
-        {f"data.{name}": value for name, value in data.items()} | {"data.placement": "device"}
-    )
-    with pytest.raises(ValueError, match="low_res of signs is degraded"):
-        check_words(config, load_datasets(config.data, charset_of(config)))
-
-
 def test_what_a_worker_refuses_is_left_for_the_driver_and_not_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

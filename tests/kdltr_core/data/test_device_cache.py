@@ -1,4 +1,4 @@
-"""Pixels kept on the device: the same batches as from the host, and no others promised."""
+"""Pixels kept on the device: the same batches as from the host, or degraded ones that follow from their seeds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from kdltr_core.charset import Charset36
 from kdltr_core.data.batch import Batch
 from kdltr_core.data.dataset import TrainingPairs
-from kdltr_core.data.device_cache import DeviceCache
+from kdltr_core.data.device_cache import DeviceCache, has_room
 from kdltr_core.data.loader import on_device, training_batches
 from kdltr_core.data.pack import build_pack
 from kdltr_core.data.sampler import EpochSampler
@@ -57,9 +57,30 @@ def test_batches_are_those_of_the_host(pairs: TrainingPairs, monkeypatch: pytest
             assert torch.equal(getattr(host, name), getattr(device, name)), name
 
 
-def test_pixels_that_are_made_anew_are_refused_and_those_that_nothing_degrades_are_taken(tmp_path: Path) -> None:
-    pack = build_pack(write_records(tmp_path / "s", single_records(LABELS)), cache_folder=tmp_path / "cache")
-    sentence = r"low_res of s is degraded \(data.train_degradation published\) anew in every epoch"
-    with pytest.raises(ValueError, match=f"data.placement is device, and {sentence}.*leave --data.placement out"):
-        DeviceCache(TrainingPairs([pack], np.arange(7), "published", "train"), CPU)
-    DeviceCache(TrainingPairs([pack], np.arange(7), "none", "train"), CPU)
+def test_what_is_degraded_is_another_picture_in_every_epoch_and_the_same_after_a_resume(tmp_path: Path) -> None:
+    """And what has a low_res of its own keeps it."""
+    packs = [
+        build_pack(write_records(tmp_path / name, records(LABELS)), cache_folder=tmp_path / "cache")
+        for name, records in (("single", single_records), ("paired", paired_records))
+    ]
+    pairs = TrainingPairs(packs, np.arange(14), "mixed", "train")
+    resident, sampler = DeviceCache(pairs, CPU), EpochSampler(14, 14, seed=2)
+    own = pairs.gather_packed(np.arange(14))[1]
+
+    def steps(start: int) -> list[Batch]:
+        made = training_batches(
+            pairs, sampler, Charset36, seed=1, start_step=start, num_steps=3, with_pixels=False
+        )  # fmt: skip
+        return [batch for _, batch in on_device(made, CPU, resident)]
+
+    whole = steps(0)
+    for batch in whole:
+        paired = torch.from_numpy(batch.indices >= 7)
+        assert torch.equal(batch.low_res[paired], own[batch.indices][paired])
+    in_order = [batch.low_res[batch.indices.argsort()][:7] for batch in whole]
+    assert not torch.equal(in_order[0], in_order[1])
+    assert torch.equal(steps(2)[0].low_res, whole[2].low_res)
+
+
+def test_on_a_cpu_nothing_is_kept_twice() -> None:
+    assert not has_room(1, CPU)

@@ -53,7 +53,6 @@ def lose(output: str, *names: str) -> None:
         {"tracking_uri": ""},
         {"experiment": "another"},
         {"data.num_loader_threads": 4},
-        {"data.placement": "device"},
     ],
 )
 def test_a_run_goes_on_where_only_its_length_its_workers_or_its_tracking_differ(
