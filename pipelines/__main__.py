@@ -1,4 +1,4 @@
-"""The command ``kdltr VERB …``: every script of this folder by one name, with the same options."""
+"""The command ``kdltr COMMAND …``: every script of this folder by one name, with the same options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def main() -> int:
         print(f"kdltr {version('kdltr')}")
         return 0
     if verb in ("-h", "--help"):
-        print("usage: kdltr VERB …   (kdltr VERB --help says more)\n       kdltr --version | --completion bash|zsh\n")
+        print("usage: kdltr COMMAND …   (kdltr COMMAND --help lists its options)")
+        print("       kdltr --version | --completion bash|zsh\n")
         print("\n".join(f"  {name:10} {meaning}" for name, (_, meaning) in VERBS.items()))
         return 0
     # tyro and pydantic take tenths of a second, which what is above need not wait for.
@@ -41,7 +42,9 @@ def main() -> int:
         scripts = {name: script for name, (script, _) in VERBS.items()}
         return answer_mistakes(lambda: print_completion(*sys.argv[2:3], scripts=scripts))
     if verb not in VERBS:
-        print(f"error: there is no verb {verb!r}{nearest(verb, VERBS)}; they are {', '.join(VERBS)}", file=sys.stderr)
+        print(
+            f"error: there is no command {verb!r}{nearest(verb, VERBS)}; commands: {', '.join(VERBS)}", file=sys.stderr
+        )
         return 2
     sys.argv = [f"kdltr {verb}", *sys.argv[2:]]
     return answer_mistakes(import_module(f"pipelines.{VERBS[verb][0]}").main)

@@ -93,6 +93,8 @@ def read_here(options: PredictOptions, reader: BaseReader, sources: Sources) -> 
             skipped += chunk.skipped
             num_done += chunk.num_images
             progress(num_done, len(sources.images))
+    if options.output:
+        say(f"{num_words} words of {num_done - len(skipped)} images: {options.output}")
     if sentence := doubts_sentence(counts, first, num_words, options.detect):
         say(sentence)
     return skipped

@@ -154,7 +154,7 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
         config.data,
         config.harm_words,
         world=world,
-        progress=tell_progress and partial(tell_progress, "looking for harm"),
+        progress=tell_progress and partial(tell_progress, "harm matrix"),
     )
     if metrics_log is not None:
         speed = {"images_per_second": training_speed(storage.path / METRICS_FILE)}

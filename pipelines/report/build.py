@@ -96,7 +96,7 @@ def report(evaluation: Evaluation) -> None:
         evaluation.data,
         evaluation.options.harm_words,
         batch_size=evaluation.options.batch_size,
-        progress=progress_bar("looking for harm"),
+        progress=progress_bar("harm matrix"),
     )
     matrices = "\n".join(f"{column.title}: {matrix.to_markdown()}" for column, matrix in harm.items())
     print(matrices, flush=True)

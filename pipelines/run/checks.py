@@ -126,7 +126,8 @@ def describe(config: RunConfig, words: Datasets, verb: str) -> Description:
         "unlabelled.num_used": sum(words.num_read.values()),
         "unlabelled.num_refused": sum(words.rejected[root].num_rejected for root in words.num_read),
     }
-    return Description(config.name, config.flatten() | (counts if words.num_read else {}), tags, notes)
+    headlines = ("accuracy", "images_per_second") if verb == "train" else ()
+    return Description(config.name, config.flatten() | (counts if words.num_read else {}), tags, notes, headlines)
 
 
 def hand_over(tracker: Tracker, status: Status, folder: RunFolder) -> bool:

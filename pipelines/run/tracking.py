@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,8 @@ RECORDS_A_BATCH = 50
 PARAMS_A_BATCH = 100
 # What a run came to in a word: shown at its logged model too.
 HEADLINES = ("accuracy", "gain_over_enlarged")
+# Single figures. MLflow draws them as bars where they are at step 0, else each as a curve of one dot.
+_FINAL = re.compile(r"(accuracy|gain_over_enlarged|images_per_second)$|(harm|calibration)/")
 SECONDS_BETWEEN_TRIES = 15.0
 # A server may take as long as it likes, one byte at a time: after so many seconds nobody waits for it any more. The end
 # of a run has artifacts to send.
@@ -70,12 +73,13 @@ class DatasetNote:
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of a run before it starts."""
+    """What is known of a run before it starts; ``headlines`` are metrics that MLflow is to list first."""
 
     name: str
     parameters: Mapping[str, Any]
     tags: Mapping[str, str]
     datasets: Sequence[DatasetNote] = ()
+    headlines: Sequence[str] = ()
 
 
 @dataclass
@@ -233,6 +237,9 @@ class Tracker:
             parameters = [Param(k, _param(v)) for k, v in state.description["parameters"].items()]
             for start in range(0, len(parameters), PARAMS_A_BATCH):
                 client.log_batch(state.run_id, params=parameters[start : start + PARAMS_A_BATCH])
+            # MLflow lists metrics in the order in which it first heard of them, and keeps the latest.
+            headlines = [Metric(name, nan, 0, 0) for name in state.description.get("headlines", ())]
+            client.log_batch(state.run_id, metrics=headlines)
             client.log_inputs(state.run_id, [_dataset(note) for note in state.description["datasets"]])
             state.described = True
         tags = state.description["tags"] | {"resumed": str(max(state.starts - 1, 0))}
@@ -250,7 +257,7 @@ class Tracker:
                 return
             client = client or (MlflowClient(self._uri) if state.described else self._open_run())
             metrics = [
-                Metric(_metric_name(name), value, record.time, record.step)
+                Metric(_metric_name(name), value, record.time, 0 if _FINAL.match(name) else record.step)
                 for record in records
                 for name, value in record.metrics.items()
             ]

@@ -44,7 +44,7 @@ def test_without_a_verb_all_are_listed(words: tuple[str, ...]) -> None:
 def test_another_verb_is_refused_with_the_nearest() -> None:
     code, _, err = kdltr("trian")
     assert (code, err.count("\n")) == (2, 1)
-    assert "there is no verb 'trian'; did you mean 'train'?" in err
+    assert "there is no command 'trian'; did you mean 'train'?" in err
 
 
 def test_a_shell_completes_verbs_options_and_recipes(tmp_path: Path) -> None:

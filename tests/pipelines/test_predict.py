@@ -317,7 +317,7 @@ def test_ray_reads_what_one_process_reads_and_resumes_after_a_kill(
 
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 1
-    assert re.search(r"^\d+ of 601 images are read already$", again.stderr, re.MULTILINE)
+    assert re.search(r"^\d+ of 601 images were read before$", again.stderr, re.MULTILINE)
     assert f"skipped {images}/broken.png: image file is truncated" in again.stderr
     assert not half.exists()
     for path, before in early.items():
