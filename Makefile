@@ -29,8 +29,9 @@ demo: $(VENV)/.installed
 	@$(BIN)/kdltr train demo
 	@echo "  (kdltr is in $(BIN): . $(BIN)/activate)"
 
+# Two files at a time: most tests keep one core busy.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m long

@@ -49,8 +49,9 @@ def test_a_wheel_has_all_it_needs_and_reads_trains_and_draws_from_another_folder
     ).stdout  # fmt: skip
     assert Path(where).is_relative_to(environment)
     small = ("--num-steps", "1", "--workers", "1", "--data.num-rendered-train", "64", "--optim.batch-size", "8")
+    fewer = ("--selection-words", "16", "--harm-words", "4")
     cache = ("--data.cache-folder", "cache", "--data.num-rendered-benchmark", "16")
-    assert "word accuracy" in kdltr("train", "demo", *small, *cache).lower()
+    assert "word accuracy" in kdltr("train", "demo", *small, *cache, *fewer).lower()
     assert "Espresso" in kdltr("predict", "runs/demo", "sign.png")
-    kdltr("evaluate", "runs/demo", *cache, "--report", "report", "--curve-words", "2", "--time-words", "2")
+    kdltr("evaluate", "runs/demo", *cache, "--report", "report", "--curve-words", "2", "--time-words", "2", *fewer[2:])
     assert (elsewhere / "report" / "report.html").stat().st_size > 10_000

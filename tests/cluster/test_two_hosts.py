@@ -26,6 +26,7 @@ STEPS = 4
 SMALL = [
     "--optim.batch-size", "16", "--log-every", "1", "--objective.num-permutations", "2",
     "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16",
+    "--selection-words", "16", "--harm-words", "4",
 ]
 TRAIN = [
     "pipelines/train.py", "--", "demo", "--workers", "2", "--num-steps", str(STEPS),

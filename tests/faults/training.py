@@ -52,6 +52,7 @@ class Training:
             "--optim.batch-size", "4", "--optim.precision", "float32", "--objective.num-permutations", "2",
             "--checkpoint-every", str(CHECKPOINT_EVERY), "--validate-every", str(VALIDATE_EVERY), "--keep-last", "99",
             "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16", "--data.cache-folder", "cache",
+            "--selection-words", "16", "--harm-words", "4",
             *options,
         ]
         # fmt: on

@@ -28,6 +28,7 @@ def test_objectives_are_trained_alike_compared_and_none_is_trained_twice(tmp_pat
         "--num-steps", "2", "--optim.batch-size", "8", "--optim.warmup-steps", "0", "--log-every", "1",
         "--validate-every", "2", "--checkpoint-every", "2", "--objective.num-permutations", "2",
         "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16", "--data.cache-folder", "cache",
+        "--selection-words", "16", "--harm-words", "4",
     ]
     # fmt: on
     environment = {**os.environ, "RAY_ADDRESS": ""}

@@ -188,7 +188,7 @@ def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tra
     command = [
         sys.executable, str(TRAIN), "demo", "--num-steps", str(STEPS), "--optim.batch-size", "16",
         "--log-every", "1", "--validate-every", "4", "--checkpoint-every", "2", "--objective.num-permutations", "2",
-        "--data.cache-folder", "cache", *options(tmp_path, bucket),
+        "--data.cache-folder", "cache", "--selection-words", "16", "--harm-words", "4", *options(tmp_path, bucket),
     ]
     # fmt: on
     run = RunFolder(RunConfig(name="demo", output_folder=f"{bucket.uri if bucket else tmp_path}/runs"))

@@ -50,6 +50,7 @@ def test_a_sweep_that_is_interrupted_goes_on_to_its_report_and_every_trial_is_to
         "--num-steps", "8", "--optim.batch-size", "8", "--optim.warmup-steps", "0", "--log-every", "1",
         "--validate-every", "2", "--checkpoint-every", "2", "--objective.num-permutations", "2",
         "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16", "--data.cache-folder", "cache",
+        "--selection-words", "16", "--harm-words", "4",
     ]
     # fmt: on
     environment = {**os.environ, "RAY_ADDRESS": ""}
