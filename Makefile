@@ -78,11 +78,11 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.made
-	@echo "Installing KDLTR and what it needs into $(VENV): some minutes, up to 2.5 GB"
+	@echo "Installing KDLTR and what it needs into $(VENV): some minutes, up to 6 GB"
 	@$(PIP) install -c constraints.txt -e . 2>&1 | $(SHORT)
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.made
-	@echo "Installing KDLTR with its development tools into $(VENV): some minutes, up to 2.5 GB"
+	@echo "Installing KDLTR with its development tools into $(VENV): some minutes, up to 6 GB"
 	@$(PIP) install -c constraints.txt -e ".[dev]" 2>&1 | $(SHORT)
 	@touch $(VENV)/.installed $@

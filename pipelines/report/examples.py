@@ -49,10 +49,10 @@ def choose_examples(table: BenchmarkTable, num_examples: int = 20) -> list[Outco
         outcomes = {"Read correctly": (0.5, True, None), "Misread": (0.5, False, None)}
     else:
         outcomes = {
-            "Only the student is right": (0.4, True, False),
+            "Only the student is correct": (0.4, True, False),
             "Student and enlarged teacher both right": (0.2, True, True),
             "Student and enlarged teacher both wrong": (0.2, False, False),
-            "Only the enlarged teacher is right": (0.2, False, True),
+            "Only the enlarged teacher is correct": (0.2, False, True),
         }
     members: list[list[WordResult]] = []
     for _, by_student, by_teacher in outcomes.values():

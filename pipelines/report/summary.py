@@ -18,7 +18,7 @@ from pipelines.report.harm_files import write_matrix
 from pipelines.report.plots import COLOURS, GREY, INK, style_axes
 
 SUMMARY_FILE = "summary.md"
-_ONLY_STUDENT, _NUM_EXAMPLES = "Only the student is right", 6
+_ONLY_STUDENT, _NUM_EXAMPLES = "Only the student is correct", 6
 
 
 def write_evaluation(
@@ -67,7 +67,7 @@ def result_markdown(table: BenchmarkTable, trained: Trained = "student") -> str:
         lines = [
             f"{first}: **{found['gain_over_enlarged']:+.1f} points** against the teacher on the same images, enlarged "
             f"({100 * table.weighted(enlarged)[0]:.1f} %).",
-            f"Only the student is right on {test.only_first:,} words, only the teacher on {test.only_second:,}; "
+            f"Only the student is correct on {test.only_first:,} words, only the teacher on {test.only_second:,}; "
             f"p = {test.p:.2g} (exact McNemar test).",
         ]
         examples = [g for g in choose_examples(table) if g.heading == _ONLY_STUDENT]

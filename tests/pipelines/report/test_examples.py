@@ -39,7 +39,7 @@ def _table(num_student, num_both, num_none, num_teacher, labels=None):
 )
 def test_examples_are_a_mix_led_by_what_only_the_student_reads(outcomes, shown):
     both = "Student and enlarged teacher both"
-    headings = ("Only the student is right", f"{both} right", f"{both} wrong", "Only the enlarged teacher is right")
+    headings = ("Only the student is correct", f"{both} right", f"{both} wrong", "Only the enlarged teacher is correct")
     expected = [(h, n, k) for h, n, k in zip(headings, outcomes, shown, strict=True) if k]
     groups = choose_examples(_table(*outcomes), 20)
     assert [(g.heading, g.num_words, len(g.examples)) for g in groups] == expected

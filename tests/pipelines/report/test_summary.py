@@ -22,9 +22,9 @@ def test_a_student_is_held_against_the_teacher_that_reads_enlarged_images() -> N
     first, second = written.splitlines()[:2]
     assert all(figure in first for figure in ("**50.0 %** of 4 words", "**+25.0 points**", "25.0 %"))
     # By hand: right alone 2 : 1, which a fair coin does every time at least as unevenly.
-    assert second.startswith("Only the student is right on 2 words, only the teacher on 1; p = 1 ")
+    assert second.startswith("Only the student is correct on 2 words, only the teacher on 1; p = 1 ")
     assert table.to_markdown() in written
-    assert "`open`" in written.partition("Only the student is right:**")[2]
+    assert "`open`" in written.partition("Only the student is correct:**")[2]
 
 
 def test_a_teacher_that_was_trained_is_judged_on_high_res() -> None:
