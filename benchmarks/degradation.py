@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
-from kdltr_core.data.batch_camera import photograph_batch
+from kdltr_core.config import DegradationName
+from kdltr_core.data.batch_degrade import make_low_res_batch
 from kdltr_core.data.batch_draws import Draws
 from kdltr_core.data.batch_published import OPERATIONS
 from kdltr_core.data.camera import photograph
@@ -46,10 +48,10 @@ def standard_errors(kind: str, high_res: Tensor, low_res: Tensor, device: torch.
 
 
 def drawn_in_batch(kind: str, high_res: Tensor, low_res: Tensor) -> Tensor:
-    """(N, 3, 16, 64) float32, on the pictures' device."""
+    """(N, 3, 16, 64) on the pictures' device, of ``published`` and ``mixed`` too."""
     seeds = np.random.default_rng(0).integers(0, 2**63, len(low_res), np.uint64)
-    if kind == "camera":
-        return photograph_batch(high_res.float(), seeds)
+    if kind not in OPERATIONS:
+        return make_low_res_batch(high_res, low_res, seeds, TypeAdapter(DegradationName).validate_python(kind))
     return OPERATIONS[kind](low_res.float(), Draws(seeds, 0))
 
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
@@ -26,10 +26,12 @@ import numpy as np
 import torch
 import tyro
 
+from benchmarks.degradation import KINDS, drawn_in_batch, standard_errors
 from kdltr_core import capture
 from kdltr_core.config import RecognizerName, RunConfig
 from kdltr_core.data.batch import Batch
 from kdltr_core.data.dataset import TrainingPairs, load_datasets
+from kdltr_core.data.device_cache import DeviceCache, has_room
 from kdltr_core.data.images import as_float
 from kdltr_core.data.loader import on_device, training_batches
 from kdltr_core.data.pack import build_pack
@@ -44,12 +46,16 @@ from kdltr_core.train.engine import fit
 from kdltr_core.train.step import TrainingStep
 
 FAMILIES: tuple[RecognizerName, ...] = ("parseq_tiny", "parseq", "abinet", "matrn")
+# Of ``published`` and ``mixed`` it is the speed alone that is looked at: they are made of the others.
+DEGRADATIONS = (*KINDS, "published", "mixed")
 # Images a second on one H100: of a training step with its data, and of reading.
 TARGETS = {"parseq_tiny": 25_000, "parseq": 14_000, "abinet": 8_500, "matrn": 4_600, "reading parseq": 30_000}
 # Seconds; all of them together are less than eight minutes.
-LIMITS = {"terms": 70, "captured": 100, "reading": 40, "speed": 180, "learning": 80}
+LIMITS = {"terms": 70, "captured": 95, "degradation": 45, "reading": 40, "speed": 160, "learning": 70}
 # Largest relative difference that rounding explains: of a term, and of the length of the difference of the gradients.
 TERM_TOLERANCE, GRADIENT_TOLERANCE = 1e-3, 2e-2
+# Of the statistics of degraded pictures, in standard errors; and of the share of values that rounding changes.
+DISTRIBUTION_TOLERANCE, ROUNDED_OTHERWISE = 5.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ class CheckConfig:
     families: tuple[RecognizerName, ...] = FAMILIES
     """whose step is checked and measured"""
     parts: tuple[str, ...] = tuple(LIMITS)
-    """terms: loss and gradients as on the CPU; captured: the captured step is the eager one; reading: captured reading
+    """terms: loss and gradients as on the CPU; captured: the captured step is the eager one;
+    degradation: in batch on the device it has the CPU's distribution, and how fast it is; reading: captured reading
     gives the eager one's texts; speed: the table; learning: a training with and without graphs"""
     batch_size: int = 256 if torch.cuda.is_available() else 4
     """of the table; the checks are on fewer words"""
@@ -103,8 +110,10 @@ def _in_a_process(part: str, config: CheckConfig, scratch: Path) -> dict[str, An
 def _run(part: str, config: CheckConfig, scratch: Path, file: Path) -> None:
     rows: list[dict[str, Any]] = []
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    make = {"terms": _terms, "captured": _captured, "reading": _reading, "speed": _speed, "learning": _learning}[part]
-    for name in ("parseq_tiny",) if part == "learning" else config.families:
+    names: Sequence[Any] = {"learning": ("parseq_tiny",), "degradation": DEGRADATIONS}.get(part, config.families)
+    make = {"terms": _terms, "captured": _captured, "reading": _reading, "speed": _speed, "learning": _learning,
+        "degradation": _degradation}[part]  # fmt: skip
+    for name in names:
         with warnings.catch_warnings(record=True) as given:
             warnings.simplefilter("always")
             try:
@@ -112,7 +121,7 @@ def _run(part: str, config: CheckConfig, scratch: Path, file: Path) -> None:
             except Exception:  # one family's failure does not hide the others
                 row = {"ok": False, "error": traceback.format_exc()}
         told = [str(warning.message) for warning in given if "graph" in str(warning.message)]
-        rows.append({"family": name, **row, **({"warnings": told} if told else {})})
+        rows.append({"of": name, **row, **({"warnings": told} if told else {})})
         file.write_text(json.dumps(rows))
         torch.cuda.empty_cache()
 
@@ -153,11 +162,12 @@ class _Words:
     def batches(self, with_fixed_shapes: bool) -> Iterator[Batch]:
         student = self.step.distiller.student
         sampler = EpochSampler(len(self.pairs), self.batch_size, 0)
+        resident = DeviceCache(self.pairs, self.device) if has_room(len(self.pairs), self.device) else None
         made = training_batches(
-            self.pairs, sampler, student.charset, seed=0, num_steps=10**6,
+            self.pairs, sampler, student.charset, seed=0, num_steps=10**6, with_pixels=resident is None,
             num_output_steps=student.fixed_num_steps, with_fixed_shapes=with_fixed_shapes,
         )  # fmt: skip
-        return (batch for _, batch in on_device(made, self.device))
+        return (batch for _, batch in on_device(made, self.device, resident))
 
     def terms(self) -> dict[str, float]:
         """Of the steps since they were last asked for."""
@@ -194,6 +204,30 @@ def _captured(name: RecognizerName, config: CheckConfig, scratch: Path) -> dict[
         curves.append(losses)
     apart = float(np.abs(np.subtract(curves[0], curves[1])).max() / np.abs(curves[0]).max())
     return {"ok": apart < 2e-3, "largest difference of the loss": apart, "steps": config.num_steps}
+
+
+def _degradation(kind: str, config: CheckConfig, scratch: Path) -> dict[str, Any]:
+    pack, device = build_pack(scratch / "words", cache_folder=scratch / "packs"), _device()
+    pairs = pack.gather(np.arange(min(len(pack), 4 * config.batch_size)))
+    on_device = [side.to(device) for side in pairs]
+    row: dict[str, Any] = {"images": len(pairs[0])}
+    if kind in KINDS:
+        errors = standard_errors(kind, *pairs, device)
+        farthest = max(errors, key=lambda name: abs(errors[name]))
+        one, other = (drawn_in_batch(kind, *(side[:32] for side in sides)).cpu() for sides in (pairs, on_device))
+        apart = float((one != other).float().mean())
+        ok = abs(errors[farthest]) < DISTRIBUTION_TOLERANCE and apart < ROUNDED_OTHERWISE
+        row |= {"ok": ok, farthest: f"{errors[farthest]:.1f} standard errors off", "values rounded otherwise": apart}
+    if device.type == "cuda":
+        for timed in (False, True):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(config.num_steps):
+                drawn_in_batch(kind, *on_device)
+            torch.cuda.synchronize()
+            if timed:
+                row["images/s"] = round(config.num_steps * len(pairs[0]) / (time.perf_counter() - start))
+    return row
 
 
 def _reading(name: RecognizerName, config: CheckConfig, scratch: Path) -> dict[str, Any]:
@@ -313,9 +347,9 @@ def markdown(found: Mapping[str, Any]) -> str:
         lines += [f"## {part}: {'as it should be' if result['ok'] else 'NOT as it should be'}", ""]
         lines += [f"{result['ended']}, {result['seconds']} s", ""]
         for row in result["rows"]:
-            values = {name: value for name, value in row.items() if name not in ("family", "ok")}
+            values = {name: value for name, value in row.items() if name not in ("of", "ok")}
             mark = "" if row.get("ok", True) else " **FAILED**"
-            lines.append(f"- {row['family']}{mark}: " + "; ".join(f"{name} {_told(v)}" for name, v in values.items()))
+            lines.append(f"- {row['of']}{mark}: " + "; ".join(f"{name} {_told(v)}" for name, v in values.items()))
         lines.append("")
     return "\n".join(lines)
 
