@@ -120,7 +120,10 @@ class DataConfig(_Section):
         "(bfloat16) and used by every run with the same words and teacher",
     )
     num_loader_threads: int = _free(
-        1, ge=1, description="threads of every worker that gather and degrade ahead of the training step"
+        1,
+        ge=1,
+        description="threads of every worker that gather and degrade ahead of the training step; on a GPU "
+        "processes degrade, one for every core",
     )
 
 

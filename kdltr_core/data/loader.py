@@ -1,11 +1,12 @@
-"""Batches, made ahead of the step that needs them by threads of the same process."""
+"""Batches, made ahead of the step that needs them."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -17,8 +18,12 @@ from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.device_cache import DeviceCache
 from kdltr_core.data.pack import Pairs
 from kdltr_core.data.prefetch import prefetch
+from kdltr_core.data.processes import open_processes
 from kdltr_core.data.sampler import EpochSampler
 
+_Gather = Callable[[np.ndarray, np.ndarray], tuple[Tensor, Tensor]]
+# Of a process that gathers.
+_held: list[TrainingPairs] = []
 # From so many, spread over the set, the usual length of its labels is taken.
 _LABELS_COUNTED = 4096
 
@@ -38,12 +43,13 @@ def training_batches(
     with_fixed_shapes: bool = False,
     with_pixels: bool = True,
     num_threads: int = 1,
+    num_processes: int = 0,
 ) -> Iterator[tuple[int, Batch]]:
     """This worker's share of every step's batch, in order: rows rank, rank + world_size, … of the global batch.
 
     What a step brings depends on nothing but the arguments and the step: not on the threads, nor on where the run
     was resumed, and all workers' targets are equally wide. An error in a thread is raised here; closing the iterator
-    ends the threads.
+    ends the threads, and the processes.
 
     Args:
         pairs: as many as the sampler counts.
@@ -58,6 +64,7 @@ def training_batches(
             one batch of very many) follows from T, so that a step that is recorded for every shape meets few.
         with_pixels: False leaves them empty, for ``on_device`` to gather where they are.
         num_threads: batches are made by so many threads.
+        num_processes: pixels are gathered and degraded by so many processes, for as many threads; 0: by the threads.
 
     Yields: the step and its batch.
     """
@@ -77,21 +84,52 @@ def training_batches(
         group = min(contrast_group, sampler.batch_size // world_size)
         return usual_rows(np.array([num_characters(index) + 1 for index in some]), width, group)
 
-    def make(step: int) -> tuple[int, Batch]:
+    def make(gather: _Gather, step: int) -> tuple[int, Batch]:
         indices, epochs = sampler.indices(step)
         width = num_output_steps or num_steps_of(indices)
         indices, epochs = indices[rank::world_size], epochs[rank::world_size]
         high_res = low_res = torch.empty(0, dtype=torch.uint8)
         seeds = degradation_seeds(seed, epochs, indices)
         if with_pixels:
-            high_res, low_res = pairs.gather(indices, seeds)
+            high_res, low_res = gather(indices, seeds)
         labels = tuple(pairs.labels[i] for i in indices)
         targets, lengths = encode_targets(labels, charset, width)
         rows = valid_rows(lengths, width, contrast_group, least_rows(width))
         weights = None if pairs.weights is None else torch.from_numpy(pairs.weights[indices])
         return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows, weights, seeds)
 
-    return prefetch(make, range(start_step, num_steps), num_threads)
+    def batches() -> Iterator[tuple[int, Batch]]:
+        steps = range(start_step, num_steps)
+        with (
+            _gathering(pairs, num_processes) as gather,
+            closing(prefetch(partial(make, gather), steps, max(num_threads, num_processes))) as made,
+        ):
+            yield from made
+
+    return batches()
+
+
+@contextmanager
+def _gathering(pairs: TrainingPairs, num_processes: int) -> Iterator[_Gather]:
+    if not num_processes:
+        yield pairs.gather
+        return
+    with open_processes(num_processes, _hold, pairs) as processes:
+
+        def gather(indices: np.ndarray, seeds: np.ndarray) -> tuple[Tensor, Tensor]:
+            high_res, low_res = processes.submit(_gathered, indices, seeds).result()
+            return torch.from_numpy(high_res), torch.from_numpy(low_res)
+
+        yield gather
+
+
+def _hold(pairs: TrainingPairs) -> None:
+    _held[:] = [pairs]
+
+
+def _gathered(indices: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    high_res, low_res = _held[0].gather(indices, seeds)
+    return high_res.numpy(), low_res.numpy()  # tensors would come as files in shared memory, of which there is little
 
 
 def on_device(

@@ -167,6 +167,10 @@ class _Run:
 
     def _batches(self, number: int) -> Iterator[tuple[int, Batch]]:
         config, student = self.config, self.training.distiller.student
+        # Degrading for a GPU takes every core that this worker has. On a CPU the step needs them itself, and threads
+        # copy nothing.
+        on_host = self.world.device.type == "cuda" and self.device_cache is None and self.words.train.degraded.any()
+        num_processes = max(1, torch.get_num_threads() // len(self.micro_batches)) if on_host else 0
         batches = training_batches(
             self.words.train,
             self.sampler,
@@ -181,6 +185,7 @@ class _Run:
             with_fixed_shapes=self.world.device.type in RECORDERS,
             with_pixels=self.device_cache is None,
             num_threads=config.data.num_loader_threads,
+            num_processes=num_processes,
         )
         return on_device(batches, self.world.device, self.device_cache)
 
