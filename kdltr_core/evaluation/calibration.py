@@ -88,9 +88,13 @@ class FittedTemperature:
 
     @property
     def sentence(self) -> str:
+        error = f"calibration error {100 * self.before.error:.1f} points"
+        if self.value == 1:
+            why = f"fewer than {FEWEST_WORDS}" if self.num_words < FEWEST_WORDS else "no temperature fits them better"
+            return f"confidences stay as they are: {self.num_words} held-out words, {why}; {error}"
         return (
-            f"temperature {self.value:.2f}, fitted on {self.num_words} held-out words: the calibration error falls "
-            f"from {100 * self.before.error:.1f} to {100 * self.after.error:.1f} points"
+            f"temperature {self.value:.2f}, fitted on {self.num_words} held-out words: {error}, "
+            f"{100 * self.after.error:.1f} with it"
         )
 
 

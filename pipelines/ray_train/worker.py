@@ -32,7 +32,7 @@ from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.recognizers.weights import read_metadata
 from kdltr_core.remote import is_uri
 from kdltr_core.train.build import load_teacher
-from kdltr_core.train.engine import TrainingDiverged, fit
+from kdltr_core.train.engine import FitResult, TrainingDiverged, fit
 from pipelines.run.checks import VALIDATED_ON_READINGS
 from pipelines.run.folder import REFUSAL_FILE
 from pipelines.run.metrics_log import MetricsLog, training_speed
@@ -126,6 +126,8 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
         save_now=is_going,
         note=note,
     )
+    if sentence := end_sentence(result):
+        note(sentence)
     storage.send_rest()
     world.barrier()
     storage.pull(trained)
@@ -205,6 +207,17 @@ def start_sentence(step: int, size: int, workers: int) -> str:
     if workers > 1:
         return f"{begins} on {workers} workers"
     return begins if step else ""
+
+
+def end_sentence(result: FitResult) -> str:
+    """What a person is told where training made nothing better; '' where it did, and where nothing was trained."""
+    if result.best_step or not result.step:
+        return ""
+    return (
+        "No step of this training was better than its start, on held-out words and rendered texts in the mean: what is "
+        "kept is the start. Train for longer, at another --optim.learning-rate, on more kinds of text "
+        "(--data.num-rendered-beside-roots), or choose by the held-out words alone (--selection-words 0)"
+    )
 
 
 def system_metrics() -> dict[str, float]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.ray_train.worker import start_sentence, system_metrics
+from kdltr_core.train.engine import FitResult
+from pipelines.ray_train.worker import end_sentence, start_sentence, system_metrics
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,12 @@ def test_where_a_group_of_workers_begins_and_how_many_they_are_is_said(
     step: int, size: int, workers: int, said: str
 ) -> None:
     assert start_sentence(step, size, workers).removesuffix(", the result is the same") == said
+
+
+@pytest.mark.parametrize(("step", "best", "is_said"), [(8, 0, True), (8, 4, False), (0, 0, False)])
+def test_a_training_that_made_nothing_better_is_told_so(step: int, best: int, is_said: bool) -> None:
+    sentence = end_sentence(FitResult(step, best, 50.0, 0))
+    assert ("what is kept is the start" in sentence) == is_said == bool(sentence)
 
 
 def test_the_machine_is_recorded_under_the_names_of_mlflows_own_monitor() -> None:
