@@ -52,8 +52,12 @@ def main() -> int:
     server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
     threading.Thread(target=announce, args=(address, runs_page(address, experiment)), daemon=True).start()
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    quiet["PYTHONWARNINGS"] = "ignore"
     listening = ["--host", options.host, "--port", str(options.port), "--uvicorn-opts", "--log-level=warning"]
-    return subprocess.run([*server, *listening], env={**quiet, **os.environ}).returncode
+    try:
+        return subprocess.run([*server, *listening], env={**quiet, **os.environ}).returncode
+    except KeyboardInterrupt:
+        return 0
 
 
 def announce(address: str, page: str) -> None:

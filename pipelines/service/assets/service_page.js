@@ -8,7 +8,7 @@ const ROOM_FOR_HEADERS = 4096;
 const SLOWEST_RETRY_MS = 8000;
 
 if (limits.detects) {
-  find("about").textContent = "The words of each picture are found, then read in very few pixels, and you see which.";
+  find("about").textContent = "Finds the words in each picture and reads them. You see the pixels that the model saw.";
   find("lead").textContent = "Drop pictures here";
 }
 
