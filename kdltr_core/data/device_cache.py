@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
@@ -36,15 +37,20 @@ class DeviceCache:
             rows = slice(start, min(start + _PAIRS_AT_A_TIME, len(pairs)))
             self._high_res[rows], self._low_res[rows] = pairs.gather_packed(np.arange(rows.start, rows.stop))
 
-    def fill(self, batch: Batch) -> Batch:
-        """The batch with the pixels of its indices, degraded by its seeds, on the device."""
-        places = on(self._high_res.device, batch.indices)
+    def fill(self, batches: Sequence[Batch]) -> list[Batch]:
+        """The batches with the pixels of their indices, degraded by their seeds, on the device.
+
+        The more at a time, the fewer kernels for each; a pair's pixels do not depend on what is filled with it.
+        """
+        indices = np.concatenate([batch.indices for batch in batches])
+        places = on(self._high_res.device, indices)
         high_res, low_res = self._high_res[places], self._low_res[places]
-        rows = np.flatnonzero(self._degraded[batch.indices])
+        rows = np.flatnonzero(self._degraded[indices])
         if len(rows):
-            assert batch.seeds is not None
-            low_res = make_low_res_batch(high_res, low_res, batch.seeds, self._degradation, rows)
-        return replace(batch, high_res=high_res, low_res=low_res)
+            seeds = np.concatenate([batch.seeds for batch in batches if batch.seeds is not None])
+            low_res = make_low_res_batch(high_res, low_res, seeds, self._degradation, rows)
+        sides = (side.split([len(batch.indices) for batch in batches]) for side in (high_res, low_res))
+        return [replace(b, high_res=high, low_res=low) for b, high, low in zip(batches, *sides, strict=True)]
 
 
 def has_room(num_pairs: int, device: torch.device) -> bool:

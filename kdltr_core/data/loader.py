@@ -24,6 +24,8 @@ from kdltr_core.data.sampler import EpochSampler
 _Gather = Callable[[np.ndarray, np.ndarray], tuple[Tensor, Tensor]]
 # Of a process that gathers.
 _held: list[TrainingPairs] = []
+# What is degraded together on the device.
+_IMAGES_AT_A_TIME = 1024
 # From so many, spread over the set, the usual length of its labels is taken.
 _LABELS_COUNTED = 4096
 
@@ -140,9 +142,11 @@ def on_device(
     Args:
         resident: where the pixels of batches without pixels are.
     """
-    fill = resident.fill if resident else lambda batch: batch
+    fill = resident.fill if resident else lambda batches: batches
+    groups = _groups(batches, _IMAGES_AT_A_TIME if resident else 1)
     if device.type != "cuda":
-        yield from ((step, fill(batch.to(device))) for step, batch in batches)
+        for group in groups:
+            yield from zip([step for step, _ in group], fill([batch.to(device) for _, batch in group]), strict=True)
         return
     side, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
     waiting: deque[tuple[int, Batch, torch.cuda.Event]] = deque()
@@ -153,13 +157,27 @@ def on_device(
         batch.belongs_to(computing)
         return step, batch
 
-    for step, batch in batches:
+    for group in groups:
         with torch.cuda.stream(side):
-            waiting.append((step, fill(batch.pinned().to(device)), side.record_event()))
-        if len(waiting) > 1:
+            filled = fill([batch.pinned().to(device) for _, batch in group])
+            arrived = side.record_event()
+        waiting.extend((step, batch, arrived) for (step, _), batch in zip(group, filled, strict=True))
+        while len(waiting) > len(group):
             yield hand_over()
     while waiting:
         yield hand_over()
+
+
+def _groups(batches: Iterable[tuple[int, Batch]], num_images: int) -> Iterator[list[tuple[int, Batch]]]:
+    """So many batches at a time as have that many images between them."""
+    group: list[tuple[int, Batch]] = []
+    for step, batch in batches:
+        group.append((step, batch))
+        if len(group) * len(batch.indices) >= num_images:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def evaluation_batches(

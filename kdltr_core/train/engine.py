@@ -128,10 +128,10 @@ class _Run:
             raise ValueError(f"there are {world.size} workers and --workers {config.workers} micro-batches of a batch")
         self.store = CheckpointStore(run_folder / "checkpoints", config.keep_last)
         self.training = TrainingStep(config, words.train, world, self.micro_batches)
-        on_device = has_room(len(words.train), world.device)
-        self.device_cache = DeviceCache(words.train, world.device) if on_device else None
+        fits = has_room(len(words.train), world.device)
+        self.device_cache = DeviceCache(words.train, world.device) if fits else None
         if world.device.type == "cuda" and note:
-            where = "on the GPU" if on_device else "in memory, as they do not fit half of what is free on the GPU"
+            where = "on the GPU" if fits else "on the host, as they do not fit half of what is free on the GPU"
             note(f"the pixels of {len(words.train)} training pairs are kept and degraded {where}")
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
         self.num_steps = total_steps(config, len(words.train))

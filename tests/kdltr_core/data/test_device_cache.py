@@ -47,6 +47,7 @@ def batches(pairs: TrainingPairs, resident: DeviceCache | None) -> list[Batch]:
 
 def test_batches_are_those_of_the_host(pairs: TrainingPairs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdltr_core.data.device_cache._PAIRS_AT_A_TIME", 5)
+    monkeypatch.setattr("kdltr_core.data.loader._IMAGES_AT_A_TIME", 4)  # two batches of two or three, and one is left
     resident = DeviceCache(pairs, CPU)
     expected = batches(pairs, None)
     monkeypatch.setattr(pairs, "gather", None)  # the host is not asked again
