@@ -152,13 +152,13 @@ def _coloured(pixels: Tensor, draws: Draws, strength: np.ndarray, sizes: Tensor)
     shifts = [shifted * draws.uniform(-limit, limit) for _ in CANVAS]
     blurred = draws.uniform() < camera.CHROMA_BLUR_PROBABILITY * strength
     # Of next to no width: none.
-    sigma = on(device, np.where(blurred, draws.uniform(*camera.CHROMA_BLUR), 1e-3))[:, None]
+    sigma = on(device, np.where(blurred, draws.uniform(*camera.CHROMA_BLUR), 1e-3)).view(-1, 1, 1)
     moves, blurs, reach = [], [], int(4 * camera.CHROMA_BLUR[1])
     for axis, most in enumerate(CANVAS):
         outputs = torch.arange(most, device=device).expand(len(pixels), -1)
         size, shift = sizes[:, axis, None], on(device, shifts[axis])[:, None]
-        of_channels = [sampling(outputs - sign * shift, linear, 1, size, most) for sign in (1, 0, -1)]
-        moves.append(torch.stack(of_channels, dim=1))
+        of_channels = torch.cat([outputs - shift, outputs.float(), outputs + shift], dim=1)
+        moves.append(sampling(of_channels, linear, 1, size, most).unflatten(1, (3, most)))
         blurs.append(sampling(outputs.float(), lambda far: (-0.5 * (far / sigma).square()).exp(), reach, size, most))
     pixels = separable(pixels, *moves)
     luma = torch.einsum("nchw,c->nhw", pixels, constant(camera.LUMA, device))[:, None]

@@ -80,17 +80,22 @@ def change_rows(images: Tensor, rows: np.ndarray, operation: Operation) -> None:
         images[places] = operation(images[places], rows)
 
 
-def in_own_order(images: Tensor, queues: np.ndarray, operations: Sequence[Operation]) -> Tensor:
+def in_own_order(
+    images: Tensor, queues: np.ndarray, operations: Sequence[Operation], costly: Sequence[int] = ()
+) -> Tensor:
     """Every image through its own operations in its own order, each time those of many images that are next.
 
     Args:
         images: (N, 3, H, W); changed in place.
         queues: (N, K) which operation is first, second, …; behind the last one −1.
+        costly: those of many kernels, which wait until nothing else is next.
     """
     queues = np.pad(queues, ((0, 0), (0, 1)), constant_values=-1)
     done: np.ndarray = np.zeros(len(queues), np.int64)
     while (following := queues[np.arange(len(queues)), done]).max(initial=-1) >= 0:
-        commonest = int(np.bincount(following[following >= 0]).argmax())
+        counts = np.bincount(following[following >= 0], minlength=len(operations)).astype(float)
+        counts[list(costly)] /= len(images) + 1
+        commonest = int(counts.argmax())
         rows = np.flatnonzero(following == commonest)
         change_rows(images, rows, operations[commonest])
         done[rows] += 1

@@ -42,19 +42,20 @@ def sampling(places: Tensor, weight: Callable[[Tensor], Tensor], reach: int, siz
 
     Args:
         places: (N, K) where each output lies among the inputs, 0 in the middle of the first.
-        weight: of an input by its distance.
+        weight: of an input by its distance (N, K, inputs).
         reach: how many inputs to either side have one.
         sizes: (N, 1) how many inputs there are.
         size: of the matrices.
 
     Returns: (N, K, size) float32, each row's sum 1.
     """
-    nearest, inputs = places.floor(), torch.arange(size, device=places.device)
-    matrix = places.new_zeros(*places.shape, size)
-    for step in range(-reach, reach + 1):
-        # The last row and column of pixels stand for all behind them, and the first likewise.
-        at = torch.minimum((nearest + step).clamp(min=0), sizes - 1)
-        matrix = matrix + weight(nearest + step - places)[..., None] * (at[..., None] == inputs)
+    # What is beyond the last row and column of pixels counts for them, and before the first likewise.
+    inputs = torch.arange(-reach, size + reach, device=places.device)
+    places = torch.minimum(places.clamp(min=-reach), sizes - 1 + reach)[..., None]
+    weights, last = weight(inputs - places), sizes[..., None] - 1
+    before, behind = ((weights * outside).sum(-1, keepdim=True) for outside in (inputs < 0, inputs > last))
+    matrix = weights * (inputs <= last) + behind * (inputs == last) + before * (inputs == 0)
+    matrix = matrix[..., reach : size + reach]
     return matrix / matrix.sum(-1, keepdim=True)
 
 

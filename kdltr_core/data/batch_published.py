@@ -36,7 +36,8 @@ def degrade_batch(images: Tensor, seeds: np.ndarray) -> Tensor:
         lambda part, rows, number=number, change=change: change(part, Draws(seeds[rows], 2 + number))
         for number, change in enumerate(OPERATIONS.values())
     ]
-    return in_own_order(images.clone(), np.take_along_axis(order, first, 1), operations)
+    costly = [list(OPERATIONS).index(name) for name in ("mean_shift", "superpixels")]
+    return in_own_order(images.clone(), np.take_along_axis(order, first, 1), operations, costly)
 
 
 def filtered_gaussian(images: Tensor, sigma: np.ndarray) -> Tensor:

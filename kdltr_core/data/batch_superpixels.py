@@ -6,7 +6,6 @@ from functools import cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kdltr_core.data.batch_draws import Draws, on
@@ -36,7 +35,7 @@ def superpixels(images: Tensor, draws: Draws) -> Tensor:
 
     segments = _nearest_centres(images, on(images.device, centres), on(images.device, steps))
     segments = _joined_pieces(segments.view(-1, *images.shape[2:]), on(images.device, sizes))
-    colours, members = images.flatten(2).transpose(1, 2), F.one_hot(segments, _MOST_SEGMENTS).float()
+    colours, members = images.flatten(2).transpose(1, 2), _members(segments, _MOST_SEGMENTS)
     counts = members.sum(1)
     means = (members.transpose(1, 2) @ colours / counts[..., None].clamp(min=1)).round()
     painted = (painted & (counts.roll(-1, 1) > 0)).gather(1, segments)[..., None]
@@ -73,7 +72,7 @@ def _nearest_centres(images: Tensor, centres: Tensor, steps: Tensor) -> Tensor:
         distance = distance + (colours[:, :, None] - shade[:, None]).square().sum(3)
         outside = (apart > 2 * steps[:, None, None, None]).any(3) | ~exists[:, None]
         segments = distance.masked_fill(outside, float("inf")).argmin(2)
-        members = F.one_hot(segments, 7).float().transpose(1, 2)
+        members = _members(segments, 7).transpose(1, 2)
         counts = members.sum(2, keepdim=True).clamp(min=1)
         at, shade = members @ places / counts, members @ colours / counts
     return segments
@@ -118,6 +117,11 @@ def _first_pixels(segments: Tensor) -> Tensor:
         first = torch.minimum(grid.flatten(1), first.gather(1, first))
         first = first.gather(1, first)
     return first
+
+
+def _members(segments: Tensor, num: int) -> Tensor:
+    """(N, H · W, num) float32, as ``one_hot``, which may wait for the device."""
+    return (segments[..., None] == torch.arange(num, device=segments.device)).float()
 
 
 def _sizes(first: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from benchmarks.degradation import KINDS, standard_errors
+from kdltr_core.config import DegradationName
 from kdltr_core.data import batch_published
 from kdltr_core.data.batch_degrade import make_low_res_batch
 from kdltr_core.data.batch_draws import Draws
@@ -21,6 +22,7 @@ from kdltr_core.data.batch_superpixels import _first_pixels
 from kdltr_core.data.degrade import gaussian_blur, motion_kernel
 from kdltr_core.data.pack import build_pack
 from kdltr_core.data.synth.render import render_pairs
+from tests.kdltr_core.replay import Operations, Reads
 
 CPU = torch.device("cpu")
 SEEDS = np.random.default_rng(1).integers(0, 2**63, 600, np.uint64)
@@ -112,16 +114,16 @@ def test_jpeg_loses_what_opencv_loses(words: tuple[Tensor, Tensor]) -> None:
 
 @pytest.mark.parametrize("name", ["published", "camera", "mixed"])
 def test_a_pairs_draw_is_the_same_in_another_batch_and_another_with_another_seed(
-    name: str, words: tuple[Tensor, Tensor]
+    name: DegradationName, words: tuple[Tensor, Tensor]
 ) -> None:
     high_res, low_res = (side[:30] for side in words)
     before = low_res.clone()
-    together = make_low_res_batch(high_res, low_res, SEEDS[:30], name)  # type: ignore[arg-type]
+    together = make_low_res_batch(high_res, low_res, SEEDS[:30], name)
     order = np.random.default_rng(0).permutation(30)[:11]
-    alone = make_low_res_batch(high_res[order], low_res[order], SEEDS[order], name)  # type: ignore[arg-type]
+    alone = make_low_res_batch(high_res[order], low_res[order], SEEDS[order], name)
     assert torch.equal(alone, together[order])
     assert torch.equal(low_res, before)
-    others = make_low_res_batch(high_res, low_res, SEEDS[30:60], name)  # type: ignore[arg-type]
+    others = make_low_res_batch(high_res, low_res, SEEDS[30:60], name)
     assert (others != together).flatten(1).any(1).float().mean() > 0.6
 
 
@@ -151,6 +153,15 @@ def test_each_published_operation_is_carried_out_for_a_quarter_of_the_pictures(
     num_chosen = np.floor(np.log2(made))
     assert num_chosen.mean() == pytest.approx(2, abs=4 * (8 * 0.25 * 0.75 / 600) ** 0.5)
     assert {0b101, 0b110} <= set(made[num_chosen == 2])
+
+
+@pytest.mark.parametrize("name", ["published", "camera"])
+def test_nothing_in_it_waits_for_a_device(name: DegradationName, words: tuple[Tensor, Tensor]) -> None:
+    """Once its tables are made."""
+    pairs = [side[:40] for side in words]
+    make_low_res_batch(*pairs, SEEDS[:40], name)
+    with Reads(), Operations():
+        make_low_res_batch(*pairs, SEEDS[:40], name)
 
 
 def test_draws_are_uniform_and_normal_and_rows_of_noise_have_nothing_in_common() -> None:
