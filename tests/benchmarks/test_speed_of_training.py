@@ -82,5 +82,5 @@ def test_no_repeats_are_refused(tmp_path):
 
 
 def test_a_recipe_that_distils_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="matrn_supervised: expected some of parseq_ltr"):
+    with pytest.raises(ValueError, match="matrn_supervised: expected some of parseq_tiny_ltr"):
         main(BenchmarkConfig(recipes=("matrn_supervised",), output=tmp_path))

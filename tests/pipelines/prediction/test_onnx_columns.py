@@ -151,7 +151,7 @@ def test_a_report_has_the_file_wherever_it_needs_no_module(places: Path, evaluat
     file = places / "exported" / "student-int8.onnx"
     code, _, err = evaluate(places / "run", file, "--no-teacher", "--report", output, *sizes, *tracking)
     assert code == 0
-    assert "what an ONNX file attends to is not known" in err
+    assert "ONNX files do not export it" in err
     tree = json.loads((output / "report.json").read_text(encoding="utf-8"))
     reader = tree["readers"]["student_low_res:student-int8.onnx"]
     assert (reader["recognizer"], reader["method"]) == ("parseq_tiny", "ONNX, int8")
