@@ -147,8 +147,8 @@ class HarmMatrix:
         """How many cells are behind, in a sentence."""
         behind = [f"{cell.text}, {cell.image}" for cell in self.cells if cell.is_surely_behind]
         maybe = sum(cell.is_behind for cell in self.cells) - len(behind)
-        surely = f"behind on {'; '.join(behind)}" if behind else "nowhere surely behind"
-        chance = f"; below zero, which may be chance, in {maybe} more" if maybe else ""
+        surely = f"significantly behind on {'; '.join(behind)}" if behind else "significantly behind in none"
+        chance = f"; below zero within chance in {maybe}" if maybe else ""
         return f"mean gain {signed(self.mean_gain)} points over {len(self.cells)} cells; {surely}{chance}"
 
     def to_markdown(self) -> str:

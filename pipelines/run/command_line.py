@@ -55,7 +55,9 @@ def answer_mistakes(main: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return DID_NOT_FINISH
     except KeyboardInterrupt:
-        print("interrupted; the same command resumes a run, sweep or comparison from its last checkpoint", file=sys.stderr)
+        print(
+            "interrupted; the same command resumes a run, sweep or comparison from its last checkpoint", file=sys.stderr
+        )
         return INTERRUPTED
 
 

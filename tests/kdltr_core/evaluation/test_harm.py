@@ -45,7 +45,7 @@ def test_behind_by_chance_and_behind_for_sure_are_told_apart(matrix: HarmMatrix)
         ("plates and codes", "clean"), ("words", "camera"),
     }  # fmt: skip
     assert [(c.text, c.image) for c in matrix.cells if c.is_surely_behind] == [("plates and codes", "clean")]
-    assert "behind on plates and codes, clean; below zero, which may be chance, in 1 more" in matrix.summary
+    assert "significantly behind on plates and codes, clean; below zero within chance in 1" in matrix.summary
 
 
 def test_the_table_has_a_row_for_each_text_and_marks_what_is_behind(matrix: HarmMatrix) -> None:
