@@ -21,7 +21,7 @@ from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
 from pipelines.exporting.onnx_export import Predict, describe_export, open_program, write_onnx, write_program
 from pipelines.exporting.options import ExportOptions
-from pipelines.run.progress import progress_bar, say
+from pipelines.run.progress import clock, progress_bar, say
 
 TOLERANCE = 1e-3
 _BATCH = 16
@@ -69,12 +69,13 @@ def write_checked(
     """The graph in float32, read back and compared. Returns: what was found. Raises: PredictsOtherwise."""
     say(f"writing the graph of {student}: some ten seconds")
     notes, graph = describe_export(student, recognizer), PredictionGraph(recognizer)
-    if options.format == "torch":
-        write_program(file, graph, recognizer.image_size, notes)
-        predict, _ = open_program(file)
-    else:
-        write_onnx(file, graph, recognizer.image_size, notes)
-        predict = _open_onnx(file)
+    with clock("writing the graph"):
+        if options.format == "torch":
+            write_program(file, graph, recognizer.image_size, notes)
+            predict, _ = open_program(file)
+        else:
+            write_onnx(file, graph, recognizer.image_size, notes)
+            predict = _open_onnx(file)
     words = gather_words(packs, options.num_checked, recognizer.image_size)
     largest = check_predictions(predict, recognizer, words.pixels, file.name, progress_bar("checking"))
     same = f"{len(words.labels)} words of {', '.join(packs)} are read exactly as by PyTorch"

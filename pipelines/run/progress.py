@@ -65,6 +65,13 @@ def polled(poll: Callable[[], None], seconds: float = SECONDS_BETWEEN_POLLS) -> 
         thread.join()
 
 
+@contextmanager
+def clock(label: str) -> Iterator[None]:
+    """Shows how long something takes that cannot be counted, on a terminal alone."""
+    with tqdm(desc=label, bar_format="{desc}: {elapsed}", leave=False, disable=None) as bar, polled(bar.refresh):
+        yield
+
+
 class Follower:
     """Follows the metrics log that rank 0 writes, from the driver: a bar on a terminal, else a line now and then.
 
