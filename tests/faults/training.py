@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -162,4 +163,7 @@ class Training:
         assert tracked.info.status == "FINISHED"
         for name, points in metrics_log.items():
             history = client.get_metric_history(tracked.info.run_id, name)
-            assert sorted((point.step, point.value) for point in history) == points, name
+            sent = sorted((point.step, point.value) for point in history if not isnan(point.value))
+            # A final figure is shown as a bar, which MLflow draws of step 0.
+            is_final = "/" not in name or name.startswith(("harm/", "calibration/"))
+            assert sent == ([(0, value) for _, value in points] if is_final else points), name
