@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+from kdltr_core.seeding import SPLITMIX64_FACTORS, splitmix64
+
 # What an operation makes of some images (M, 3, H, W), of which it is told the rows in the batch.
 Operation = Callable[[Tensor, np.ndarray], Tensor]
 
@@ -29,11 +29,7 @@ class Draws:
     def bits(self) -> np.ndarray:
         """(N,) uint64."""
         self._next += 1
-        with np.errstate(over="ignore"):
-            x = self.seeds + np.uint64(self._next) * _GOLDEN
-            for shift, factor in zip((30, 27), _FACTORS, strict=True):
-                x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
-        return x ^ (x >> np.uint64(31))
+        return splitmix64(self.seeds, self._next)
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> np.ndarray:
         """(N,) float64 in [low, high)."""
@@ -61,7 +57,7 @@ class Draws:
 
 def _hashed(x: Tensor) -> Tensor:
     """int64 to float32 in [0, 1); a shift to the right brings the sign along, which is masked away."""
-    for shift, factor in zip((30, 27, 31), (*_FACTORS, 1 << 64 | 1), strict=True):
+    for shift, factor in zip((30, 27, 31), (*SPLITMIX64_FACTORS, 1 << 64 | 1), strict=True):
         x = (x ^ ((x >> shift) & ((1 << (64 - shift)) - 1))) * (factor - (1 << 64))
     return (x >> 40 & 0xFFFFFF).float() * 2.0**-24
 

@@ -20,6 +20,7 @@ from kdltr_core.data.pack import Pairs
 from kdltr_core.data.prefetch import prefetch
 from kdltr_core.data.processes import open_processes
 from kdltr_core.data.sampler import EpochSampler
+from kdltr_core.seeding import splitmix64
 
 _Gather = Callable[[np.ndarray, np.ndarray], tuple[Tensor, Tensor]]
 # Of a process that gathers.
@@ -194,14 +195,6 @@ def evaluation_batches(
 
 def degradation_seeds(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """(N,) uint64, one for every pair in every epoch: a mixture (splitmix64's) of the three numbers."""
-    with np.errstate(over="ignore"):
-        mixed = _mix(np.full(len(indices), seed, np.uint64))
-        mixed = _mix(mixed ^ np.asarray(epochs, np.uint64))
-        return _mix(mixed ^ np.asarray(indices, np.uint64))
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    mixed = splitmix64(np.full(len(indices), seed, np.uint64))
+    mixed = splitmix64(mixed ^ np.asarray(epochs, np.uint64))
+    return splitmix64(mixed ^ np.asarray(indices, np.uint64))

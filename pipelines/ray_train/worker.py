@@ -214,9 +214,9 @@ def end_sentence(result: FitResult) -> str:
     if result.best_step or not result.step:
         return ""
     return (
-        "No step of this training was better than its start, on held-out words and rendered texts in the mean: what is "
-        "kept is the start. Train for longer, at another --optim.learning-rate, on more kinds of text "
-        "(--data.num-rendered-beside-roots), or choose by the held-out words alone (--selection-words 0)"
+        "No step of this training was better than its start on the words that the best is chosen on: what is kept is "
+        "the start. Train for longer, at another --optim.learning-rate, or on more kinds of text "
+        "(--data.num-rendered-beside-roots); --selection-words 0 chooses a student on the held-out words alone"
     )
 
 
