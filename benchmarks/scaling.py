@@ -75,13 +75,12 @@ def main() -> int:
         print(f"| {number} | {step:.2f} | {number * options.pairs / step:.1f} | {ratio:.2f} |")
     step = options.step_seconds or seconds[first]
     print(f"\n## Model: a step of {step:.3f} s, {num_parameters / 1e6:.2f} M gradients, nothing hidden\n")
-    print("| GPUs | Gbit/s | gradients | MB | all-reduce, ms | fraction of the step that is work |")
-    print("|---:|---:|---|---:|---:|---:|")
-    widths = {"float32": 4, "bfloat16": 2}
-    for num_gpus, gigabits, name in itertools.product(options.gpus, options.gigabits, widths):
-        num_bytes = widths[name] * num_parameters
+    print("| GPUs | Gbit/s | MB | all-reduce, ms | fraction of the step that is work |")
+    print("|---:|---:|---:|---:|---:|")
+    num_bytes = 4 * num_parameters
+    for num_gpus, gigabits in itertools.product(options.gpus, options.gigabits):
         exchange = all_reduce_seconds(num_bytes, num_gpus, gigabits)
-        line = (num_gpus, f"{gigabits:g}", name, f"{num_bytes / 1e6:.1f}", f"{1e3 * exchange:.1f}")
+        line = (num_gpus, f"{gigabits:g}", f"{num_bytes / 1e6:.1f}", f"{1e3 * exchange:.1f}")
         print(f"| {' | '.join(map(str, line))} | {100 * step / (step + exchange):.0f} % |")
     return 0
 
@@ -108,7 +107,7 @@ def _measure(rank: int, num_workers: int, options: ScalingOptions, scratch: str)
             loss = distiller(low_res, targets, lengths, orders, taught)
         gradients.joined.zero_()
         gradients.add(loss.total / num_workers)
-        world.add_gradients(gradients.joined)
+        world.all_reduce(gradients.joined)
         optimiser.step()
         world.barrier()
         times.append(time.perf_counter() - start)

@@ -171,8 +171,8 @@ class RecognizerConfig(_Section):
     )
     language_weights: str = Field(
         "",
-        description="checkpoint file of the language part of abinet and matrn, for instance of pretrain_language.py; "
-        "from which training then starts",
+        description="checkpoint file of the language part of abinet and matrn, such as the official one, that training "
+        "starts from",
     )
     num_iterations: int = Field(
         0,
@@ -240,9 +240,6 @@ class OptimConfig(_Section):
         ge=0,
         lt=1,
         description="exponential moving average of the student, which is then evaluated and exported; 0: none",
-    )
-    gradient_exchange: Literal["float32", "bfloat16"] = Field(
-        "float32", description="how gradients travel between workers; bfloat16: half the bytes, rounded to 1 in 256"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="autocast type; auto: bfloat16 on a GPU or a CPU that multiplies it natively, else float32"

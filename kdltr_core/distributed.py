@@ -67,17 +67,6 @@ class DistributedContext:
                 dist.broadcast(sent, 0)
                 tensor.copy_(sent)
 
-    def add_gradients(self, joined: Tensor, *, in_bfloat16: bool = False) -> None:
-        """Sum over workers, in place; they travel as they are or as bfloat16.
-
-        Args:
-            joined: every gradient of a worker, (number of weights,) float32.
-        """
-        if self.size > 1:
-            sent = joined.bfloat16() if in_bfloat16 else joined
-            dist.all_reduce(sent)
-            joined.copy_(sent)
-
 
 class RunningStatistics:
     """The running statistics of a module's batch norms, which a forward pass changes whatever comes of the step."""

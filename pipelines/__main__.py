@@ -17,7 +17,6 @@ VERBS = {
     "serve": ("serve", "read words in images that come over HTTP"),
     "export": ("export", "a student as an ONNX file, a torch program, or a model in MLflow's registry"),
     "data": ("prepare_data", "verify, convert, pack and render data sets"),
-    "language": ("pretrain_language", "teach the language part of ABINet and MATRN its words"),
     "ui": ("ui", "browse the recorded runs, in MLflow's pages"),
     "models": ("models", "list the pretrained models, which are called by name"),
 }

@@ -162,8 +162,8 @@ def abinet_supervised() -> RunConfig:
     """An ABINet teacher from labelled words alone.
 
     With vision, language and fused losses. As officially: readings corrected 3 times, a tenth of the rate in the
-    last 4 of 10 parts. Officially it starts from parts trained before: --recognizer.language-weights takes what
-    pretrain_language.py made.
+    last 4 of 10 parts. Officially it starts from parts trained before: --recognizer.language-weights takes the
+    official language part.
     """
     return abinet_vision_supervised().override(
         {

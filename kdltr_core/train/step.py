@@ -106,7 +106,7 @@ class TrainingStep:
             if not is_first:
                 self.statistics_of_first.restore_where(True)
             self.meters.add_micro_batch(dict(zip(self._terms, values.unbind(), strict=True)))
-        self.world.add_gradients(self.gradients.joined, in_bfloat16=config.optim.gradient_exchange == "bfloat16")
+        self.world.all_reduce(self.gradients.joined)
         self.meters.end_step(self._update({}), num_micro_batches * len(batches[0].labels))
 
     def _add_gradients_of(self, given: Given) -> Tensor:

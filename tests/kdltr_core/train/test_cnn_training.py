@@ -170,7 +170,7 @@ def gradients(
     else:
         joined = Gradients(model)
         joined.add(loss.total / world.size)
-        world.add_gradients(joined.joined)
+        world.all_reduce(joined.joined)
     named = {name.removeprefix("module."): p.grad for name, p in model.named_parameters()}
     return {name: gradient.clone() for name, gradient in named.items() if gradient is not None}
 

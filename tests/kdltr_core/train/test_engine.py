@@ -211,7 +211,7 @@ def gradients(world: DistributedContext, rows: slice) -> dict[str, torch.Tensor]
     taught = teach(teacher, high_res[rows], targets[rows], permutations)
     terms = distiller(low_res[rows], targets[rows], lengths[rows], permutations, taught, num_valid)
     joined.add(terms.total / world.size)
-    world.add_gradients(joined.joined)
+    world.all_reduce(joined.joined)
     return {name: p.grad.clone() for name, p in distiller.named_parameters() if p.grad is not None}
 
 
