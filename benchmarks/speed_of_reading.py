@@ -18,7 +18,8 @@ import tyro
 from benchmarks.candidates import TITLES, CandidateName, Read, open_candidate
 from benchmarks.speed_table import Measured, SpeedTable, tell_speeds
 from benchmarks.stopwatch import CallTimes, interleaved, machine
-from kdltr_core.data.images import NativeImages
+from kdltr_core.data.images import open_image
+from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import Pack
 from kdltr_core.data.roots import benchmark_folders, open_benchmarks
 from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
@@ -78,11 +79,12 @@ def main(options: SpeedOptions) -> int:
 
 def _crops(export: ExportOptions, packs: dict[str, Pack], num_crops: int) -> Iterator[np.ndarray]:
     """(H, W, 3) uint8, in their own sizes."""
-    native = NativeImages(benchmark_folders(export.benchmarks()))
     total = sum(map(len, packs.values()))
-    for name, pack in packs.items():
+    for name, folder in benchmark_folders(export.benchmarks()).items():
+        store, pack = LmdbStore.open(folder), packs[name]
+        read = store.high_res if store.kind == "paired" else store.image
         for row in np.linspace(0, len(pack) - 1, max(1, round(num_crops * len(pack) / total))).astype(int):
-            yield native.pixels(name, pack.keys[row])
+            yield np.asarray(open_image(read(int(pack.keys[row].rpartition("-")[2]))))
 
 
 def _write_graphs(

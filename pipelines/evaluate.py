@@ -1,6 +1,6 @@
 """The benchmark table of finished students: python pipelines/evaluate.py CHECKPOINT… [--data.benchmark-roots ROOT…]
 
-With --report FOLDER also one page with robustness, mistakes, calibration and pictures.
+With --report FOLDER also one page with harm, mistakes, calibration and pictures.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def main() -> int:
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
     import torch
 
-    from kdltr_core.data.images import NativeImages
+    from kdltr_core.data.images import native_sizes
     from kdltr_core.data.roots import benchmark_folders, open_benchmarks
     from kdltr_core.distributed import DistributedContext
     from kdltr_core.evaluation.benchmarks import open_readers, open_second_opinions, read_benchmarks
     from kdltr_core.evaluation.table import check_judged
     from pipelines.prediction.onnx_columns import open_onnx_columns
     from pipelines.prediction.open_reader import is_onnx
-    from pipelines.prediction.two_stage import two_stage_columns
-    from pipelines.report.build import Evaluation, report, workload
+    from pipelines.prediction.two_stage import two_stage_column
+    from pipelines.report.build import Evaluation, report
     from pipelines.report.summary import write_evaluation
     from pipelines.run.progress import progress_bar, say
 
@@ -64,11 +64,11 @@ def main() -> int:
     for name, pack in packs.items():
         if not pack.report.is_clean:
             say(f"{name}: {pack.report.describe()}")
-    native = NativeImages(benchmark_folders(run.data))
-    if options.two_stage != "none":
-        readers += two_stage_columns(options.two_stage, packs, native, threads)
-    if options.report:
-        say(workload(options, readers, packs, world.device))
+    folders = benchmark_folders(run.data)
+    needs_sizes = options.two_stage or options.report
+    sizes = {name: native_sizes(folders[name], pack.keys) for name, pack in packs.items()} if needs_sizes else {}
+    if options.two_stage:
+        readers.append(two_stage_column(sizes, threads))
     table = read_benchmarks(
         readers,
         packs,
@@ -83,7 +83,7 @@ def main() -> int:
         say(f"table, predictions of every word and example words: {options.output_folder}")
     print(table.to_markdown(), flush=True)
     if options.report:
-        report(Evaluation(options, readers, packs, run.data, native, table, world.device))
+        report(Evaluation(options, readers, packs, run.data, sizes, table, world.device))
         say(f"the report: {Path(options.report) / 'report.html'}")
     return 0
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Students of 1,200 updates beside enlarging and a general recognizer (needs the extra detect); robustness, calibration.
+# Students of 1,200 updates beside enlarging and a general recognizer (needs the extra detect); calibration.
 # bash docs/reproduce/two_stages.sh DATASETS
 set -euo pipefail
 datasets=${1:?give the folder with train/ and benchmark_degraded/}
@@ -9,5 +9,5 @@ for objective in distillation supervised; do
         --num-steps 1200 --optim.batch-size 32 --validate-every 100 \
         --data.train-roots "$datasets/train" --data.benchmark-roots "$datasets/benchmark_degraded"
 done
-python pipelines/evaluate.py runs/distillation-1200 runs/supervised-1200 --two-stage bicubic --report report \
-    --curve-words 200 --data.benchmark-roots "$datasets/benchmark_degraded"
+python pipelines/evaluate.py runs/distillation-1200 runs/supervised-1200 --two-stage --report report \
+    --data.benchmark-roots "$datasets/benchmark_degraded"

@@ -1,4 +1,4 @@
-"""Degradation: what makes the low-resolution side of a pair, and the two robustness curves.
+"""Degradation: what makes the low-resolution side of a pair.
 
 Every function is pure: the same image and seed give the same pixels, on any machine and in any order.
 """
@@ -79,8 +79,6 @@ def degrade(image: np.ndarray, seed: int, name: DegradationName = "published") -
 
 def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur of (H, W, 3) uint8 with standard deviation ``sigma`` in pixels; 0 gives a copy."""
-    if sigma < 0:
-        raise ValueError(f"sigma is {sigma}, expected 0 or more pixels")
     if sigma < 1e-3:
         return image.copy()
     size = gaussian_size(sigma)
@@ -90,13 +88,6 @@ def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
 def gaussian_size(sigma: float) -> int:
     """Width of a kernel: 99 % of the weight, at least 5 pixels and odd, as in imgaug, which made the benchmarks."""
     return max(int(3.3 * sigma), 5) | 1
-
-
-def gaussian_noise(image: np.ndarray, sigma: float, seed: int) -> np.ndarray:
-    """Gaussian noise of standard deviation ``sigma`` in grey levels on every channel of (H, W, 3) uint8."""
-    if sigma < 0:
-        raise ValueError(f"sigma is {sigma}, expected 0 or more grey levels")
-    return _add(image, np.random.default_rng(seed).normal(0.0, sigma, image.shape))
 
 
 def _interlaced(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -6,7 +6,7 @@ import io
 import os
 import stat
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -241,28 +241,11 @@ def enlarge(images: Tensor) -> Tensor:
     return F.interpolate(images, scale_factor=2, mode="bicubic", align_corners=True)
 
 
-class NativeImages:
-    """The (high-resolution) images of benchmark sets, by set and key.
-
-    Args:
-        folders: the LMDB of each set.
-    """
-
-    def __init__(self, folders: Mapping[str, Path]) -> None:
-        self._stores = {name: LmdbStore.open(folder) for name, folder in folders.items()}
-
-    def sizes(self, set_name: str, keys: Sequence[str]) -> list[tuple[int, int]]:
-        """(height, width) of each in pixels, from the file's head alone."""
-        sizes = []
-        for key in keys:
-            with Image.open(io.BytesIO(self._bytes(set_name, key))) as image:
-                sizes.append((image.height, image.width))
-        return sizes
-
-    def pixels(self, set_name: str, key: str) -> np.ndarray:
-        """(H, W, 3) uint8, RGB. Raises: RecordError if the bytes are not a whole image."""
-        return np.asarray(decode_image(self._bytes(set_name, key), key))
-
-    def _bytes(self, set_name: str, key: str) -> bytes:
-        store, number = self._stores[set_name], int(key.rpartition("-")[2])
-        return store.high_res(number) if store.kind == "paired" else store.image(number)
+def native_sizes(folder: Path, keys: Sequence[str]) -> list[tuple[int, int]]:
+    """(height, width) in pixels of an LMDB's (high-resolution) images, by their keys, from the files' heads alone."""
+    store, sizes = LmdbStore.open(folder), []
+    read = store.high_res if store.kind == "paired" else store.image
+    for key in keys:
+        with Image.open(io.BytesIO(read(int(key.rpartition("-")[2])))) as image:
+            sizes.append((image.height, image.width))
+    return sizes

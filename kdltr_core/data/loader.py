@@ -16,7 +16,6 @@ from kdltr_core.charset import Charset
 from kdltr_core.data.batch import TEXT_WIDTHS, Batch, encode_targets, usual_rows, valid_rows
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.device_cache import DeviceCache
-from kdltr_core.data.pack import Pairs
 from kdltr_core.data.prefetch import prefetch
 from kdltr_core.data.processes import open_processes
 from kdltr_core.data.sampler import EpochSampler
@@ -179,18 +178,6 @@ def _groups(batches: Iterable[tuple[int, Batch]], num_images: int) -> Iterator[l
             group = []
     if group:
         yield group
-
-
-def evaluation_batches(
-    pack: Pairs, batch_size: int, rank: int = 0, world_size: int = 1
-) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-    """This worker's share of a set, in order: rows rank, rank + world_size, …; over all workers each row once.
-
-    Yields: indices (N,), high_res (N, 3, 32, 128) uint8, low_res (N, 3, 16, 64) uint8, N ≤ batch_size.
-    """
-    mine = np.arange(rank, len(pack), world_size)
-    parts = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    return prefetch(lambda indices: (indices, *pack.gather(indices)), parts, num_threads=1)
 
 
 def degradation_seeds(seed: int, epochs: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from kdltr_core.distributed import DistributedContext
-from kdltr_core.evaluation.corruptions import SampledPairs
 from kdltr_core.inference.batched import EVALUATION_BATCH, WordBatch, logits_reader, read_set
 from kdltr_core.metrics import is_correct
 from kdltr_core.recognizers import Recognizer
@@ -157,9 +156,9 @@ def fit_on_pairs(
     words: list[Tensor] = []
     correct: list[bool] = []
     for pairs in sets:
-        sample = SampledPairs(pairs, np.linspace(0, len(pairs) - 1, min(len(pairs), MOST_WORDS)).astype(int))
-        found = read_set(read, sample, batch_size=batch_size, world=world)
+        rows = np.linspace(0, len(pairs) - 1, min(len(pairs), MOST_WORDS)).astype(int)
+        found = read_set(read, pairs, rows=rows, batch_size=batch_size, world=world)
         texts = decode_predictions(pad_sequence(found, batch_first=True), module.charset)
-        correct += (is_correct(text, label) for text, label in zip(texts, sample.labels, strict=True))
+        correct += (is_correct(text, pairs.labels[row]) for text, row in zip(texts, rows, strict=True))
         words += found
     return fit_temperature(words, np.array(correct))

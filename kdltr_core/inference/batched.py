@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdltr_core.data.loader import evaluation_batches
 from kdltr_core.data.pack import Pairs
+from kdltr_core.data.prefetch import prefetch
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.inference.captured import LogitsReader
 from kdltr_core.recognizers import Recognizer
@@ -82,25 +82,29 @@ def read_set(
     *,
     batch_size: int = EVALUATION_BATCH,
     set_name: str = "",
+    rows: np.ndarray | None = None,
     world: DistributedContext | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Read]:
     """What the reader gives for every word of a set, in its order, on every worker; each word is read by exactly one.
 
     Args:
+        rows: (N,) different words that are read, in their order; None: all.
         batch_size: of each worker.
         progress: called with (words read by this worker, words it has to read).
     """
     world = world or DistributedContext()
-    mine: dict[int, Read] = {}
-    num_mine = len(range(world.rank, len(pairs), world.size))
-    for indices, high_res, low_res in evaluation_batches(pairs, batch_size, world.rank, world.size):
+    rows = np.arange(len(pairs)) if rows is None else rows
+    mine = rows[world.rank :: world.size]
+    found: dict[int, Read] = {}
+    parts = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    for indices, high_res, low_res in prefetch(lambda indices: (indices, *pairs.gather(indices)), parts, num_threads=1):
         words = reader(WordBatch(set_name, pairs, indices, high_res, low_res))
-        mine.update(zip(indices.tolist(), words, strict=True))
+        found.update(zip(indices.tolist(), words, strict=True))
         if progress:
-            progress(len(mine), num_mine)
-    predictions = {index: word for part in world.gather(mine) for index, word in part.items()}
-    return [predictions[index] for index in range(len(pairs))]
+            progress(len(found), len(mine))
+    everywhere = {row: word for part in world.gather(found) for row, word in part.items()}
+    return [everywhere[row] for row in rows.tolist()]
 
 
 def read_with_recognizer(

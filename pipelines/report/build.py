@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, cast
 
 import numpy as np
@@ -15,20 +15,15 @@ import torch
 from torch import nn
 
 from kdltr_core.config import DataConfig
-from kdltr_core.data.held_out_texts import NUM_CELLS
-from kdltr_core.data.images import NativeImages
-from kdltr_core.data.pack import Pack
+from kdltr_core.data.pack import Pack, Pairs
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
-from kdltr_core.evaluation.corruptions import sample_words
-from kdltr_core.evaluation.harm import count_compared, measure_harm
-from kdltr_core.evaluation.robustness import RobustnessCurves, conditions, measure_robustness
+from kdltr_core.evaluation.harm import measure_harm
 from kdltr_core.evaluation.table import BenchmarkTable, Column
-from kdltr_core.inference.batched import BatchReader, KeyedPairs, WordBatch, recognizer_reader
+from kdltr_core.inference.batched import BatchReader, WordBatch, recognizer_reader
 from kdltr_core.recognizers import Recognizer
 from pipelines.report.analysis import AttendedWord, attended_words
 from pipelines.report.contents import ReaderNote, ReportContents
 from pipelines.report.examples import in_fixed_order
-from pipelines.report.figures import write_robustness
 from pipelines.report.harm_files import MATRIX_FILES, write_matrix
 from pipelines.report.options import EvaluateOptions
 from pipelines.report.page import write_page_files
@@ -40,18 +35,17 @@ from pipelines.run.progress import progress_bar, say
 from pipelines.run.tracking import Description, Tracker, noted
 
 _ATTENDED_WORDS = 4
-_TRIED_WORDS = 4
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What evaluate.py has when the benchmarks are read; ``native`` are the sources of the packs."""
+    """What evaluate.py has when the benchmarks are read; ``sizes``: (height, width) of images as the packs' rows."""
 
     options: EvaluateOptions
     readers: Sequence[BenchmarkReader]
     packs: Mapping[str, Pack]
     data: DataConfig
-    native: NativeImages
+    sizes: Mapping[str, Sequence[tuple[int, int]]]
     table: BenchmarkTable
     device: torch.device
 
@@ -62,26 +56,6 @@ class Evaluation:
         sources = list(dict.fromkeys(students or [r.source for r in self.readers if r.source]))
         rest = f" and {len(sources) - 3} more" if len(sources) > 3 else ""
         return self.options.name.strip() or f"Evaluation of {', '.join(sources[:3])}{rest}"
-
-
-def workload(
-    options: EvaluateOptions, readers: Sequence[BenchmarkReader], packs: Mapping[str, Pack], device: torch.device
-) -> str:
-    """How many predictions a report takes, and how long on this machine, in a sentence for whoever waits for it.
-
-    The time is an upper bound: that of a few words read one by one, where most are read in batches.
-    """
-    num_words = sum(map(len, packs.values()))
-    low = sum(reader.column.image != "high_res" for reader in readers)
-    robustness = low * len(conditions(native=True)) * min(options.curve_words, num_words)
-    times = len(readers) * min(options.time_words, num_words)
-    harm = options.harm_words * NUM_CELLS * count_compared(readers)
-    total = len(readers) * num_words + harm + robustness + times
-    few = sample_words(packs, _TRIED_WORDS, seed=1, protocol=options.protocol)
-    minutes = total * fmean(measure_times(_batch_readers(readers, device), few).values()) / 60_000
-    parts = f"{len(readers) * num_words:,} for the table, {harm:,} for the harm matrix, {robustness:,} for robustness"
-    parts += f", {times:,} one by one for times"
-    return f"the report takes {total:,} predictions, up to {max(1, round(minutes))} min: {parts}"
 
 
 def report(evaluation: Evaluation) -> None:
@@ -100,25 +74,18 @@ def report(evaluation: Evaluation) -> None:
     )
     matrices = "\n".join(f"{column.title}: {matrix.to_markdown()}" for column, matrix in harm.items())
     print(matrices, flush=True)
-    curves = _curves(evaluation)
-    if curves is not None:
-        write_robustness(curves, folder / "curves.png")
     milliseconds, times_note = _times(evaluation)
-    sizes = {name: evaluation.native.sizes(name, pack.keys) for name, pack in evaluation.packs.items()}
     contents = ReportContents(
         evaluation.table,
         title=evaluation.title,
         made=f"{datetime.date.today()}, commit {git_commit()[:10]}",
         notes=_notes(evaluation, milliseconds),
-        heights=[sizes[w.set_name][w.row][0] for w in evaluation.table.judged],
-        curves=curves,
+        heights=[evaluation.sizes[w.set_name][w.row][0] for w in evaluation.table.judged],
         harm=harm,
         attended=_attended(evaluation),
         times_note=times_note,
     )
     files = write_page_files(folder, contents, evaluation.packs)
-    if curves is not None:
-        files.append(folder / "curves.png")
     for matrix in list(harm.values())[:1]:
         write_matrix(folder, matrix)
         files += (folder / name for name in MATRIX_FILES)
@@ -128,7 +95,8 @@ def report(evaluation: Evaluation) -> None:
 
 def measure_times(
     readers: Mapping[Column, BatchReader],
-    packs: Mapping[str, KeyedPairs],
+    packs: Mapping[str, Pairs],
+    num_words: int,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[Column, float]:
@@ -136,12 +104,16 @@ def measure_times(
 
     So all of them meet what else the machine does. The first word of each reader is read twice, and its first time is
     not counted.
+
+    Args:
+        num_words: a seeded sample of all; fewer where there are fewer.
     """
-    words = [(name, pack, row) for name, pack in packs.items() for row in range(len(pack))]
+    words = [(name, row) for name, pack in packs.items() for row in range(len(pack))]
+    words = random.Random(0).sample(words, min(num_words, len(words)))
     seconds: dict[Column, list[float]] = {column: [] for column in readers}
-    for done, (name, pack, row) in enumerate(words):
+    for done, (name, row) in enumerate(words):
         indices = np.array([row])
-        batch = WordBatch(name, pack, indices, *pack.gather(indices))
+        batch = WordBatch(name, packs[name], indices, *packs[name].gather(indices))
         for column, read in readers.items():
             if not seconds[column]:
                 read(batch)
@@ -186,30 +158,14 @@ def _metrics(contents: ReportContents) -> dict[str, float]:
     return found
 
 
-def _curves(evaluation: Evaluation) -> RobustnessCurves | None:
-    options = evaluation.options
-    if not options.curve_words or all(reader.column.image == "high_res" for reader in evaluation.readers):
-        return None
-    return measure_robustness(
-        evaluation.readers,
-        sample_words(evaluation.packs, options.curve_words, protocol=options.protocol),
-        batch_size=options.batch_size,
-        num_words_in_all=evaluation.table.num_words,
-        native=evaluation.native,
-        protocol=options.protocol,
-        progress=progress_bar("robustness"),
-    )
-
-
 def _times(evaluation: Evaluation) -> tuple[dict[Column, float], str]:
     """Milliseconds by reader, and how they were taken."""
     options, device = evaluation.options, evaluation.device
     if not options.time_words:
         return {}, ""
     readers = _batch_readers(evaluation.readers, device)
-    words = sample_words(evaluation.packs, options.time_words, seed=1, protocol=options.protocol)
-    taken = measure_times(readers, words, progress=progress_bar("times"))
-    count = sum(map(len, words.values()))
+    taken = measure_times(readers, evaluation.packs, options.time_words, progress=progress_bar("times"))
+    count = min(options.time_words, sum(map(len, evaluation.packs.values())))
     threads = "1 CPU thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} CPU threads"
     where = threads if device.type == "cpu" else torch.cuda.get_device_name(device)
     return taken, (

@@ -13,7 +13,6 @@ import numpy as np
 from kdltr_core.charset import fold
 from kdltr_core.evaluation.calibration import Calibration, calibrate
 from kdltr_core.evaluation.harm import HarmMatrix
-from kdltr_core.evaluation.robustness import RobustnessCurves
 from kdltr_core.evaluation.table import BenchmarkTable, Column, PairedComparison, WordResult
 from kdltr_core.metrics import mcnemar
 from pipelines.report.analysis import (
@@ -55,7 +54,6 @@ class ReportContents:
         made: when, and by which version of the code.
         notes: by column; some may be missing.
         heights: rows of the native image of each judged word, in the table's order; empty where not known.
-        curves: None where they were not measured.
         harm: of the students, where there is an enlarged teacher to hold them against.
         attended: example words of readers that have attention maps, with their labels.
         times_note: how the milliseconds were taken, in a sentence.
@@ -66,7 +64,6 @@ class ReportContents:
     made: str = ""
     notes: Mapping[Column, ReaderNote] = field(default_factory=dict)
     heights: Sequence[int] = ()
-    curves: RobustnessCurves | None = None
     harm: Mapping[Column, HarmMatrix] = field(default_factory=dict)
     attended: Mapping[Column, Sequence[tuple[str, AttendedWord]]] = field(default_factory=dict)
     times_note: str = ""
@@ -140,7 +137,6 @@ class ReportContents:
             "table": self.table.to_tree(),
             "readers": {c.key: asdict(self.note(c)) for c in self.columns},
             "mcnemar_all_pairs": [pair.to_tree() for pair in self.pairs],
-            "robustness": self.curves.to_tree() if self.curves else None,
             "harm": {c.key: matrix.to_tree() for c, matrix in self.harm.items()},
             "confusions": {
                 c.key: {

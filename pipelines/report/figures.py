@@ -5,37 +5,24 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
 from kdltr_core.data.pack import Pairs
 from kdltr_core.evaluation.calibration import Calibration
-from kdltr_core.evaluation.corruptions import SEVERITIES, Corruption
-from kdltr_core.evaluation.robustness import RobustnessCurves, severity_label
 from kdltr_core.evaluation.table import Column, WordResult
 from pipelines.report.analysis import SizeGroup
 from pipelines.report.contents import ReportContents
 from pipelines.report.examples import in_fixed_order
-from pipelines.report.plots import COLOURS, GREY, INK, draw_accuracies, style_axes
+from pipelines.report.plots import COLOURS, GREY, draw_accuracies, style_axes
 
 WORDS_A_SIDE = 8
 MOST_STUDENTS = 6
-
-# Titles of the panels, and what is on their axes.
-CORRUPTIONS: dict[Corruption, tuple[str, str]] = {
-    "gaussian_blur": ("Gaussian blur", "Gaussian blur σ, low_res pixels"),
-    "gaussian_noise": ("Gaussian noise", "Gaussian noise σ, grey levels"),
-    "jpeg_quality": ("JPEG compression", "JPEG quality"),
-    "motion_blur": ("Motion blur", "motion blur, low_res pixels"),
-    "resolution": ("Resolution of the source", "resolution of the image"),
-}
 
 
 class Chart(NamedTuple):
@@ -82,17 +69,6 @@ def word_images(word: WordResult, packs: Mapping[str, Pairs]) -> tuple[str, str]
     return embed(high_res, "jpeg"), embed(low_res, "png")
 
 
-def robustness_charts(report: ReportContents) -> list[Chart]:
-    """One panel a corruption; the readers have the colours that they have among all columns."""
-    curves = report.curves
-    assert curves is not None
-    return [
-        draw_chart(title, lambda axes, name=name: draw_corruption(curves, axes, name, report.columns))  # type: ignore[misc]
-        for name, (title, _) in CORRUPTIONS.items()
-        if name in curves.accuracies
-    ]
-
-
 def size_charts(report: ReportContents) -> list[Chart]:
     """Accuracy by length and, where the sources are at hand and differ, by native height."""
     panels = [_groups_chart("Word accuracy, %, by length", "characters of the label", report.by_length)]
@@ -114,33 +90,6 @@ def reliability_charts(report: ReportContents) -> list[Chart]:
         )
         for column, found in report.calibrations.items()
     ]
-
-
-def draw_corruption(curves: RobustnessCurves, axes: Axes, corruption: Corruption, among: Sequence[Column] = ()) -> None:
-    """One corruption, with bands of one standard error; colours follow the place ``among`` all readers."""
-    severities = SEVERITIES[corruption]
-    for column, accuracies in curves.accuracies[corruption].items():
-        place = (among or curves.columns).index(column)
-        draw_accuracies(axes, place, range(len(severities)), accuracies, curves.errors(accuracies))
-    axes.set_xticks(range(len(severities)))
-    axes.set_xticklabels([severity_label(corruption, severity) for severity in severities])
-    style_axes(axes)
-    axes.set_xlabel(CORRUPTIONS[corruption][1], color=GREY)
-
-
-def write_robustness(curves: RobustnessCurves, file: str | Path) -> None:
-    """All corruptions in one PNG."""
-    figure = Figure(figsize=(13, 7.4), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = list(figure.subplots(2, 3, sharey=True).flat)
-    for axes, name in zip(panels, curves.accuracies, strict=False):
-        draw_corruption(curves, axes, name)
-    for axes in panels[len(curves.accuracies) :]:
-        axes.axis("off")
-    titles = [c.title for c in curves.columns]
-    figure.legend(panels[0].get_lines(), titles, loc="lower right", frameon=False, bbox_to_anchor=(0.98, 0.1))
-    panels[0].set_title(f"word accuracy, % of {curves.caption}", loc="left", fontsize=11, color=INK)
-    figure.savefig(file, dpi=110)
 
 
 def word_groups(report: ReportContents, packs: Mapping[str, Pairs]) -> list[WordGroup]:

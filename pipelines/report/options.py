@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -47,16 +47,14 @@ class EvaluateOptions:
     """the two columns of the teacher that a student's config names, where its file is at hand"""
     second_opinion: bool = False
     """also each student with its enlarged teacher beside it, the more confident of the two counting"""
-    two_stage: Literal["none", "bicubic", "lanczos", "both"] = "none"
-    """columns of the two-stage baseline: low_res enlarged with this filter, then read with RapidOCR's recognizer; needs
+    two_stage: bool = False
+    """a column of the two-stage baseline: low_res enlarged (bicubic), then read with RapidOCR's recognizer; needs
     pip install 'kdltr[detect]'"""
     output_folder: str = ""
     """where table.md, table.json, predictions.parquet and examples.png are written; empty: nowhere"""
     report: str = ""
-    """where report.html (one page that needs nothing else), report.json, predictions.parquet and curves.png are
-    written: comparisons, robustness, mistakes, calibration, pictures; empty: nowhere"""
-    curve_words: int = 100
-    """words, a seeded sample, for the report's robustness curves, each in 27 conditions; 0: no curves"""
+    """where report.html (one page that needs nothing else), report.json and predictions.parquet are written:
+    comparisons, harm, mistakes, calibration, pictures; empty: nowhere"""
     harm_words: int = 200
     """words of each cell of the report's harm matrix, by kind of text and of low resolution; 0: no matrix"""
     time_words: int = 30
@@ -76,6 +74,6 @@ class EvaluateOptions:
             )
         if self.batch_size < 1:
             raise ValueError(f"--batch-size is {self.batch_size}, expected at least 1")
-        for option in ("curve_words", "harm_words", "time_words"):
+        for option in ("harm_words", "time_words"):
             if getattr(self, option) < 0:
                 raise ValueError(f"--{option.replace('_', '-')} is {getattr(self, option)}, expected 0 or more words")

@@ -78,8 +78,8 @@ def test_the_page_opens_from_a_file_and_asks_for_nothing_else(visit, report, sch
 
 def test_every_picture_loads(visit):
     pictures = visit().page.locator("img").evaluate_all("all => all.map(i => [i.complete, i.naturalWidth])")
-    # Two of each of 16 words, two steps of attention, and charts of 5 corruptions, 2 sizes and 4 readers' calibration.
-    assert len(pictures) == 2 * 16 + 2 + 5 + 2 + 4
+    # Two of each of 16 words, two steps of attention, and charts of 2 sizes and 4 readers' calibration.
+    assert len(pictures) == 2 * 16 + 2 + 2 + 4
     assert all(complete and width > 0 for complete, width in pictures)
 
 
@@ -143,7 +143,7 @@ def test_the_page_does_not_scroll_sideways_but_its_tables_do(visit, width):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_charts_can_be_told_from_their_ground(visit, scheme):
     """By the pixels of the text under a chart's axis: no page colour reaches into an image."""
-    chart = visit(scheme=scheme).page.locator("#robustness .chart img").first
+    chart = visit(scheme=scheme).page.locator("#sizes .chart img").first
     pixels = np.asarray(Image.open(io.BytesIO(chart.screenshot())).convert("RGB"))
     ground, below = pixels[0, 0].astype(int), pixels[-24:].reshape(-1, 3).astype(int)
     ink = below[np.abs(below - ground).sum(axis=1).argmax()]

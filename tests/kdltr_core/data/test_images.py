@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdltr_core.data.images import UnreadableImage, open_image
+from kdltr_core.data.images import UnreadableImage, native_sizes, open_image
+from kdltr_core.data.pack import build_pack
 from tests.kdltr_core.data.image_files import BLACK, BLUE, GREEN, RED, WHITE, encode, noise, whole_files
+from tests.kdltr_core.data.sets import paired_records, single_records, write_records
 
 # How a picture has to be turned to stand upright, by the tables of the EXIF standard (2.32, page 36), in numpy.
 UPRIGHT = {
@@ -265,3 +268,10 @@ def test_the_error_goes_from_one_process_to_another() -> None:
     error = pickle.loads(pickle.dumps(UnreadableImage("word.png", "it is empty")))
     assert str(error) == "word.png cannot be read as an image: it is empty"
     assert (error.source, error.reason) == ("word.png", "it is empty")
+
+
+@pytest.mark.parametrize("records", [single_records, paired_records])
+def test_the_native_sizes_of_a_set_are_those_of_its_sources(records: Callable[..., dict], tmp_path: Path) -> None:
+    """A drawn picture has 30 rows and 90 columns, the low resolution of a pair fewer."""
+    folder = write_records(tmp_path / "set", records(["one", "two"]))
+    assert native_sizes(folder, build_pack(folder, cache_folder=tmp_path / "cache").keys) == [(30, 90)] * 2

@@ -11,7 +11,7 @@ import torch
 from kdltr_core.charset import Charset36
 from kdltr_core.data.batch import Batch, encode_targets
 from kdltr_core.data.dataset import TrainingPairs
-from kdltr_core.data.loader import degradation_seeds, evaluation_batches, training_batches
+from kdltr_core.data.loader import degradation_seeds, training_batches
 from kdltr_core.data.pack import build_pack
 from kdltr_core.data.sampler import EpochSampler
 from tests.kdltr_core.data.sets import single_records, write_records
@@ -147,19 +147,6 @@ def test_an_error_in_a_thread_reaches_the_consumer_in_its_place(
     with pytest.raises(OSError, match="the disk is gone"):
         next(batches)
     assert not loader_threads()
-
-
-@pytest.mark.parametrize("world_size", [1, 2, 3, 7, 16])
-def test_every_image_is_evaluated_once_whatever_the_world_size(pairs: TrainingPairs, world_size: int) -> None:
-    seen = []
-    for rank in range(world_size):
-        for indices, high_res, low_res in evaluation_batches(pairs, 4, rank, world_size):
-            expected_high_res, expected_low_res = pairs.gather(indices)
-            assert torch.equal(high_res, expected_high_res)
-            assert torch.equal(low_res, expected_low_res)
-            assert 1 <= len(indices) <= 4
-            seen += indices.tolist()
-    assert sorted(seen) == list(range(len(LABELS)))
 
 
 def test_characters_outside_the_alphabet_are_dropped_from_targets_and_lengths(pairs: TrainingPairs) -> None:

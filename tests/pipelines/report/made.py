@@ -6,15 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdltr_core.evaluation.corruptions import SEVERITIES
 from kdltr_core.evaluation.harm import HarmCell, HarmMatrix
-from kdltr_core.evaluation.robustness import RobustnessCurves
 from kdltr_core.evaluation.significance import Gain
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable, Column
 from pipelines.report.analysis import AttendedWord, glow
 from pipelines.report.contents import ReaderNote, ReportContents
 
-TWO_STAGE = Column("two_stage", "bicubic")
+TWO_STAGE = Column("two_stage")
 # How often each reader is right.
 SKILL = {TEACHER_HIGH_RES: 0.9, TEACHER_ENLARGED: 0.5, STUDENT_LOW_RES: 0.7, TWO_STAGE: 0.4}
 _LETTERS = np.array(list("abcdefghilmnorst01"))
@@ -58,11 +56,6 @@ def made_up(num_words: int, *, columns: tuple[Column, ...] = tuple(SKILL)) -> tu
         for n, of in confidences.items()
     }
     table = BenchmarkTable.build(sets, predictions, confidences=confidences, uncalibrated=before)
-    readers = [column for column in columns if column.image != "high_res"]
-    accuracies = {
-        name: {c: tuple(SKILL[c] * 0.8**i for i in range(len(severities))) for c in readers}
-        for name, severities in SEVERITIES.items()
-    }
     picture = np.full((16, 64, 3), 120, np.uint8)
     attended = AttendedWord("on", tuple(glow(picture, np.eye(256)[place]) for place in (100, 110)))
     harm = HarmMatrix(
@@ -78,7 +71,6 @@ def made_up(num_words: int, *, columns: tuple[Column, ...] = tuple(SKILL)) -> tu
         made="2026-11-27, commit 0123456789",
         notes={column: ReaderNote("parseq_tiny", "made up", 6_000_000, 800_000_000, 12.5) for column in columns[:-1]},
         heights=rng.integers(8, 129, num_words).tolist(),
-        curves=RobustnessCurves("36", min(500, num_words), num_words, accuracies) if readers else None,
         harm={STUDENT_LOW_RES: harm},
         attended={STUDENT_LOW_RES: [("on", attended)]},
         times_note="Times: none were taken.",

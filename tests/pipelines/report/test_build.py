@@ -1,12 +1,11 @@
-"""What is measured beside the table: times that are interleaved; and what is said before a report is made."""
+"""What is measured beside the table: times that are interleaved; and what the report is called."""
 
 import pytest
-import torch
 
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, Column
 from kdltr_core.recognizers.decoding import Prediction
-from pipelines.report.build import Evaluation, measure_times, workload
+from pipelines.report.build import Evaluation, measure_times
 from pipelines.report.options import EvaluateOptions
 from tests.pipelines.report.made import Stripes
 
@@ -22,22 +21,12 @@ def test_readers_are_interleaved_and_only_their_first_word_is_read_twice():
         return read
 
     words = {"a": Stripes("a", ["x", "y"]), "b": Stripes("b", ["z"])}
-    taken = measure_times({TEACHER_ENLARGED: reader("t"), STUDENT_LOW_RES: reader("s")}, words)
+    taken = measure_times({TEACHER_ENLARGED: reader("t"), STUDENT_LOW_RES: reader("s")}, words, 2)
     assert set(taken) == {TEACHER_ENLARGED, STUDENT_LOW_RES}
     assert all(milliseconds >= 0 for milliseconds in taken.values())
-    warm = [("t", "a", [0], 1), ("t", "a", [0], 1), ("s", "a", [0], 1), ("s", "a", [0], 1)]
-    assert calls == warm + [(n, s, [i], 1) for s, i in (("a", 1), ("b", 0)) for n in ("t", "s")]
-
-
-def test_the_number_of_predictions_is_said_beforehand():
-    """3 readers on 40 words; 9 cells of 20 words and 27 conditions on 10 by the two that read low_res; 5 one by one."""
-    columns = (TEACHER_HIGH_RES, TEACHER_ENLARGED, STUDENT_LOW_RES)
-    readers = [BenchmarkReader(c, lambda batch: [Prediction("", 1.0, ())]) for c in columns]
-    options = EvaluateOptions(("run",), curve_words=10, harm_words=20, time_words=5)
-    said = workload(options, readers, {"a": Stripes("a", ["x"] * 40)}, torch.device("cpu"))
-    total = 3 * 40 + 9 * 20 * 2 + 27 * 10 * 2 + 3 * 5
-    parts = "120 for the table, 360 for the harm matrix, 540 for"
-    assert said.startswith(f"the report takes {total:,} predictions, up to 1 min: {parts}")
+    assert [name for name, *_ in calls] == ["t", "t", "s", "s", "t", "s"]
+    assert calls[0][1:] == calls[1][1:] == calls[2][1:] == calls[3][1:] != calls[4][1:] == calls[5][1:]
+    assert {num_words for *_, num_words in calls} == {1}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from kdltr_core.evaluation.calibration import calibrate
-from kdltr_core.evaluation.corruptions import SEVERITIES
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable
 from kdltr_core.metrics import mcnemar
 from pipelines.report.contents import ReportContents
@@ -57,9 +56,7 @@ def test_nothing_on_the_page_lies_elsewhere(page):
     assert all(address.startswith(("data:", "#")) for address in outline.addresses)
     assert not re.search(r"url\((?!#)|@import|http-equiv=\"refresh", page)
     assert "default-src 'none'" in page
-    assert {"accuracy", "pairs", "robustness", "confusions", "sizes", "calibration", "words", "attention"} <= set(
-        outline.ids
-    )
+    assert {"accuracy", "pairs", "harm", "confusions", "sizes", "calibration", "words", "attention"} <= set(outline.ids)
 
 
 def test_the_title_names_run_date_and_commit_and_the_own_tests_come_before_the_published_figures(page):
@@ -146,7 +143,6 @@ def test_the_files_agree_with_one_another(written):
     sure = np.array(predictions["student_low_res_confidence"])
     assert tree["calibration"]["student_low_res"]["confidence"] == pytest.approx(sure.mean(), abs=1e-6)
     assert len(tree["mcnemar_all_pairs"]) == 6
-    assert set(tree["robustness"]["curves"]) == set(SEVERITIES)
     assert NOTICE in tree["published"]["notice"]
 
 
@@ -159,7 +155,7 @@ def test_what_there_is_nothing_of_is_left_out(columns):
     report, packs = made_up(20, columns=columns)
     page = render_page(report, packs)
     assert ('<section id="pairs">' in page) == (len(columns) > 1)
-    assert ('<section id="robustness">' in page) == (columns != (TEACHER_HIGH_RES,))
+    assert ('<section id="words">' in page) == (columns == (STUDENT_LOW_RES, TWO_STAGE))
 
 
 @pytest.mark.long
