@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Quantized, Uniform
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from ray.tune.search.optuna import OptunaSearch
 
 from kdltr_core.config import RunConfig, fields_marked, nearest
 from tune_spaces import SPACES
@@ -26,21 +28,25 @@ class Space:
 
     Attributes:
         name: of the space or its file.
-        domains: sampling functions by dotted field.
+        distributions: Optuna's, by dotted field.
         points: to try first, as the file has them.
     """
 
     name: str
-    domains: Mapping[str, Domain]
+    distributions: Mapping[str, BaseDistribution]
     points: tuple[Mapping[str, Any], ...] = ()
 
-    def describe(self) -> dict[str, dict[str, Any]]:
-        """By field, in plain values: ``low``, ``high`` (both inclusive), ``log`` and ``is_integer``, or ``choices``."""
-        return {name: _describe(domain) for name, domain in self.domains.items()}
+    def describe(self) -> dict[str, str]:
+        """By field, for people: ``2.0 … 200.0, log scale``."""
+        return {name: _described(distribution) for name, distribution in self.distributions.items()}
 
     def holds(self, point: Mapping[str, Any]) -> bool:
-        """Whether a searcher could have drawn this point."""
-        return all(_holds(_describe(domain), point[name]) for name, domain in self.domains.items())
+        """Whether a sampler could have drawn this point."""
+        try:
+            optuna.create_trial(params=dict(point), distributions=dict(self.distributions), value=0.0)
+        except ValueError:
+            return False
+        return True
 
 
 def load_space(source: str) -> Space:
@@ -50,9 +56,9 @@ def load_space(source: str) -> Space:
         the nearest one that it has) or that is not searched, and a range that goes where the field cannot.
     """
     module = _module(source)
-    space = Space(Path(source).stem, _domains(module, source), _points(module, source))
+    space = Space(Path(source).stem, _distributions(module, source), tuple(getattr(module, "POINTS", ())))
     known = RunConfig().flatten()
-    for name in space.domains:
+    for name, distribution in space.distributions.items():
         if name not in known:
             raise ValueError(f"the space {source} names {name!r}, which no run has{nearest(name, known)}")
         if name not in fields_marked("searched"):
@@ -60,18 +66,15 @@ def load_space(source: str) -> Space:
                 f"the space {source} varies {name}, and then trials could not be compared; "
                 f"give it once for the whole sweep, as --{name.replace('_', '-')}"
             )
-    for name, domain in space.domains.items():
-        described = _describe(domain)
-        for value in described.get("choices") or (described["low"], described["high"]):
-            _check_value(source, name, value)
+        for value in _extremes(distribution):
+            _check(source, {name: value})
     for point in space.points:
-        if set(point) != set(space.domains):
+        if not isinstance(point, Mapping) or set(point) != set(space.distributions):
             raise ValueError(
-                f"a point of the space {source} has {', '.join(point) or 'nothing'}; expected a value for each of "
-                f"{', '.join(space.domains)}"
+                f"POINTS of the space {source} has {point!r}; expected points, each with a value for "
+                f"{', '.join(space.distributions)}"
             )
-        for name, value in point.items():
-            _check_value(source, name, value)
+        _check(source, point)
     return space
 
 
@@ -95,55 +98,37 @@ def _module(source: str) -> ModuleType:
     return module
 
 
-def _domains(module: ModuleType, source: str) -> dict[str, Domain]:
-    space = getattr(module, "SPACE", None)
-    if not isinstance(space, Mapping) or not space:
-        raise ValueError(
-            f"{source} holds no space: expected SPACE = {{'objective.soft_logits': tune.loguniform(2, 200)}}"
-        )
-    for name, domain in space.items():
-        _describe_or_refuse(source, str(name), domain)
-    return {str(name): domain for name, domain in space.items()}
-
-
-def _points(module: ModuleType, source: str) -> tuple[Mapping[str, Any], ...]:
-    points = getattr(module, "POINTS", ())
-    if not isinstance(points, Sequence) or not all(isinstance(point, Mapping) for point in points):
-        raise ValueError(f"POINTS of {source} is no list of points such as {{'objective.soft_logits': 20.0}}")
-    return tuple(dict(point) for point in points)
-
-
-def _describe_or_refuse(source: str, name: str, domain: Any) -> None:
-    sampler = domain.get_sampler() if isinstance(domain, (Float, Integer, Categorical)) else None
-    plain = sampler.sampler if isinstance(sampler, Quantized) else sampler
-    if not isinstance(plain, (Uniform, LogUniform)) or (isinstance(plain, LogUniform) and plain is not sampler):
-        raise ValueError(
-            f"the space {source} has {domain!r} for {name}; expected one of ray.tune's uniform, quniform, loguniform, "
-            "randint, qrandint, lograndint and choice"
-        )
-    described = _describe(domain)
-    if "choices" not in described and not described["low"] < described["high"]:
-        raise ValueError(f"the space {source} has an empty range for {name}: {described['low']} … {described['high']}")
-
-
-def _describe(domain: Domain) -> dict[str, Any]:
-    if isinstance(domain, Categorical):
-        return {"choices": tuple(domain.categories)}
-    assert isinstance(domain, (Float, Integer))
-    sampler, is_integer = domain.get_sampler(), isinstance(domain, Integer)
-    # ray.tune's whole numbers stop below the upper bound, those in steps at it.
-    high = domain.upper - 1 if is_integer and not isinstance(sampler, Quantized) else domain.upper
-    return {"low": domain.lower, "high": high, "log": isinstance(sampler, LogUniform), "is_integer": is_integer}
-
-
-def _holds(described: Mapping[str, Any], value: Any) -> bool:
-    if "choices" in described:
-        return value in described["choices"]
-    return isinstance(value, (int, float)) and described["low"] <= value <= described["high"]
-
-
-def _check_value(source: str, name: str, value: Any) -> None:
+def _distributions(module: ModuleType, source: str) -> dict[str, BaseDistribution]:
+    space = getattr(module, "SPACE", {})
     try:
-        RunConfig().override({name: value})
+        found = OptunaSearch.convert_search_space(space) if isinstance(space, dict) else {}
+    except ValueError as error:
+        raise ValueError(f"the space {source}: {error}") from error
+    if not found or len(found) < len(space):
+        raise ValueError(
+            f"{source} holds no space: expected SPACE = {{'objective.soft_logits': tune.loguniform(2, 200)}}, from "
+            "fields to ray.tune's uniform, quniform, loguniform, randint, qrandint, lograndint or choice"
+        )
+    return found
+
+
+def _described(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return f"one of {', '.join(map(str, distribution.choices))}"
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    whole = ", whole numbers" if isinstance(distribution, IntDistribution) else ""
+    return f"{distribution.low} … {distribution.high}{whole}{', log scale' if distribution.log else ''}"
+
+
+def _extremes(distribution: BaseDistribution) -> tuple[Any, ...]:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    return distribution.low, distribution.high
+
+
+def _check(source: str, point: Mapping[str, Any]) -> None:
+    try:
+        RunConfig().override(point)
     except ValueError as error:
         raise ValueError(f"the space {source} goes too far: {error}") from error

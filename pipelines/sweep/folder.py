@@ -16,7 +16,7 @@ from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.comparison import CandidateRuns
 from pipelines.sweep.options import CompareOptions, SweepOptions
 from pipelines.sweep.page import Page
-from pipelines.sweep.search import points_to_try, pruner_for, sampler_for
+from pipelines.sweep.search import pruner_for, sampler_for
 from pipelines.sweep.study import BASELINE, SweepStudy, as_json, best_first
 from tune_spaces.space import Space
 
@@ -101,7 +101,6 @@ class SweepFolder(StudyFolder):
 
     def __init__(self, config: RunConfig, options: SweepOptions, space: Space) -> None:
         self.options, self.space = options, space
-        self.points = points_to_try(space, config, options)
         settings = {
             "space": space.describe(),
             "search": options.search,
@@ -114,20 +113,16 @@ class SweepFolder(StudyFolder):
         extent = {"num_trials": options.num_trials, "confirm": options.confirm, "confirm_seeds": seeds}
         super().__init__(config, settings, extent)
         flat = config.flatten()
+        baseline = {name: flat[name] for name in space.distributions}
+        self.points = [baseline, *space.points]
         self.trials = SweepStudy(
             self.path / "trials",
-            baseline={name: flat[name] for name in space.domains},
-            space=None if options.search == "grid" else space,
+            baseline=baseline,
+            space=space,
             sampler=sampler_for(options, config.seed),
             pruner=pruner_for(options),
         )
         self.studies = {"trial": self.trials, "confirmation": SweepStudy(self.path / "confirmation")}
-
-    @property
-    def num_trials(self) -> int:
-        """How many there will be, which a grid may leave below those asked for."""
-        num_trials = self.options.num_trials
-        return min(num_trials, len(self.points)) if self.options.search == "grid" else num_trials
 
     @property
     def best(self) -> Path:

@@ -44,9 +44,7 @@ class SweepOptions(TrialOptions):
 
     space: str = Field("loss_weights", description=f"what is searched: {', '.join(SPACES)}, or a Python file of yours")
     num_trials: int = Field(24, ge=1, description="trials in all, the baseline first; the number may be raised later")
-    search: Literal["tpe", "random", "grid"] = Field(
-        "tpe", description="Optuna's TPE; random points; or a grid of at most num-trials points"
-    )
+    search: Literal["tpe", "random"] = Field("tpe", description="Optuna's TPE, or random points")
     scheduler: Literal["asha", "none"] = Field(
         "asha", description="asha stops trials that are behind at a quarter and at half of their length"
     )

@@ -96,8 +96,8 @@ def try_points(config: RunConfig, folder: SweepFolder, resources: TrialResources
             "to stop one at a quarter or half of its length; give a smaller --validate-every"
         )
     search = StudySearch(study, config, _settings(folder, words, benchmarks=False))
-    with counted(study, "trial", folder.num_trials, lambda: record_summary(folder)):
-        run_trials(search, folder.num_trials, resources, folder.path)
+    with counted(study, "trial", options.num_trials, lambda: record_summary(folder)):
+        run_trials(search, options.num_trials, resources, folder.path)
 
 
 def record_summary(folder: SweepFolder, confirmed: CandidateComparison | None = None) -> None:

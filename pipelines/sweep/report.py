@@ -13,15 +13,15 @@ from kdltr_core.files import write_text
 from kdltr_core.metrics import standard_error
 from pipelines.sweep.comparison import CandidateComparison
 from pipelines.sweep.folder import SweepFolder
-from pipelines.sweep.importances import Importance, counted_study, draw_pictures, importances
-from pipelines.sweep.page import Page, Rows, Section
+from pipelines.sweep.importances import counted_study, draw_pictures, importances
+from pipelines.sweep.page import Page, Section
 from pipelines.sweep.study import SweepTrial, best_first, short
 
 _NUM_SHOWN = 10
-_CHANCE = (
+_IMPORTANCES = (
     "Share of each parameter in what sets the best third of the trials apart (PED-ANOVA; pruned trials count with the "
-    "best accuracy read of them, failed ones not). By chance: the share that a parameter would have, the others as "
-    "they are, with what the first of all reaches in one sweep of twenty in which none mattered."
+    "best accuracy read of them, failed ones not). Shares sum to one "
+    "even where no parameter mattered."
 )
 
 
@@ -35,17 +35,15 @@ def write_sweep_report(
         num_words: of the validation split.
         confirmed: what the candidates came to that were trained anew.
     """
-    trials, space = folder.trials.ended, folder.space.describe()
+    trials, study = folder.trials.ended, counted_study(folder.trials.study)
     test = confirmed.significance if confirmed else None
     assert folder.trials.baseline is not None
     choice = choose(trials, folder.trials.baseline, test)
     answers = [*([test.sentence] if test else []), *([choice.sentence] if choice else [])]
-    study = counted_study(trials, space)
-    found = importances(study)
     sections = [
         *(confirmed.sections("Confirmation") if confirmed else []),
-        *trial_sections(trials, space, found),
-        Section("Pictures", pictures=draw_pictures(folder.report, study, found, num_words)),
+        *trial_sections(trials, folder.space.describe(), importances(study, list(folder.space.distributions))),
+        Section("Pictures", pictures=draw_pictures(folder.report, study)),
     ]
     page = Page(f"Sweep {config.name}", [*answers, counts_note(trials, num_words)], sections)
     page.write(folder.table)
@@ -57,18 +55,22 @@ def write_sweep_report(
 
 
 def trial_sections(
-    trials: Sequence[SweepTrial], space: Mapping[str, Mapping[str, Any]], mattered: Sequence[Importance]
+    trials: Sequence[SweepTrial], space: Mapping[str, str], mattered: Mapping[str, float]
 ) -> list[Section]:
     """The best trials, the space, what mattered, and what failed.
 
     Args:
         space: what was searched, as ``Space.describe`` has it.
+        mattered: as ``importances`` gives it.
     """
     errors = Counter(trial.error for trial in trials if trial.error).most_common()
+    shares = [[name, f"{100 * share:.0f}"] for name, share in mattered.items()]
     return [
         _best_trials(trials, list(space)),
-        Section("Space", [["parameter", "range"], *([name, _range(described)] for name, described in space.items())]),
-        _importances(mattered),
+        Section("Space", [["parameter", "range"], *map(list, space.items())]),
+        Section("Importances", [["parameter", "share, %"], *shares], _IMPORTANCES)
+        if shares
+        else Section("Importances", text="Too few trials, or too much alike, to tell what mattered."),
         Section("Failed", [["error", "trials"], *([error, str(n)] for error, n in errors)] if errors else ()),
     ]
 
@@ -158,20 +160,3 @@ def _best_trials(trials: Sequence[SweepTrial], names: Sequence[str]) -> Section:
         rows.append([number, f"{trial.accuracy:.2f}", *(short(trial.params[name]) for name in names)])
     left_out = len(ranked) - len(shown)
     return Section("Best trials", rows, f"{left_out} more ran to their end." if left_out else "")
-
-
-def _importances(found: Sequence[Importance]) -> Section:
-    if not found:
-        return Section("Importances", text="Too few trials, or too much alike, to tell what mattered.")
-    rows: Rows = [["parameter", "share, %", "by chance, %", "beyond chance"]]
-    rows += [
-        [i.name, f"{100 * i.share:.0f}", f"{100 * i.chance:.0f}", "yes" if i.is_beyond_chance else "no"] for i in found
-    ]
-    return Section("Importances", rows, _CHANCE)
-
-
-def _range(described: Mapping[str, Any]) -> str:
-    if "choices" in described:
-        return "one of " + ", ".join(short(choice) for choice in described["choices"])
-    scale = (", whole numbers" if described["is_integer"] else "") + (", log scale" if described["log"] else "")
-    return f"{short(described['low'])} … {short(described['high'])}{scale}"

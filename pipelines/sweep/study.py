@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,6 +132,7 @@ class SweepStudy:
         known = [trial.user_attrs.get("params") for trial in self.study.get_trials(deepcopy=False)]
         for point in map(as_json, points):
             if point not in known:
+                known.append(point)
                 self._enqueue(point)
 
     def retry_failed(self) -> None:
@@ -183,7 +183,8 @@ class SweepStudy:
     @cached_property
     def _storage(self) -> JournalStorage:
         journal = self.folder / JOURNAL
-        _cut_torn_lines(journal)
+        if journal.exists():  # a driver that was killed while it wrote may have left a part of a line
+            os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
         return JournalStorage(JournalFileBackend(str(journal), JournalFileOpenLock(str(journal))))
 
     def _enqueue(self, point: Mapping[str, Any], **attributes: str) -> None:
@@ -201,14 +202,13 @@ class SweepStudy:
 
     def _ask(self) -> Trial | None:
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if not waiting and self.space is None:
+        point = waiting[0].user_attrs["params"] if waiting else None
+        if point is None and self.space is None:
             return None
-        asked = self.study.ask()
-        point = asked.user_attrs.get("params")
-        if self.space is not None and (point is None or self.space.holds(point)):
-            drawn = {name: _suggest(asked, name, described) for name, described in self.space.describe().items()}
-            if point is None:
-                asked.set_user_attr("params", as_json(drawn))
+        is_drawn = self.space is not None and (point is None or self.space.holds(point))
+        asked = self.study.ask(dict(self.space.distributions) if self.space and is_drawn else None)
+        if point is None:
+            asked.set_user_attr("params", as_json(asked.params))
         return asked
 
     def _seen(self, frozen: FrozenTrial) -> SweepTrial:
@@ -225,33 +225,6 @@ class SweepStudy:
             attributes["params"] == self.baseline,
             number in self._running,
         )
-
-
-def _cut_torn_lines(journal: Path) -> None:
-    """Ends the journal before the first line that is not whole, of a driver that was killed while it wrote."""
-    if not journal.exists():
-        return
-    whole = 0
-    for line in journal.read_bytes().splitlines(keepends=True):
-        try:
-            json.loads(line)
-        except ValueError:
-            break
-        if not line.endswith(b"\n"):
-            break
-        whole += len(line)
-    if whole < journal.stat().st_size:
-        os.truncate(journal, whole)
-
-
-def _suggest(trial: Trial, name: str, described: Mapping[str, Any]) -> Any:
-    """A value from a range or choices as ``Space.describe`` has them; that of the point, if it was enqueued."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # choices that are not plain values are the space's own affair
-        if "choices" in described:
-            return trial.suggest_categorical(name, described["choices"])
-    suggest: Any = trial.suggest_int if described["is_integer"] else trial.suggest_float
-    return suggest(name, described["low"], described["high"], log=described["log"])
 
 
 def best_accuracy(folder: Path) -> float | None:

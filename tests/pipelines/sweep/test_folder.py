@@ -106,13 +106,6 @@ def test_a_folder_is_of_one_sweep(config: RunConfig, tmp_path: Path) -> None:
 def test_what_no_sweep_can_be_is_refused_with_the_way_out(config: RunConfig) -> None:
     with pytest.raises(ValueError, match=r"s3://bucket/runs is an object store; give --output-folder as a path"):
         sweep(config.override({"output_folder": "s3://bucket/runs"}))
-    with pytest.raises(ValueError, match=r"a grid over loss_weights has 16 points at least"):
-        sweep(config, search="grid", num_trials=10)
-
-
-def test_a_grid_of_fewer_points_than_trials_asked_for_ends_with_its_points(config: RunConfig) -> None:
-    folder = sweep(config, search="grid", num_trials=20)
-    assert folder.num_trials == len(folder.points) == 17  # the ends of four ranges, and the baseline
 
 
 def test_a_sweep_is_finished_until_more_is_asked_of_it(config: RunConfig) -> None:

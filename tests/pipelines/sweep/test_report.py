@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from kdltr_core.evaluation.significance import Gain, SignificanceTest
-from pipelines.sweep.importances import Importance
 from pipelines.sweep.page import Page, Section
 from pipelines.sweep.report import choose, counts_note, summary_metrics, trial_sections
 from pipelines.sweep.study import SweepTrial, best_first, short
@@ -17,8 +17,8 @@ from tests.pipelines.sweep.trials import OWN, SOFT, SPACE
 from tests.pipelines.sweep.trials import ended_trial as trial
 
 
-def section(title: str, trials: Sequence[SweepTrial], mattered: Sequence[Importance] = ()) -> Section:
-    (found,) = (section for section in trial_sections(trials, SPACE, mattered) if section.title == title)
+def section(title: str, trials: Sequence[SweepTrial], mattered: Mapping[str, float] = MappingProxyType({})) -> Section:
+    (found,) = (section for section in trial_sections(trials, SPACE.describe(), mattered) if section.title == title)
     return found
 
 
@@ -49,15 +49,14 @@ def test_states_are_counted_and_the_same_errors_are_told_once() -> None:
 
 
 def test_space_and_importances_are_tables() -> None:
-    mattered = [Importance(SOFT, 0.8, 0.6, True), Importance("optim.schedule", 0.2, 0.31, False)]
     assert section("Space", []).rows[1:] == [
-        [SOFT, "2 … 200, log scale"],
+        [SOFT, "2.0 … 200.0, log scale"],
         ["objective.num_permutations", "1 … 12, whole numbers"],
         ["optim.schedule", "one of step, cosine, constant"],
     ]
-    assert section("Importances", [], mattered).rows[1:] == [
-        [SOFT, "80", "60", "yes"],
-        ["optim.schedule", "20", "31", "no"],
+    assert section("Importances", [], {SOFT: 0.8, "optim.schedule": 0.2}).rows[1:] == [
+        [SOFT, "80"],
+        ["optim.schedule", "20"],
     ]
 
 

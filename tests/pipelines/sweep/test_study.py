@@ -5,17 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ray import tune
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from pipelines.sweep.options import SweepOptions
 from pipelines.sweep.search import pruner_for, sampler_for
 from pipelines.sweep.study import ERROR_FILE, JOURNAL, State, SweepStudy
-from tests.pipelines.sweep.trials import begin_trial, try_point
+from tests.pipelines.sweep.trials import OWN, SOFT, SPACE, begin_trial, try_point
 from tune_spaces.space import Space
-
-SOFT = "objective.soft_logits"
-SPACE = Space("s", {SOFT: tune.loguniform(2.0, 200.0), "optim.schedule": tune.choice(["step", "cosine"])})
-OWN = {SOFT: 20.0, "optim.schedule": "step"}
 
 
 def study_in(folder: Path, search: str = "tpe", space: Space | None = SPACE, scheduler: str = "none") -> SweepStudy:
@@ -62,11 +58,10 @@ def test_the_next_driver_takes_up_what_was_left_open_and_repeats_nothing(tmp_pat
     assert all(SPACE.holds(trial.params) for trial in trials)
 
 
-@pytest.mark.parametrize("torn", [b'{"op_code":4,"wor', b"\0\0\0\0\n", b"half a line\n" + b'{"op_code":4}\n'])
-def test_a_line_torn_by_a_kill_does_not_cost_the_sweep(tmp_path: Path, torn: bytes) -> None:
+def test_a_line_torn_by_a_kill_does_not_cost_the_sweep(tmp_path: Path) -> None:
     before = try_point(study_in(tmp_path), None, 50.0)
     with (tmp_path / JOURNAL).open("ab") as journal:
-        journal.write(torn)
+        journal.write(b'{"op_code":4,"wor')
     again = study_in(tmp_path)
     assert again.trials == [before]
     fresh = try_point(again, None, 60.0)
@@ -126,7 +121,8 @@ def test_points_alone_come_once_each_in_order_and_then_to_an_end(tmp_path: Path)
 
 def test_a_baseline_outside_the_space_is_tried_all_the_same(tmp_path: Path) -> None:
     """A number beyond the range and a choice that is none, and the search goes on within the space."""
-    narrow = Space("s", {SOFT: tune.loguniform(40.0, 200.0), "optim.schedule": tune.choice(["cosine", "constant"])})
+    choices = CategoricalDistribution(["cosine", "constant"])
+    narrow = Space("s", {SOFT: FloatDistribution(40.0, 200.0, log=True), "optim.schedule": choices})
     study = study_in(tmp_path, space=narrow)
     for _ in range(8):
         try_point(study, None, 50.0)

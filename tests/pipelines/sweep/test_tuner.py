@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray import tune
 from ray.tune.search import Searcher
 
 from kdltr_core.config import RunConfig
@@ -17,10 +16,9 @@ from pipelines.sweep.search import pruner_for, sampler_for
 from pipelines.sweep.study import ERROR_FILE, State, SweepStudy
 from pipelines.sweep.trial import ACCURACY_NOW, PERCENT_DONE, leave_error
 from pipelines.sweep.tuner import StopBehind, StudySearch
-from tune_spaces.space import Space
+from tests.pipelines.sweep.trials import SPACE
 
 CONFIG = RunConfig().override({"name": "sweep", "num_steps": 100, "workers": 2})
-SPACE = Space("s", {"objective.soft_logits": tune.loguniform(2.0, 200.0)})
 
 
 def search_in(folder: Path) -> StudySearch:

@@ -6,15 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.study import State, SweepStudy, SweepTrial
+from tune_spaces.space import Space
 
 SOFT = "objective.soft_logits"
-SPACE: dict[str, dict[str, Any]] = {
-    SOFT: {"low": 2.0, "high": 200.0, "log": True, "is_integer": False},
-    "objective.num_permutations": {"low": 1, "high": 12, "log": False, "is_integer": True},
-    "optim.schedule": {"choices": ("step", "cosine", "constant")},
-}
+SPACE = Space(
+    "s",
+    {
+        SOFT: FloatDistribution(2.0, 200.0, log=True),
+        "objective.num_permutations": IntDistribution(1, 12),
+        "optim.schedule": CategoricalDistribution(["step", "cosine", "constant"]),
+    },
+)
 OWN = {SOFT: 20.0, "objective.num_permutations": 6, "optim.schedule": "step"}
 
 
