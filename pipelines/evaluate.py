@@ -28,12 +28,12 @@ def main() -> int:
     from kdltr_core.data.images import native_sizes
     from kdltr_core.data.roots import benchmark_folders, open_benchmarks
     from kdltr_core.distributed import DistributedContext
-    from kdltr_core.evaluation.benchmarks import open_readers, open_second_opinions, read_benchmarks
+    from kdltr_core.evaluation.benchmarks import open_readers, read_benchmarks
     from kdltr_core.evaluation.table import check_judged
     from pipelines.prediction.onnx_columns import open_onnx_columns
     from pipelines.prediction.open_reader import is_onnx
     from pipelines.prediction.two_stage import two_stage_column
-    from pipelines.report.build import Evaluation, report
+    from pipelines.report.build import report
     from pipelines.report.summary import write_evaluation
     from pipelines.run.progress import progress_bar, say
 
@@ -48,11 +48,10 @@ def main() -> int:
         [place for place in options.checkpoints if not is_onnx(place)],
         world.device,
         with_teacher=options.teacher,
+        second_opinion=options.second_opinion,
         note=say,
         cache_folder=cache_folder,
     )
-    if options.second_opinion:
-        readers += open_second_opinions([p for p in options.checkpoints if not is_onnx(p)], world.device, cache_folder)
     exported = [place for place in options.checkpoints if is_onnx(place)]
     taken = {reader.column.name for reader in readers}
     readers += open_onnx_columns(exported, taken, options.batch_size, threads, cache_folder)
@@ -83,7 +82,7 @@ def main() -> int:
         say(f"table, predictions of every word and example words: {options.output_folder}")
     print(table.to_markdown(), flush=True)
     if options.report:
-        report(Evaluation(options, readers, packs, run.data, sizes, table, world.device))
+        report(options, readers, packs, run.data, sizes, table, world.device)
         say(f"the report: {Path(options.report) / 'report.html'}")
     return 0
 

@@ -8,19 +8,11 @@ import textwrap
 import tyro
 
 from kdltr_core.inference.pretrained import pretrained_models
-from pipelines.report.sizes import recognizer_sizes, sizes_markdown
 from pipelines.run.command_line import answer_mistakes
 
 
-def list_models(sizes: bool = False) -> int:
-    """List the pretrained models, which predict, serve, export, evaluate and train take by name.
-
-    Args:
-        sizes: parameters and multiply-accumulates of every recognizer instead, beside the published ones.
-    """
-    if sizes:
-        print(sizes_markdown(recognizer_sizes()))
-        return 0
+def list_models() -> int:
+    """List the pretrained models, which predict, serve, export, evaluate and train take by name."""
     for name, model in pretrained_models().items():
         reads = "16×64, student" if model.role == "student" else "32×128, teacher"
         megabytes = model.path.stat().st_size / 1e6

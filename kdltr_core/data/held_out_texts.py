@@ -14,7 +14,6 @@ TEXTS: dict[str, dict[TextKind, float]] = {
     "prices and dates": {"prices": 0.35, "dates": 0.35, "numbers": 0.2, "meters": 0.1},
 }
 IMAGES: dict[str, DegradationName] = {"clean": "none", "camera": "camera", "published": "published"}
-NUM_CELLS = len(TEXTS) * len(IMAGES)
 Progress = Callable[[int, int], None]
 
 

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from kdltr_core.charset import Protocol
-from kdltr_core.config import HIGH_RES_SIZE, DataConfig, RunConfig
+from kdltr_core.config import HIGH_RES_SIZE, DataConfig
 from kdltr_core.distributed import DistributedContext
-from kdltr_core.evaluation.table import BenchmarkTable, Column, check_judged
+from kdltr_core.evaluation.table import BenchmarkTable, Column, Role, check_judged
 from kdltr_core.inference.batched import (
     EVALUATION_BATCH,
     BatchReader,
     KeyedPairs,
-    WordBatch,
     read_set,
-    read_with_recognizer,
+    recognizer_reader,
 )
-from kdltr_core.inference.reader import Reader, load_student
-from kdltr_core.inference.weights_files import FILES, fetch_recognizer, find_recognizer, load_recognizer
+from kdltr_core.inference.reader import Reader
+from kdltr_core.inference.weights_files import (
+    FILES,
+    fetch_recognizer,
+    find_recognizer,
+    load_recognizer,
+    stated_temperature,
+)
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction
 from kdltr_core.recognizers.weights import read_metadata
@@ -34,21 +37,22 @@ _CACHE_FOLDER = DataConfig().cache_folder
 
 @dataclass(frozen=True)
 class BenchmarkReader:
-    """Who stands in a column: a recognizer, which is shown the column's images, or what reads what it likes.
+    """Who stands in a column.
 
     Attributes:
+        read: what it predicts of a batch, of which it looks at the column's images.
         recognizer: its name, as in the registry where it is one of ours; "" where it is not known.
         method: how it was trained, or how it reads, as far as is known: "teacher", or a student's objective.
         source: the run or file it comes from, in short.
-        enlarges: whether it enlarges its input itself.
+        parameters: how many; None where that is not known.
     """
 
     column: Column
-    read: Recognizer | BatchReader
+    read: BatchReader
     recognizer: str = ""
     method: str = ""
     source: str = ""
-    enlarges: bool = False
+    parameters: int | None = None
 
 
 def open_readers(
@@ -56,6 +60,7 @@ def open_readers(
     device: torch.device,
     *,
     with_teacher: bool = True,
+    second_opinion: bool = False,
     note: Callable[[str], None] = lambda sentence: None,
     cache_folder: str | Path = _CACHE_FOLDER,
 ) -> list[BenchmarkReader]:
@@ -66,6 +71,7 @@ def open_readers(
             or URIs in an object store.
         device: where they will read.
         with_teacher: False leaves out the teachers that only the students' configs name.
+        second_opinion: students that have a teacher ask it too, in columns of their own.
         note: called with a sentence where such a teacher is left out because it cannot be had.
         cache_folder: where checkpoints and teachers that a URI names are fetched to.
 
@@ -76,49 +82,47 @@ def open_readers(
     for file in files:
         if files.count(file) > 1:
             raise ValueError(f"{file} is given twice; name each student and teacher once")
-    made = {file: load_recognizer(file).to(device) for file in files}
-    teachers = {file: reader for file, reader in made.items() if reader.image_size == HIGH_RES_SIZE}
-    students = {file: reader for file, reader in made.items() if file not in teachers}
-    named: dict[Path, RunConfig] = {}
-    for file in students if with_teacher else ():
-        try:
-            config = config_of_student(file).override({"data.cache_folder": str(cache_folder)})
-            named.setdefault(teacher_file(config).resolve(), config)
-        except ValueError as error:
-            note(f"without the teacher of {file}: {error}")
+    made = {file: load_recognizer(file).to(device).eval() for file in files}
     names = {file: read_metadata(file)["recognizer"] for file in files}
-    names |= {path: teacher_name(config) for path, config in named.items()}
-    teachers |= {path: load_teacher(config, device) for path, config in named.items() if path not in teachers}
-    opened: list[BenchmarkReader] = []
-    for name, (file, teacher) in zip(_short_names(list(teachers)), teachers.items(), strict=True):
-        for role in ("teacher_high_res", "teacher_enlarged"):
-            opened.append(BenchmarkReader(Column(role, name), teacher, names[file], "teacher", _source(file)))
-    for name, (file, student) in zip(_short_names(list(students)), students.items(), strict=True):
-        column = Column("student_low_res", name)
-        opened.append(BenchmarkReader(column, student, names[file], _method_of(file), _source(file), student.enlarges))
-    return opened
+    teachers = {file: module for file, module in made.items() if module.image_size == HIGH_RES_SIZE}
+    students = {file: module for file, module in made.items() if file not in teachers}
+    teacher_of: dict[Path, Path] = {}
+    for student in students if with_teacher else ():
+        try:
+            config = config_of_student(student).override({"data.cache_folder": str(cache_folder)})
+            file = teacher_of[student] = teacher_file(config).resolve()
+        except ValueError as error:
+            note(f"without the teacher of {student}: {error}")
+            continue
+        if file not in teachers:
+            teachers[file], names[file] = load_teacher(config, device).eval(), teacher_name(config)
+
+    readers: list[BenchmarkReader] = []
+
+    def add(
+        role: Role, name: str, file: Path, module: Recognizer, method: str, read: BatchReader | None = None
+    ) -> None:
+        column, parameters = Column(role, name), sum(p.numel() for p in module.parameters())
+        read = read or recognizer_reader(module, column.image, device)
+        readers.append(BenchmarkReader(column, read, names[file], method, _source(file), parameters))
+
+    for name, (file, module) in zip(_short_names(list(teachers)), teachers.items(), strict=True):
+        add("teacher_high_res", name, file, module, "teacher")
+        add("teacher_enlarged", name, file, module, "teacher")
+    student_names = _short_names(list(students))
+    for name, (file, module) in zip(student_names, students.items(), strict=True):
+        add("student_low_res", name, file, module, _method_of(file))
+    for name, (file, module) in zip(student_names, students.items(), strict=True):
+        if second_opinion and file in teacher_of:
+            read = _second_opinion(file, module, teachers[teacher_of[file]], device)
+            add("student_low_res", f"{name} with second opinion".strip(), file, module, "second opinion", read)
+    return readers
 
 
-def open_second_opinions(
-    checkpoints: Sequence[str | Path], device: torch.device, cache_folder: str | Path = _CACHE_FOLDER
-) -> list[BenchmarkReader]:
-    """Students that ask their enlarged teachers, the more confident counting; arguments as for ``open_readers``.
-
-    Raises: ValueError as ``load_student``.
-    """
-    files = [find_recognizer(fetch_recognizer(path, cache_folder)).resolve() for path in checkpoints]
-    opened = []
-    for name, file in zip(_short_names(files), files, strict=True):
-        reader = load_student(file, device, cache_folder=cache_folder, second_opinion=True)
-        if reader.second_opinion:
-
-            def read(batch: WordBatch, reader: Reader = reader) -> list[Prediction]:
-                return reader.read_pixels(batch.low_res)
-
-            column = Column("student_low_res", f"{name} with second opinion".strip())
-            recognizer = read_metadata(file)["recognizer"]
-            opened.append(BenchmarkReader(column, read, recognizer, "second opinion", _source(file)))
-    return opened
+def _second_opinion(file: Path, student: Recognizer, teacher: Recognizer, device: torch.device) -> BatchReader:
+    temperature = stated_temperature(file, of_teacher=True)
+    reader = Reader(student, device, teacher=teacher, second_opinion=True, teacher_temperature=temperature)
+    return lambda batch: reader.read_pixels(batch.low_res)
 
 
 def read_benchmarks(
@@ -127,7 +131,6 @@ def read_benchmarks(
     *,
     batch_size: int = EVALUATION_BATCH,
     protocol: Protocol = "36",
-    precision: str = "float32",
     world: DistributedContext | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> BenchmarkTable:
@@ -137,7 +140,6 @@ def read_benchmarks(
         readers: in printing order.
         packs: by the name of their set.
         batch_size: of each worker.
-        precision: as for ``device.autocast``; float32 by default, so that a figure does not depend on the machine.
         progress: called with (predictions made by this worker, predictions it has to make), over all sets and readers.
 
     Raises: ValueError for no sets, no readers, or a set that has no label to judge by.
@@ -157,37 +159,14 @@ def read_benchmarks(
 
     words: dict[str, dict[Column, list[Prediction]]] = {}
     for name, pack in packs.items():
-        words[name] = {}
-        for reader in readers:
-            if isinstance(reader.read, nn.Module):
-                words[name][reader.column] = read_with_recognizer(
-                    typing.cast(Recognizer, reader.read),
-                    pack,
-                    reader.column.image,
-                    batch_size=batch_size,
-                    world=world,
-                    precision=precision,
-                    progress=advance,
-                )
-            else:
-                words[name][reader.column] = read_set(
-                    reader.read, pack, batch_size=batch_size, set_name=name, world=world, progress=advance
-                )
-    return BenchmarkTable.build(
-        {n: p.labels for n, p in packs.items()},
-        {n: {c: [word.text for word in read] for c, read in of_set.items()} for n, of_set in words.items()},
-        keys={n: p.keys for n, p in packs.items()},
-        confidences={n: {c: [w.confidence for w in read] for c, read in of.items()} for n, of in words.items()},
-        uncalibrated={
-            n: {
-                c: before
-                for c, read in of.items()
-                if (before := [w.uncalibrated for w in read if w.uncalibrated is not None])
-            }
-            for n, of in words.items()
-        },
-        protocol=protocol,
-    )
+        words[name] = {
+            reader.column: read_set(
+                reader.read, pack, batch_size=batch_size, set_name=name, world=world, progress=advance
+            )
+            for reader in readers
+        }
+    labels, keys = ({name: getattr(p, what) for name, p in packs.items()} for what in ("labels", "keys"))
+    return BenchmarkTable.build(labels, words, keys=keys, protocol=protocol)
 
 
 def _method_of(student: Path) -> str:

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from kdltr_core.config import DataConfig
 from kdltr_core.data.held_out_texts import matrix_packs
 from kdltr_core.distributed import DistributedContext
@@ -40,10 +38,10 @@ def measure_harm(
         num_words: of each cell; 0: no matrix.
         progress: called with (predictions made by this worker, predictions it has to make).
     """
-    if not (num_words and count_compared(readers)):
-        return {}
     teachers = [r for r in readers if r.column.role == "teacher_enlarged"][:1]
     students = [r for r in readers if r.column.role == "student_low_res"]
+    if not (num_words and teachers and students):
+        return {}
     packs = matrix_packs(data, num_words)
     table = read_benchmarks(
         [*teachers, *students],
@@ -54,13 +52,6 @@ def measure_harm(
         progress=progress,
     )
     return {s.column: HarmMatrix.build(table, benchmarks, s.column, teachers[0].column) for s in students}
-
-
-def count_compared(readers: Sequence[BenchmarkReader]) -> int:
-    """How many of the readers read the matrix: an enlarged teacher and all students; 0 where one of both lacks."""
-    roles = [reader.column.role for reader in readers]
-    num_students = roles.count("student_low_res")
-    return num_students + 1 if num_students and "teacher_enlarged" in roles else 0
 
 
 @dataclass(frozen=True)
@@ -108,13 +99,13 @@ class HarmMatrix:
         cells = []
         for table, given in ((matrix, ""), (benchmarks, AS_GIVEN)):
             for name in table.scores:
-                words = [word for word in table.judged if word.set_name == name]
+                rows = table.rows_of(name)
                 text, _, image = (name, "", given) if given else name.rpartition(", ")
-                right = [np.array([[w.is_correct(c, table.protocol) for w in words]]) for c in (teacher, student)]
-                if len(words) > 1:
-                    (gain,) = compare_paired(right[0], {"student": right[1]}).gains
+                right = [table.correct[column][rows] for column in (teacher, student)]
+                if len(rows) > 1:
+                    (gain,) = compare_paired([right[0]], {"student": [right[1]]}).gains
                     teacher_reads, student_reads = (100 * float(of_one.mean()) for of_one in right)
-                    cells.append(HarmCell(text, image, len(words), teacher_reads, student_reads, gain))
+                    cells.append(HarmCell(text, image, len(rows), teacher_reads, student_reads, gain))
         return cls(tuple(cells))
 
     @property

@@ -12,31 +12,28 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kdltr_core.charset import Protocol, fold
 from kdltr_core.metrics import McNemar, character_error_rate, is_correct, mcnemar, ned_similarity, standard_error
+from kdltr_core.recognizers.decoding import Prediction
 
 Role = Literal["teacher_high_res", "teacher_enlarged", "student_low_res", "two_stage"]
 ImageKind = Literal["high_res", "enlarged", "low_res"]
 
+PROTOCOL_TITLES: dict[Protocol, str] = {
+    "36": "36 characters (letters and digits, case-insensitive)",
+    "62": "62 characters (letters and digits, case-sensitive)",
+    "94": "94 characters (printable ASCII, case-sensitive)",
+}
 _IMAGES: dict[Role, ImageKind] = {
     "teacher_high_res": "high_res",
     "teacher_enlarged": "enlarged",
     "student_low_res": "low_res",
     "two_stage": "low_res",
 }
-_PROTOCOLS = {
-    "36": "36 characters (letters and digits, case-insensitive)",
-    "62": "62 characters (letters and digits, case-sensitive)",
-    "94": "94 characters (printable ASCII, case-sensitive)",
-}
-
-
-def describe_protocol(protocol: Protocol) -> str:
-    """Which characters count."""
-    return _PROTOCOLS[protocol]
 
 
 @dataclass(frozen=True)
@@ -71,24 +68,16 @@ STUDENT_LOW_RES = Column("student_low_res")
 
 @dataclass(frozen=True)
 class WordResult:
-    """One word of a benchmark: ``row`` counts from 0 in its set, ``key`` is its name in the source.
-
-    Attributes:
-        predictions: by reader.
-        confidences: of the predictions, in [0, 1]; empty where they are not known.
-        uncalibrated: the confidences before a temperature, of the readers that have one.
-    """
+    """One word of a benchmark and what each reader predicts: ``row`` counts from 0 in its set, ``key`` is its name."""
 
     set_name: str
     row: int
     key: str
     label: str
-    predictions: Mapping[Column, str]
-    confidences: Mapping[Column, float] = field(default_factory=dict)
-    uncalibrated: Mapping[Column, float] = field(default_factory=dict)
+    predictions: Mapping[Column, Prediction]
 
     def is_correct(self, column: Column, protocol: Protocol = "36") -> bool:
-        return is_correct(self.predictions[column], self.label, protocol)
+        return is_correct(self.predictions[column].text, self.label, protocol)
 
 
 def is_judged(label: str, protocol: Protocol = "36") -> bool:
@@ -99,12 +88,11 @@ def is_judged(label: str, protocol: Protocol = "36") -> bool:
 def check_judged(labels: Mapping[str, Sequence[str]], protocol: Protocol = "36") -> None:
     """Raises: ValueError for a set of labels that is empty, or has none that is judged."""
     for name, of_set in labels.items():
-        if not of_set:
-            raise ValueError(f"the benchmark set {name} is empty: it has no word that can be scored")
         if not any(is_judged(label, protocol) for label in of_set):
             raise ValueError(
-                f"the benchmark set {name} cannot be scored: none of its {len(of_set)} labels, such as {of_set[0]!r}, "
-                f"has a character that counts under protocol {protocol} ({describe_protocol(protocol)}); leave it out"
+                f"the benchmark set {name} cannot be scored: none of its {len(of_set)} labels "
+                f"{f'such as {of_set[0]!r} ' if of_set else ''}has a character that counts under protocol {protocol} "
+                f"({PROTOCOL_TITLES[protocol]}); leave it out"
             )
 
 
@@ -119,11 +107,10 @@ def write_predictions(path: str | Path, words: Sequence[WordResult], protocol: P
         "label": pa.array([w.label for w in words]),
     }
     for column in words[0].predictions:
-        arrays[column.key] = pa.array([w.predictions[column] for w in words])
         correct = [w.is_correct(column, protocol) if is_judged(w.label, protocol) else None for w in words]
+        arrays[column.key] = pa.array([w.predictions[column].text for w in words])
         arrays[f"{column.key}_correct"] = pa.array(correct, pa.bool_())
-        if column in words[0].confidences:
-            arrays[f"{column.key}_confidence"] = pa.array([w.confidences[column] for w in words], pa.float32())
+        arrays[f"{column.key}_confidence"] = pa.array([w.predictions[column].confidence for w in words], pa.float32())
     pq.write_table(pa.table(arrays).replace_schema_metadata({"protocol": protocol}), path)
 
 
@@ -169,32 +156,22 @@ class BenchmarkTable:
     """Word accuracies by set and reader.
 
     Attributes:
-        protocol: which characters counted.
-        columns: the readers, in printing order.
-        scores: by set name, then reader, of the words that are judged.
-        character_error_rates: of each reader, over all judged words.
-        comparisons: paired tests of each student against what enlarges low_res, and of the students in pairs.
-        words: every word, judged or not.
+        words: every word, judged or not; the figures are of those that are judged.
+        protocol: which characters count.
         note: a sentence below the table, on how what was read came about.
     """
 
-    protocol: Protocol
-    columns: tuple[Column, ...]
-    scores: Mapping[str, Mapping[Column, SetScore]]
-    character_error_rates: Mapping[Column, float]
-    comparisons: tuple[PairedComparison, ...]
     words: tuple[WordResult, ...] = field(repr=False)
+    protocol: Protocol = "36"
     note: str = ""
 
     @classmethod
     def build(
         cls,
         labels: Mapping[str, Sequence[str]],
-        predictions: Mapping[str, Mapping[Column, Sequence[str]]],
+        predictions: Mapping[str, Mapping[Column, Sequence[Prediction]]],
         *,
         keys: Mapping[str, Sequence[str]] | None = None,
-        confidences: Mapping[str, Mapping[Column, Sequence[float]]] | None = None,
-        uncalibrated: Mapping[str, Mapping[Column, Sequence[float]]] | None = None,
         protocol: Protocol = "36",
     ) -> BenchmarkTable:
         """Score the predictions of every set.
@@ -203,43 +180,22 @@ class BenchmarkTable:
             labels: by set, one string a word.
             predictions: by set, then reader: one a word, in the labels' order. The same readers in every set.
             keys: by set, the words' names in their source; their 1-based numbers by default.
-            confidences: of the predictions, as these are ordered; of the readers that have them.
-            uncalibrated: the same before a temperature, of the readers that have one.
 
-        Raises: ValueError for no sets, sets that differ in readers or length; as ``check_judged``.
+        Raises: ValueError as ``check_judged``.
         """
-        if not labels:
-            raise ValueError("there is no benchmark set to score")
         check_judged(labels, protocol)
-        columns = tuple(predictions[next(iter(labels))])
         words: list[WordResult] = []
-        scores: dict[str, dict[Column, SetScore]] = {}
         for name, of_set in labels.items():
-            if tuple(predictions[name]) != columns:
-                raise ValueError(f"set {name} was read by other readers than {next(iter(labels))}")
-            for column, predicted in predictions[name].items():
-                if len(predicted) != len(of_set):
-                    raise ValueError(
-                        f"{column.title} has {len(predicted)} predictions for {len(of_set)} labels of set {name}"
-                    )
             names = keys[name] if keys else [str(row + 1) for row in range(len(of_set))]
-            start = len(words)
-            for row, (key, label) in enumerate(zip(names, of_set, strict=True)):
-                certainties = [
-                    {c: values[row] for c, values in given[name].items()} if given else {}
-                    for given in (confidences, uncalibrated)
-                ]
-                predicted_of = {c: predictions[name][c][row] for c in columns}
-                words.append(WordResult(name, row, key, label, predicted_of, *certainties))
-            judged = [w for w in words[start:] if is_judged(w.label, protocol)]
-            scores[name] = {c: _score(judged, c, protocol) for c in columns}
+            by_word = zip(*predictions[name].values(), strict=True)
+            for row, (key, label, read) in enumerate(zip(names, of_set, by_word, strict=True)):
+                words.append(WordResult(name, row, key, label, dict(zip(predictions[name], read, strict=True))))
+        return cls(tuple(words), protocol)
 
-        judged = [w for w in words if is_judged(w.label, protocol)]
-        truths = [w.label for w in judged]
-        rates = {c: character_error_rate([w.predictions[c] for w in judged], truths, protocol) for c in columns}
-        correct = {c: [w.is_correct(c, protocol) for w in judged] for c in columns}
-        comparisons = tuple(PairedComparison(a, b, mcnemar(correct[a], correct[b])) for a, b in _pairs(columns))
-        return cls(protocol, columns, scores, rates, comparisons, tuple(words))
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The readers, in printing order."""
+        return tuple(self.words[0].predictions)
 
     @cached_property
     def judged(self) -> tuple[WordResult, ...]:
@@ -250,6 +206,50 @@ class BenchmarkTable:
     def num_words(self) -> int:
         """That are judged."""
         return len(self.judged)
+
+    @cached_property
+    def correct(self) -> dict[Column, np.ndarray]:
+        """(num_words,) bool of each reader."""
+        return {c: np.array([w.is_correct(c, self.protocol) for w in self.judged]) for c in self.columns}
+
+    def rows_of(self, set_name: str) -> list[int]:
+        """Which of the judged words are of a set."""
+        return [i for i, word in enumerate(self.judged) if word.set_name == set_name]
+
+    @cached_property
+    def scores(self) -> dict[str, dict[Column, SetScore]]:
+        """By set name, then reader."""
+        scores: dict[str, dict[Column, SetScore]] = {}
+        for name in dict.fromkeys(word.set_name for word in self.judged):
+            rows = self.rows_of(name)
+            labels = [self.judged[i].label for i in rows]
+            scores[name] = {}
+            for c, right in self.correct.items():
+                texts = [self.judged[i].predictions[c].text for i in rows]
+                similarity = ned_similarity(texts, labels, self.protocol)
+                scores[name][c] = SetScore(int(right[rows].sum()), len(rows), similarity)
+        return scores
+
+    @cached_property
+    def character_error_rates(self) -> dict[Column, float]:
+        """Of each reader, over all words."""
+        labels = [w.label for w in self.judged]
+        return {
+            c: character_error_rate([w.predictions[c].text for w in self.judged], labels, self.protocol)
+            for c in self.columns
+        }
+
+    def compare(self, first: Column, second: Column) -> PairedComparison:
+        """The paired test of two readers."""
+        return PairedComparison(first, second, mcnemar(self.correct[first].tolist(), self.correct[second].tolist()))
+
+    @cached_property
+    def comparisons(self) -> tuple[PairedComparison, ...]:
+        """Paired tests of each student against what enlarges low_res, and of the students in pairs."""
+        students = [c for c in self.columns if c.role == "student_low_res"]
+        enlarged = [c for c in self.columns if c.role in ("teacher_enlarged", "two_stage")]
+        pairs = [(s, t) for s in students for t in enlarged] + list(combinations(students, 2))
+        return tuple(self.compare(*pair) for pair in pairs)
 
     @property
     def summary(self) -> str:
@@ -264,7 +264,7 @@ class BenchmarkTable:
 
     def weighted(self, column: Column) -> tuple[float, float]:
         """Accuracy over all words, in [0, 1], and its standard error."""
-        accuracy = sum(of_set[column].num_correct for of_set in self.scores.values()) / self.num_words
+        accuracy = float(self.correct[column].mean())
         return accuracy, standard_error(accuracy, self.num_words)
 
     def plain(self, column: Column) -> tuple[float, float]:
@@ -281,14 +281,13 @@ class BenchmarkTable:
         """A headline with protocol and counts, the table, and a line for every paired test."""
         rows = [["set", "words", *(c.title for c in self.columns)]]
         for name, of_set in self.scores.items():
-            accuracies = [_percent(of_set[c].accuracy, of_set[c].standard_error) for c in self.columns]
+            accuracies = [_percent(s.accuracy, s.standard_error) for s in of_set.values()]
             rows.append([name, str(of_set[self.columns[0]].count), *accuracies])
         rows.append(["weighted mean", str(self.num_words), *(_percent(*self.weighted(c)) for c in self.columns)])
         rows.append(["plain mean", self._sets, *(_percent(*self.plain(c)) for c in self.columns)])
         rows.append(["1 − NED", "", *(f"{100 * self.ned(c):.2f}" for c in self.columns)])
-        rates = [f"{100 * self.character_error_rates[c]:.2f}" for c in self.columns]
-        rows.append(["character error rate", "", *rates])
-        headline = f"Word accuracy, % ± standard error. Protocol: {_PROTOCOLS[self.protocol]}. {self.summary}."
+        rows.append(["character error rate", "", *(f"{100 * r:.2f}" for r in self.character_error_rates.values())])
+        headline = f"Word accuracy, % ± standard error. Protocol: {PROTOCOL_TITLES[self.protocol]}. {self.summary}."
         lines = [headline, "", *markdown_rows(rows)]
         if self.comparisons:
             lines += ["", *(f"- {c.to_text()}" for c in self.comparisons)]
@@ -298,20 +297,21 @@ class BenchmarkTable:
 
     def to_tree(self) -> dict[str, Any]:
         """Everything but the words, as ``table.json`` has it; accuracies in [0, 1]."""
+
+        def mean(accuracy: float, error: float) -> dict[str, float]:
+            return {"accuracy": accuracy, "standard_error": error}
+
         return {
             "protocol": self.protocol,
             "num_words": self.num_words,
             "num_not_judged": len(self.words) - self.num_words,
             "columns": [c.key for c in self.columns],
             "sets": {
-                name: {
-                    c.key: {**asdict(s), "accuracy": s.accuracy, "standard_error": s.standard_error}
-                    for c, s in of_set.items()
-                }
+                name: {c.key: asdict(s) | mean(s.accuracy, s.standard_error) for c, s in of_set.items()}
                 for name, of_set in self.scores.items()
             },
-            "weighted_mean": {c.key: _with_error(*self.weighted(c)) for c in self.columns},
-            "plain_mean": {c.key: _with_error(*self.plain(c)) for c in self.columns},
+            "weighted_mean": {c.key: mean(*self.weighted(c)) for c in self.columns},
+            "plain_mean": {c.key: mean(*self.plain(c)) for c in self.columns},
             "character_error_rate": {c.key: rate for c, rate in self.character_error_rates.items()},
             "mcnemar": [c.to_tree() for c in self.comparisons],
         }
@@ -326,23 +326,8 @@ class BenchmarkTable:
         write_predictions(folder / "predictions.parquet", self.words, self.protocol)
 
 
-def _pairs(columns: Sequence[Column]) -> list[tuple[Column, Column]]:
-    students = [c for c in columns if c.role == "student_low_res"]
-    enlarged = [c for c in columns if c.role in ("teacher_enlarged", "two_stage")]
-    return [(s, t) for s in students for t in enlarged] + list(combinations(students, 2))
-
-
-def _score(words: Sequence[WordResult], column: Column, protocol: Protocol) -> SetScore:
-    similarity = ned_similarity([w.predictions[column] for w in words], [w.label for w in words], protocol)
-    return SetScore(sum(w.is_correct(column, protocol) for w in words), len(words), similarity)
-
-
 def _percent(accuracy: float, error: float) -> str:
     return f"{100 * accuracy:.2f} ± {100 * error:.2f}"
-
-
-def _with_error(accuracy: float, error: float) -> dict[str, float]:
-    return {"accuracy": accuracy, "standard_error": error}
 
 
 def markdown_rows(rows: Sequence[Sequence[str]]) -> list[str]:

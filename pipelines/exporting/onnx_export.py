@@ -40,7 +40,6 @@ def describe_export(student: Path, recognizer: Recognizer) -> dict[str, str]:
         "weights": "float32",
         "source_sha256": hashlib.sha256(student.read_bytes()).hexdigest(),
         "image_size": json.dumps(recognizer.image_size),
-        "enlarges": str(recognizer.enlarges),
         "charset": recognizer.charset.name,
         "temperature": str(recognizer.temperature),
         "characters": recognizer.charset.characters,

@@ -46,10 +46,7 @@ def open_onnx_columns(
         for role in roles:
             column = Column(role, name)
             read, method = _batch_reader(reader, column.image), f"ONNX, {reader.notes['weights']}"
-            enlarges = reader.notes.get("enlarges") == "True"
-            columns.append(
-                BenchmarkReader(column, read, reader.notes["recognizer"], method, reader.path.stem, enlarges)
-            )
+            columns.append(BenchmarkReader(column, read, reader.notes["recognizer"], method, reader.path.stem))
     return columns
 
 

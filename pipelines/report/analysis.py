@@ -1,4 +1,4 @@
-"""Analysis of predictions: character confusions, accuracy by size, attention."""
+"""Analysis of predictions: character confusions and accuracy by size."""
 
 from __future__ import annotations
 
@@ -8,28 +8,16 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import torch
-from PIL import Image
 from rapidfuzz.distance import Levenshtein
-from torch import Tensor
 
 from kdltr_core.charset import Protocol, fold
-from kdltr_core.data.images import as_float
 from kdltr_core.metrics import standard_error
-from kdltr_core.recognizers import Recognizer
-from kdltr_core.recognizers.decoding import decode_predictions
 
-LOOK_ALIKES = (
-    ("o", "0"), ("l", "1"), ("i", "1"), ("i", "l"), ("s", "5"), ("z", "2"), ("b", "8"), ("g", "9"), ("c", "e"),
-    ("u", "v"), ("rn", "m"), ("nn", "m"), ("cl", "d"), ("vv", "w"), ("ri", "n"),
-)  # fmt: skip
 # Characters on a side, of differences that are counted.
 LONGEST = 3
 # The least size of each group of words: characters of the label, and rows of the native image.
 LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13)
 HEIGHTS = (1, 16, 24, 32, 48, 64, 96)
-_MAP_SHAPE = (8, 32)
-_GLOW = np.array([255.0, 96.0, 0.0])
 
 Confusion = tuple[str, str]
 
@@ -64,10 +52,6 @@ class Confusions:
     counts: Counter[Confusion]
     num_near: int
     num_far: int
-
-    def either_way(self, first: str, second: str) -> int:
-        """``first`` taken for ``second``, or the other way round."""
-        return self.counts[first, second] + self.counts[second, first]
 
 
 def count_confusions(words: Iterable[tuple[str, str]], protocol: Protocol = "36") -> Confusions:
@@ -122,42 +106,3 @@ def _size_label(start: int, end: int | None) -> str:
     if end is None:
         return f"≥ {start}"
     return str(start) if end == start + 1 else f"{start}–{end - 1}"
-
-
-@dataclass(frozen=True)
-class AttendedWord:
-    """One word as it was read, and for each of its characters the picture (H, W, 3) uint8 lit where it attended."""
-
-    text: str
-    steps: tuple[np.ndarray, ...]
-
-
-@torch.inference_mode()
-def attended_words(module: Recognizer, images: Tensor) -> list[AttendedWord]:
-    """The words of images (N, 3, H, W) uint8 of the recognizer's size; none if it has no attention maps.
-
-    The maps are (N, T, 256) over 8 × 32 positions. Where the map is highest the picture glows; it is darkened
-    elsewhere.
-    """
-    device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    output = module.eval()(as_float(images.to(device)))
-    if output.attention is None:
-        return []
-    maps = output.attention.float().cpu().numpy()
-    words = []
-    for text, pixels, of_word in zip(
-        decode_predictions(output.logits, module.charset), images.numpy(), maps, strict=True
-    ):
-        picture = pixels.transpose(1, 2, 0)
-        words.append(AttendedWord(text, tuple(glow(picture, step) for step in of_word[: len(text)])))
-    return words
-
-
-def glow(picture: np.ndarray, attention: Sequence[float] | np.ndarray) -> np.ndarray:
-    """picture (H, W, 3) uint8 and attention (256,), not negative, to (H, W, 3) uint8."""
-    height, width, _ = picture.shape
-    grid = np.asarray(attention, np.float32).reshape(_MAP_SHAPE)
-    grid = grid / max(float(grid.max()), 1e-12)
-    heat = np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BILINEAR))[:, :, None]
-    lit = picture * (0.35 + 0.4 * heat) + _GLOW * 0.55 * heat
-    return np.clip(lit, 0, 255).astype(np.uint8)

@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from kdltr_core.charset import fold
+from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.calibration import Calibration, calibrate
 from kdltr_core.evaluation.harm import HarmMatrix
 from kdltr_core.evaluation.table import BenchmarkTable, Column, PairedComparison, WordResult
-from kdltr_core.metrics import mcnemar
-from pipelines.report.analysis import (
-    HEIGHTS,
-    LENGTHS,
-    AttendedWord,
-    Confusions,
-    SizeGroup,
-    count_confusions,
-    group_by_size,
-)
-from pipelines.report.published import NOTICE, ROWS
-
-
-@dataclass(frozen=True)
-class ReaderNote:
-    """What is known of a reader beside its predictions; None: not known, or not counted.
-
-    Attributes:
-        recognizer: its family and size.
-        method: how it came to be, or what is done before it reads.
-        multiply_accumulates: of one prediction.
-        milliseconds: a word, as ``build.measure_times`` has it.
-    """
-
-    recognizer: str = ""
-    method: str = ""
-    parameters: int | None = None
-    multiply_accumulates: int | None = None
-    milliseconds: float | None = None
+from kdltr_core.recognizers.decoding import Prediction
+from pipelines.report.analysis import HEIGHTS, LENGTHS, Confusions, SizeGroup, count_confusions, group_by_size
 
 
 @dataclass(frozen=True)
@@ -52,20 +24,20 @@ class ReportContents:
     Attributes:
         title: of the report.
         made: when, and by which version of the code.
-        notes: by column; some may be missing.
+        readers: of the table's columns, in their order.
+        milliseconds: a word, as ``build.measure_times`` has them; empty where nobody was timed.
         heights: rows of the native image of each judged word, in the table's order; empty where not known.
         harm: of the students, where there is an enlarged teacher to hold them against.
-        attended: example words of readers that have attention maps, with their labels.
         times_note: how the milliseconds were taken, in a sentence.
     """
 
     table: BenchmarkTable
     title: str
     made: str = ""
-    notes: Mapping[Column, ReaderNote] = field(default_factory=dict)
+    readers: Sequence[BenchmarkReader] = ()
+    milliseconds: Mapping[Column, float] = field(default_factory=dict)
     heights: Sequence[int] = ()
     harm: Mapping[Column, HarmMatrix] = field(default_factory=dict)
-    attended: Mapping[Column, Sequence[tuple[str, AttendedWord]]] = field(default_factory=dict)
     times_note: str = ""
 
     @property
@@ -77,26 +49,15 @@ class ReportContents:
         """Those that are judged."""
         return self.table.judged
 
-    def note(self, column: Column) -> ReaderNote:
-        return self.notes.get(column, ReaderNote())
-
-    @cached_property
-    def correct(self) -> dict[Column, np.ndarray]:
-        """(N,) bool of each reader."""
-        return {c: np.array([w.is_correct(c, self.table.protocol) for w in self.words]) for c in self.columns}
-
     @cached_property
     def pairs(self) -> list[PairedComparison]:
         """The paired test of every two readers."""
-        return [
-            PairedComparison(a, b, mcnemar(self.correct[a].tolist(), self.correct[b].tolist()))
-            for a, b in combinations(self.columns, 2)
-        ]
+        return [self.table.compare(*pair) for pair in combinations(self.columns, 2)]
 
     @cached_property
     def confusions(self) -> dict[Column, Confusions]:
         return {
-            c: count_confusions(((w.label, w.predictions[c]) for w in self.words), self.table.protocol)
+            c: count_confusions(((w.label, w.predictions[c].text) for w in self.words), self.table.protocol)
             for c in self.columns
         }
 
@@ -104,30 +65,30 @@ class ReportContents:
     def by_length(self) -> dict[Column, list[SizeGroup]]:
         """By characters of the label that count."""
         lengths = [len(fold(w.label, self.table.protocol)) for w in self.words]
-        return {c: group_by_size(lengths, right, LENGTHS) for c, right in self.correct.items()}
+        return {c: group_by_size(lengths, right, LENGTHS) for c, right in self.table.correct.items()}
 
     @cached_property
     def by_height(self) -> dict[Column, list[SizeGroup]]:
         if not self.heights:
             return {}
-        return {c: group_by_size(self.heights, right, HEIGHTS) for c, right in self.correct.items()}
+        return {c: group_by_size(self.heights, right, HEIGHTS) for c, right in self.table.correct.items()}
 
     @cached_property
     def calibrations(self) -> dict[Column, Calibration]:
-        """Of the readers that have confidences."""
-        return self._calibrations("confidences")
+        return self._calibrations(lambda word: word.confidence)
 
     @cached_property
     def uncalibrated(self) -> dict[Column, Calibration]:
         """Of the readers that have a temperature: as they were without it."""
-        return self._calibrations("uncalibrated")
+        return self._calibrations(lambda word: word.uncalibrated)
 
-    def _calibrations(self, kind: Literal["confidences", "uncalibrated"]) -> dict[Column, Calibration]:
-        return {
-            c: calibrate([getattr(w, kind)[c] for w in self.words], right)
-            for c, right in self.correct.items()
-            if c in getattr(self.words[0], kind)
-        }
+    def _calibrations(self, confidence: Callable[[Prediction], float | None]) -> dict[Column, Calibration]:
+        found = {}
+        for column, right in self.table.correct.items():
+            values = [confidence(w.predictions[column]) for w in self.words]
+            if known := [value for value in values if value is not None]:
+                found[column] = calibrate(known, right)
+        return found
 
     def to_tree(self) -> dict[str, Any]:
         """Everything but predictions and pictures; accuracies in [0, 1]."""
@@ -135,7 +96,15 @@ class ReportContents:
             "title": self.title,
             "made": self.made,
             "table": self.table.to_tree(),
-            "readers": {c.key: asdict(self.note(c)) for c in self.columns},
+            "readers": {
+                r.column.key: {
+                    "recognizer": r.recognizer,
+                    "method": r.method,
+                    "parameters": r.parameters,
+                    "milliseconds": self.milliseconds.get(r.column),
+                }
+                for r in self.readers
+            },
             "mcnemar_all_pairs": [pair.to_tree() for pair in self.pairs],
             "harm": {c.key: matrix.to_tree() for c, matrix in self.harm.items()},
             "confusions": {
@@ -150,7 +119,6 @@ class ReportContents:
             "by_native_height": _groups_tree(self.by_height),
             "calibration": {c.key: asdict(found) for c, found in self.calibrations.items()},
             "uncalibrated": {c.key: asdict(found) for c, found in self.uncalibrated.items()},
-            "published": {"notice": NOTICE, "rows": [asdict(row) for row in ROWS]},
         }
 
 

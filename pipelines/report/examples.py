@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rapidfuzz.distance import Levenshtein
 
@@ -97,7 +96,6 @@ def draw_examples(
     width = 2 * _MARGIN + 2 * (_IMAGE_WIDTH + _GAP) + (1 + len(table.columns)) * _TEXT_WIDTH
     height = _HEADER + sum(len(g.examples) for g in groups) * _ROW + len(groups) * _HEADING + _MARGIN
     figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
     page = figure.add_axes((0, 0, 1, 1))  # in inches from the lower left
     page.axis("off")
     lefts = [_MARGIN + i * (_IMAGE_WIDTH + _GAP) for i in range(2)]
@@ -143,7 +141,7 @@ def _share_out(wanted: Sequence[int], available: Sequence[int], total: int) -> l
 def _write_prediction(
     page: Axes, left: float, middle: float, word: WordResult, column: Column, protocol: Protocol
 ) -> None:
-    text, right = word.predictions[column], word.is_correct(column, protocol)
+    text, right = word.predictions[column].text, word.is_correct(column, protocol)
     mark, colour = ("✓", _RIGHT) if right else ("✗", _WRONG)
     page.text(left, middle, mark, color=colour, fontsize=12, fontweight="bold", va="center_baseline")
     if not text:

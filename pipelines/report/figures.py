@@ -19,7 +19,7 @@ from kdltr_core.evaluation.table import Column, WordResult
 from pipelines.report.analysis import SizeGroup
 from pipelines.report.contents import ReportContents
 from pipelines.report.examples import in_fixed_order
-from pipelines.report.plots import COLOURS, GREY, draw_accuracies, style_axes
+from pipelines.report.plots import COLOURS, GREY, line_style, style_axes
 
 WORDS_A_SIDE = 8
 MOST_STUDENTS = 6
@@ -104,7 +104,7 @@ def word_groups(report: ReportContents, packs: Mapping[str, Pairs]) -> list[Word
     pairs = [(s, beside[0]) for s in students] if beside else [(students[0], other) for other in students[1:]]
     groups = []
     for first, second in (pair for a, b in pairs for pair in ((a, b), (b, a))):
-        alone = np.flatnonzero(report.correct[first] & ~report.correct[second]).tolist()
+        alone = np.flatnonzero(report.table.correct[first] & ~report.table.correct[second]).tolist()
         words = in_fixed_order([report.words[i] for i in alone], report.table.protocol)
         shown = [word for word in words if word.set_name in packs][:WORDS_A_SIDE]
         if shown:
@@ -117,7 +117,12 @@ def _groups_chart(title: str, axis: str, groups: Mapping[Column, Sequence[SizeGr
 
     def draw(axes: Axes) -> None:
         for place, of_one in enumerate(groups.values()):
-            draw_accuracies(axes, place, range(len(names)), [g.accuracy for g in of_one], [g.error for g in of_one])
+            style = line_style(place)
+            values, halves = (100 * np.array([getattr(g, what) for g in of_one]) for what in ("accuracy", "error"))
+            axes.plot(range(len(names)), values, style.dash, color=style.colour, linewidth=2, marker="o", markersize=4)
+            axes.fill_between(range(len(names)), values - halves, values + halves, color=style.colour, alpha=0.15, lw=0)
+        # A little room, so that a point at 100 is a whole point.
+        axes.set(ylim=(-2, 102), yticks=range(0, 101, 20))
         axes.set_xticks(range(len(names)))
         axes.set_xticklabels(names, fontsize=8)
         style_axes(axes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kdltr_core.evaluation.harm import HarmMatrix
@@ -29,7 +28,6 @@ def draw_matrix(path: str | Path, matrix: HarmMatrix) -> None:
     """A PNG: a row for each kind of text, a column for each kind of low resolution."""
     texts, images = matrix.texts, matrix.images
     figure = Figure(figsize=(2.2 + 1.9 * len(images), 1.1 + 0.62 * len(texts)), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for cell in matrix.cells:
         x, y = images.index(cell.image), texts.index(cell.text)

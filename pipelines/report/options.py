@@ -74,6 +74,8 @@ class EvaluateOptions:
             )
         if self.batch_size < 1:
             raise ValueError(f"--batch-size is {self.batch_size}, expected at least 1")
+        if self.second_opinion and not self.teacher:
+            raise ValueError("--second-opinion asks the teacher; leave out --no-teacher")
         for option in ("harm_words", "time_words"):
             if getattr(self, option) < 0:
                 raise ValueError(f"--{option.replace('_', '-')} is {getattr(self, option)}, expected 0 or more words")

@@ -9,12 +9,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from kdltr_core.data.pack import Pairs
-from kdltr_core.evaluation.table import describe_protocol, write_predictions
+from kdltr_core.evaluation.table import PROTOCOL_TITLES, write_predictions
 from kdltr_core.files import whole_file, write_text
 from pipelines.report import figures, tables
 from pipelines.report.contents import ReportContents
 from pipelines.report.plots import line_style
-from pipelines.report.published import NOTICE
 
 
 def open_template(name: str) -> Template:
@@ -38,8 +37,7 @@ def render_page(report: ReportContents, packs: Mapping[str, Pairs]) -> str:
         line_style=line_style,
         packs=packs,
         word_groups=figures.word_groups(report, packs),
-        notice=NOTICE,
-        protocol=describe_protocol(report.table.protocol),
+        protocol=PROTOCOL_TITLES[report.table.protocol],
     )
 
 

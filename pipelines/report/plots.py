@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kdltr_core.losses.objective import is_loss_term
@@ -48,7 +47,6 @@ def draw_curves(path: str | Path, metrics_log: str | Path, column: str = "studen
     if not losses and not accuracies:
         raise ValueError(f"{metrics_log} holds no loss and no accuracy to draw; is it the metrics.jsonl of a run?")
     figure = Figure(figsize=(11, 4.2), facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     for colour, (name, (steps, values)) in zip(cycle(COLOURS), losses.items(), strict=False):
         label = name.removeprefix("train/").replace("_", " ")
@@ -78,18 +76,6 @@ def draw_curves(path: str | Path, metrics_log: str | Path, column: str = "studen
     figure.savefig(path, dpi=130)
 
 
-def draw_accuracies(
-    axes: Axes, number: int, places: Sequence[float], accuracies: Sequence[float], errors: Sequence[float]
-) -> None:
-    """A line of accuracies in [0, 1], in per cent, with a band of one standard error; ``number`` chooses its style."""
-    style = line_style(number)
-    values, halves = 100 * np.array(accuracies), 100 * np.array(errors)
-    axes.plot(places, values, style.dash, color=style.colour, linewidth=2, marker="o", markersize=4)
-    axes.fill_between(places, values - halves, values + halves, color=style.colour, alpha=0.15, linewidth=0)
-    # A little room, so that a point at 100 is a whole point.
-    axes.set(ylim=(-2, 102), yticks=range(0, 101, 20))
-
-
 def style_axes(axes: Axes) -> None:
     """The look of all our curves; a legend where there is something to name."""
     axes.grid(color=RULE, linewidth=0.8)
@@ -111,12 +97,7 @@ def read_series(metrics_log: str | Path) -> dict[str, tuple[list[int], list[floa
     return series
 
 
-def _smoothed(values: Sequence[float]) -> list[float]:
+def _smoothed(values: Sequence[float]) -> pd.Series:
     """Exponential average over about a sixtieth of the curve, without the bias of its start."""
-    keep = 1 - 1 / max(len(values) / 60, 1)
-    total, weight, smooth = 0.0, 0.0, []
-    for value in values:
-        if math.isfinite(value):
-            total, weight = keep * total + (1 - keep) * value, keep * weight + (1 - keep)
-        smooth.append(total / weight if math.isfinite(value) else math.nan)
-    return smooth
+    finite = pd.Series(values).where(np.isfinite)
+    return finite.ewm(alpha=1 / max(len(values) / 60, 1), ignore_na=True).mean()

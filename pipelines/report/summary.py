@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kdltr_core.config import Trained
@@ -73,7 +72,7 @@ def result_markdown(table: BenchmarkTable, trained: Trained = "student") -> str:
         examples = [g for g in choose_examples(table) if g.heading == _ONLY_STUDENT]
         rows = [["label", own.title, enlarged.title]]
         for word in [w for group in examples for w in group.examples][:_NUM_EXAMPLES]:
-            texts = (word.label, word.predictions[own], word.predictions[enlarged])
+            texts = (word.label, word.predictions[own].text, word.predictions[enlarged].text)
             rows.append([f"`{text}`" if text else "" for text in texts])
         if len(rows) > 1:
             return "\n".join([*lines, "", table.to_markdown(), f"**{_ONLY_STUDENT}:**", "", *markdown_rows(rows), ""])
@@ -84,7 +83,6 @@ def draw_bars(path: str | Path, table: BenchmarkTable) -> None:
     """A PNG: the word accuracy of every reader on every set and on all words, with one standard error."""
     names = [*table.scores, "all words"] if len(table.scores) > 1 else list(table.scores)
     figure = Figure(figsize=(max(6.5, 1.5 + 0.55 * len(names) * len(table.columns)), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
     axes, width = figure.subplots(), 0.8 / len(table.columns)
     for number, column in enumerate(table.columns):
         cells = [(s[column].accuracy, s[column].standard_error) for s in table.scores.values()]

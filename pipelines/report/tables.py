@@ -1,4 +1,4 @@
-"""Tables of a report, as plain data: accuracies, published figures, paired tests, confusions, calibration, words."""
+"""Tables of a report, as plain data: accuracies, paired tests, confusions, calibration, words."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 from kdltr_core.evaluation.harm import HarmMatrix
 from kdltr_core.evaluation.significance import signed
 from kdltr_core.evaluation.table import BenchmarkTable, Column, WordResult
-from pipelines.report.analysis import LOOK_ALIKES, Confusion
+from pipelines.report.analysis import Confusion
 from pipelines.report.contents import ReportContents
-from pipelines.report.published import NOTICE, ROWS, SETS
 
 SHOWN_WORDS = 500
 WORDS_A_PAGE = 25
@@ -66,37 +65,20 @@ def accuracy_table(report: ReportContents) -> ReportTable:
     of_low = [accuracies[c] for c in report.columns if c.image != "high_res"]
     best = [max(place)[0] for place in zip(*of_low, strict=True)]
     rows = []
-    for column in report.columns:
-        note = report.note(column)
-        row = [TableCell(text) for text in (column.title, note.recognizer, note.method)]
-        row += [number(_scaled(note.multiply_accumulates, 1e9)), number(_scaled(note.parameters, 1e6))]
-        row += [number(note.milliseconds, "{:.1f}")]
+    for reader in report.readers:
+        column = reader.column
+        row = [TableCell(text) for text in (column.title, reader.recognizer, reader.method)]
+        row.append(number(None if reader.parameters is None else reader.parameters / 1e6))
+        row.append(number(report.milliseconds.get(column), "{:.1f}"))
         for place, (accuracy, error) in enumerate(accuracies[column]):
             kind = "best" if column.image != "high_res" and accuracy == best[place] else ""
             row.append(number(100 * accuracy, detail=f" ± {100 * error:.2f}", kind=kind))
         row += [number(100 * table.ned(column)), number(100 * table.character_error_rates[column])]
         rows.append(row)
-    heads = ["reader", "recognizer", "method", "MAC, G", "parameters, M", "ms a word"]
+    heads = ["reader", "recognizer", "method", "parameters, M", "ms a word"]
     heads += [f"{name} ({next(iter(scores.values())).count})" for name, scores in table.scores.items()]
     heads += [f"weighted mean ({table.num_words})", "plain mean", "1 − NED", "CER"]
     return ReportTable("word accuracy of every reader on every set", heads, rows, fit=False)
-
-
-def published_table() -> ReportTable:
-    """The paper's own figures."""
-    heads = ["recognizer", "method", "MAC, G", "parameters, M", *(f"TextZoom {name}" for name in SETS), "weighted mean"]
-    rows = [
-        [
-            TableCell(row.recognizer),
-            TableCell(row.method),
-            number(row.multiply_accumulates or None),
-            number(row.parameters or None),
-            *(number(value) for value in row.by_set or (None,) * len(SETS)),
-            number(row.mean),
-        ]
-        for row in ROWS
-    ]
-    return ReportTable(NOTICE, heads, rows, fit=False)
 
 
 def pairs_table(report: ReportContents) -> ReportTable:
@@ -114,19 +96,6 @@ def pairs_table(report: ReportContents) -> ReportTable:
     ]
     heads = ["A", "B", "only A correct", "only B correct", "difference, points", "p"]
     return ReportTable("paired tests of every two readers", heads, rows)
-
-
-def look_alikes_table(report: ReportContents) -> ReportTable:
-    """Known look-alikes, both directions together; those that nobody confused are left out."""
-    rows = []
-    for first, second in LOOK_ALIKES:
-        counts = [report.confusions[c].either_way(first, second) for c in report.columns]
-        if any(counts):
-            rows.append([TableCell(f"{first} / {second}", kind="word"), *(number(n, "{:d}") for n in counts)])
-    heads = ["either for the other", *(c.title for c in report.columns)]
-    return ReportTable(
-        "look-alikes", heads, rows, if_empty="No reader took one of the usual look-alikes for the other."
-    )
 
 
 def confusions_table(report: ReportContents) -> ReportTable:
@@ -165,7 +134,7 @@ def calibration_table(report: ReportContents) -> ReportTable:
     rows = [
         [
             TableCell(column.title),
-            number(100 * float(report.correct[column].mean())),
+            number(100 * report.table.weighted(column)[0]),
             number(100 * found.confidence),
             number(100 * found.error),
             number(100 * report.uncalibrated[column].error if column in report.uncalibrated else None),
@@ -192,10 +161,9 @@ def predictions_table(report: ReportContents, seed: int = 0) -> ReportTable:
 def prediction_cell(report: ReportContents, word: WordResult, column: Column) -> TableCell:
     """What one reader made of one word, and its confidence."""
     right = word.is_correct(column, report.table.protocol)
-    text = f"{'✓' if right else '✗'} {_printable(word.predictions[column]) or '(nothing)'}"
-    confidence = word.confidences.get(column)
-    detail = "" if confidence is None else f" {100 * confidence:.0f}"
-    return TableCell(text, kind="word right" if right else "word wrong", detail=detail)
+    read = word.predictions[column]
+    text = f"{'✓' if right else '✗'} {_printable(read.text) or '(nothing)'}"
+    return TableCell(text, kind="word right" if right else "word wrong", detail=f" {100 * read.confidence:.0f}")
 
 
 def _accuracies(table: BenchmarkTable, column: Column) -> list[tuple[float, float]]:
@@ -206,7 +174,3 @@ def _accuracies(table: BenchmarkTable, column: Column) -> list[tuple[float, floa
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else "·" for c in text)
-
-
-def _scaled(count: int | None, unit: float) -> float | None:
-    return None if count is None else count / unit

@@ -78,8 +78,8 @@ def test_the_page_opens_from_a_file_and_asks_for_nothing_else(visit, report, sch
 
 def test_every_picture_loads(visit):
     pictures = visit().page.locator("img").evaluate_all("all => all.map(i => [i.complete, i.naturalWidth])")
-    # Two of each of 16 words, two steps of attention, and charts of 2 sizes and 4 readers' calibration.
-    assert len(pictures) == 2 * 16 + 2 + 2 + 4
+    # Two of each of 16 words, and charts of 2 sizes and 4 readers' calibration.
+    assert len(pictures) == 2 * 16 + 2 + 4
     assert all(complete and width > 0 for complete, width in pictures)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from kdltr_core.evaluation.harm import AS_GIVEN, HarmMatrix
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, BenchmarkTable
+from tests.kdltr_core.evaluation.tables import table_of
 
 LABELS = [f"word{number}" for number in range(100)]
 
@@ -19,7 +20,7 @@ def table(**sets: tuple[int, int]) -> BenchmarkTable:
         }
         for name, (teacher, student) in sets.items()
     }
-    return BenchmarkTable.build(dict.fromkeys(sets, LABELS), predictions)
+    return table_of(dict.fromkeys(sets, LABELS), predictions)
 
 
 @pytest.fixture(scope="module")

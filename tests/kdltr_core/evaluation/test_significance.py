@@ -10,7 +10,8 @@ import pytest
 from scipy.stats import t as student
 
 from kdltr_core.evaluation.significance import compare_paired, read_correct, signed
-from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, BenchmarkTable, write_predictions
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, write_predictions
+from tests.kdltr_core.evaluation.tables import table_of
 
 WORD, SEED, POINT_WORD, ALL = 1.0, 0.03, 0.2, 0.3  # standard deviations
 
@@ -168,7 +169,7 @@ def test_a_gain_has_a_sign(points, text):
 
 def _write(path, readings, labels=("one", "two", "tree")):
     columns = {TEACHER_ENLARGED: ["", "", ""], STUDENT_LOW_RES: readings}
-    write_predictions(path, BenchmarkTable.build({"signs": labels}, {"signs": columns}).words)
+    write_predictions(path, table_of({"signs": labels}, {"signs": columns}).words)
     return path
 
 
@@ -184,7 +185,7 @@ def test_readings_of_other_words_or_of_none_are_refused(tmp_path):
     first = _write(tmp_path / "0.parquet", ["one", "too", "tree"])
     other = tmp_path / "1.parquet"
     columns = {STUDENT_LOW_RES: ["one"]}
-    write_predictions(other, BenchmarkTable.build({"plates": ["one"]}, {"plates": columns}).words)
+    write_predictions(other, table_of({"plates": ["one"]}, {"plates": columns}).words)
     with pytest.raises(ValueError, match="of different words"):
         read_correct([first, other])
     with pytest.raises(ValueError, match=r"missing\.parquet cannot be read"):

@@ -9,10 +9,10 @@ from kdltr_core.evaluation.table import (
     STUDENT_LOW_RES,
     TEACHER_ENLARGED,
     TEACHER_HIGH_RES,
-    BenchmarkTable,
     Column,
     check_judged,
 )
+from tests.kdltr_core.evaluation.tables import table_of
 
 LABELS = {"IC13": ["Cafe", "don't", "42nd", "Stop!"], "CUTE": ["open"]}
 PREDICTIONS = {
@@ -27,7 +27,7 @@ PREDICTIONS = {
 
 @pytest.fixture
 def table():
-    return BenchmarkTable.build(LABELS, PREDICTIONS)
+    return table_of(LABELS, PREDICTIONS)
 
 
 def test_scores_count_right_words(table):
@@ -80,7 +80,7 @@ def test_markdown_says_protocol_counts_errors_and_the_paired_test(table):
 @pytest.mark.parametrize(("protocol", "right"), [("36", 3), ("62", 1), ("94", 0)])
 def test_the_protocol_decides_what_is_right(protocol, right):
     labels, read = {"a": ["Cafe", "don't", "STOP!"]}, ["cafe", "dont", "stop"]
-    table = BenchmarkTable.build(labels, {"a": {STUDENT_LOW_RES: read}}, protocol=protocol)
+    table = table_of(labels, {"a": {STUDENT_LOW_RES: read}}, protocol=protocol)
     assert table.scores["a"][STUDENT_LOW_RES].num_correct == right
     assert f"Protocol: {protocol} characters" in table.to_markdown()
 
@@ -99,7 +99,7 @@ def test_the_files_hold_the_table_and_one_row_a_word_with_every_prediction(table
         {"first": "student_low_res", "second": "teacher_enlarged", "only_first": 2, "only_second": 1, "p": 1.0}
     ]
     written = pq.read_table(predictions)
-    readers = [f"{c.key}{what}" for c in table.columns for what in ("", "_correct")]
+    readers = [f"{c.key}{what}" for c in table.columns for what in ("", "_correct", "_confidence")]
     assert written.column_names == ["set", "key", "label", *readers]
     assert written.schema.metadata[b"protocol"] == b"36"
     assert written.num_rows == 5
@@ -112,8 +112,8 @@ def test_the_files_hold_the_table_and_one_row_a_word_with_every_prediction(table
 def test_words_whose_label_has_no_character_that_counts_are_not_judged(tmp_path):
     """Whatever is predicted for them: neither right nor wrong, in no figure, and counted."""
     labels, predicted = ["one", "!!", "日本語", "two"], ["one", "", "kanji", "tow"]
-    table = BenchmarkTable.build({"a": labels}, {"a": {STUDENT_LOW_RES: predicted, TEACHER_ENLARGED: predicted}})
-    alone = BenchmarkTable.build({"a": ["one", "two"]}, {"a": {c: ["one", "tow"] for c in table.columns}})
+    table = table_of({"a": labels}, {"a": {STUDENT_LOW_RES: predicted, TEACHER_ENLARGED: predicted}})
+    alone = table_of({"a": ["one", "two"]}, {"a": {c: ["one", "tow"] for c in table.columns}})
     assert (table.scores, table.character_error_rates) == (alone.scores, alone.character_error_rates)
     assert "2 words in 1 set; not judged: 2 more, whose labels have no such character." in table.to_markdown()
     assert table.to_tree()["num_not_judged"] == 2
@@ -121,26 +121,26 @@ def test_words_whose_label_has_no_character_that_counts_are_not_judged(tmp_path)
     written = pq.read_table(tmp_path / "predictions.parquet").to_pydict()
     assert written["student_low_res"] == predicted
     assert written["student_low_res_correct"] == [True, None, None, False]
-    by_94 = BenchmarkTable.build({"a": labels}, {"a": {STUDENT_LOW_RES: predicted}}, protocol="94")
+    by_94 = table_of({"a": labels}, {"a": {STUDENT_LOW_RES: predicted}}, protocol="94")
     assert by_94.num_words == 3
 
 
 def test_a_set_without_a_judged_word_is_refused():
-    with pytest.raises(ValueError, match="the benchmark set b cannot be scored: none of its 2 labels, such as '!!'"):
+    with pytest.raises(ValueError, match="the benchmark set b cannot be scored: none of its 2 labels such as '!!'"):
         check_judged({"a": ["one", "!!"], "b": ["!!", "日本"]})
     check_judged({"b": ["!!", "日本"]}, "94")
+    with pytest.raises(ValueError, match="CUTE cannot be scored: none of its 0 labels has a character"):
+        table_of({"CUTE": []}, {"CUTE": {STUDENT_LOW_RES: []}})
 
 
 def test_keys_of_the_source_are_kept():
-    table = BenchmarkTable.build({"a": ["x"]}, {"a": {STUDENT_LOW_RES: ["x"]}}, keys={"a": ["000000007"]})
+    table = table_of({"a": ["x"]}, {"a": {STUDENT_LOW_RES: ["x"]}}, keys={"a": ["000000007"]})
     assert [w.key for w in table.words] == ["000000007"]
 
 
 def test_several_students_are_columns_and_are_tested_in_pairs():
     plain, distilled = Column("student_low_res", "plain"), Column("student_low_res", "distilled")
-    table = BenchmarkTable.build(
-        {"a": ["x", "y"]}, {"a": {TEACHER_ENLARGED: ["x", ""], plain: ["", ""], distilled: ["x", "y"]}}
-    )
+    table = table_of({"a": ["x", "y"]}, {"a": {TEACHER_ENLARGED: ["x", ""], plain: ["", ""], distilled: ["x", "y"]}})
     pairs = [(c.first, c.second, c.test.only_first, c.test.only_second) for c in table.comparisons]
     assert pairs == [
         (plain, TEACHER_ENLARGED, 0, 1),
@@ -151,22 +151,8 @@ def test_several_students_are_columns_and_are_tested_in_pairs():
 
 
 def test_a_student_alone_makes_a_table_without_tests():
-    table = BenchmarkTable.build({"a": ["x"]}, {"a": {STUDENT_LOW_RES: ["x"]}})
+    table = table_of({"a": ["x"]}, {"a": {STUDENT_LOW_RES: ["x"]}})
     assert table.comparisons == ()
     assert "McNemar" not in table.to_markdown()
     assert "1 words in 1 set." in table.to_markdown()
     assert "| plain mean           | 1 set |" in table.to_markdown()
-
-
-def test_no_sets_and_empty_sets_are_refused():
-    with pytest.raises(ValueError, match="no benchmark set"):
-        BenchmarkTable.build({}, {})
-    with pytest.raises(ValueError, match="set CUTE is empty"):
-        BenchmarkTable.build({"CUTE": []}, {"CUTE": {STUDENT_LOW_RES: []}})
-
-
-def test_sets_must_have_the_same_readers_and_all_their_words():
-    with pytest.raises(ValueError, match="2 predictions for 1 labels of set a"):
-        BenchmarkTable.build({"a": ["x"]}, {"a": {STUDENT_LOW_RES: ["x", "y"]}})
-    with pytest.raises(ValueError, match="set b was read by other readers than a"):
-        BenchmarkTable.build({"a": ["x"], "b": ["y"]}, {"a": {STUDENT_LOW_RES: ["x"]}, "b": {TEACHER_ENLARGED: ["y"]}})

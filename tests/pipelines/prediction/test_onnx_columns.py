@@ -17,7 +17,6 @@ from kdltr_core.config import RunConfig
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.inference.weights_files import export_recognizer, find_recognizer, load_recognizer
-from kdltr_core.recognizers import build_student
 from kdltr_core.train.build import load_teacher
 from pipelines.evaluate import main
 from pipelines.exporting.onnx_export import describe_export, write_onnx
@@ -149,13 +148,11 @@ def test_a_report_has_the_file_wherever_it_needs_no_module(places: Path, evaluat
     tracking = ("--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}")
     sizes = ("--time-words", 2)
     file = places / "exported" / "student-int8.onnx"
-    code, _, err = evaluate(places / "run", file, "--no-teacher", "--report", output, *sizes, *tracking)
-    assert code == 0
-    assert "ONNX files do not export it" in err
+    assert evaluate(places / "run", file, "--no-teacher", "--report", output, *sizes, *tracking)[0] == 0
     tree = json.loads((output / "report.json").read_text(encoding="utf-8"))
     reader = tree["readers"]["student_low_res:student-int8.onnx"]
     assert (reader["recognizer"], reader["method"]) == ("parseq_tiny", "ONNX, int8")
-    assert reader["parameters"] == sum(p.numel() for p in build_student("parseq_tiny").parameters())
+    assert reader["parameters"] is None
     assert reader["milliseconds"] > 0
     assert "student_low_res:student-int8.onnx" in tree["calibration"]
     assert "ONNX files on 1 CPU thread" in (output / "report.html").read_text(encoding="utf-8")

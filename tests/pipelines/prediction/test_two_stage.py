@@ -43,7 +43,7 @@ def test_clean_words_are_read_in_their_order_with_a_confidence(tmp_path):
     reader = two_stage_column({"words": native_sizes(folder, packs["words"].keys)}, num_threads=1)
     table = read_benchmarks([reader], packs, batch_size=3)
     assert table.scores["words"][reader.column].num_correct == len(WORDS)
-    assert all(0.5 < word.confidences[reader.column] <= 1 for word in table.words)
+    assert all(0.5 < word.predictions[reader.column].confidence <= 1 for word in table.words)
 
 
 def test_without_the_package_the_way_to_it_is_said(monkeypatch):

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.harm import HarmCell, HarmMatrix
 from kdltr_core.evaluation.significance import Gain
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable, Column
-from pipelines.report.analysis import AttendedWord, glow
-from pipelines.report.contents import ReaderNote, ReportContents
+from kdltr_core.recognizers.decoding import Prediction
+from pipelines.report.contents import ReportContents
 
 TWO_STAGE = Column("two_stage")
 # How often each reader is right.
@@ -43,21 +44,16 @@ def made_up(num_words: int, *, columns: tuple[Column, ...] = tuple(SKILL)) -> tu
     words = ["".join(row[:length]) for row, length in zip(letters, lengths, strict=True)]
     split = num_words // 3
     sets = {"IC13": words[:split], "CUTE80": words[split:]}
-    predictions: dict[str, dict[Column, list[str]]] = {name: {} for name in sets}
-    confidences: dict[str, dict[Column, list[float]]] = {name: {} for name in sets}
+    predictions: dict[str, dict[Column, list[Prediction]]] = {name: {} for name in sets}
     for name, labels in sets.items():
         for column in columns:
             right = rng.random(len(labels)) < SKILL[column]
-            predictions[name][column] = [w if r else "x" + w[1:] for w, r in zip(labels, right, strict=True)]
             sure, unsure = rng.beta(8, 2, len(labels)), rng.beta(3, 3, len(labels))
-            confidences[name][column] = np.where(right, sure, unsure).tolist()
-    before = {
-        n: {STUDENT_LOW_RES: [c**0.5 for c in of[STUDENT_LOW_RES]]} if STUDENT_LOW_RES in of else {}
-        for n, of in confidences.items()
-    }
-    table = BenchmarkTable.build(sets, predictions, confidences=confidences, uncalibrated=before)
-    picture = np.full((16, 64, 3), 120, np.uint8)
-    attended = AttendedWord("on", tuple(glow(picture, np.eye(256)[place]) for place in (100, 110)))
+            predictions[name][column] = [
+                Prediction(w if r else "x" + w[1:], c, (), c**0.5 if column == STUDENT_LOW_RES else None)
+                for w, r, c in zip(labels, right, np.where(right, sure, unsure).tolist(), strict=True)
+            ]
+    table = BenchmarkTable.build(sets, predictions)
     harm = HarmMatrix(
         (
             HarmCell("words", "clean", 200, 90.0, 92.0, Gain("student", 2.0, -1.0, 5.0)),
@@ -69,10 +65,10 @@ def made_up(num_words: int, *, columns: tuple[Column, ...] = tuple(SKILL)) -> tu
         table,
         title="Made up <b>& nothing</b>",
         made="2026-11-27, commit 0123456789",
-        notes={column: ReaderNote("parseq_tiny", "made up", 6_000_000, 800_000_000, 12.5) for column in columns[:-1]},
+        readers=[BenchmarkReader(column, lambda batch: [], "parseq_tiny", "made up") for column in columns],
+        milliseconds={column: 12.5 for column in columns[:-1]},
         heights=rng.integers(8, 129, num_words).tolist(),
         harm={STUDENT_LOW_RES: harm},
-        attended={STUDENT_LOW_RES: [("on", attended)]},
         times_note="Times: none were taken.",
     )
     return report, {name: Stripes(name, labels) for name, labels in sets.items()}

@@ -4,18 +4,13 @@ import random
 
 import numpy as np
 import pytest
-import torch
 from rapidfuzz.distance import Levenshtein
 
-from kdltr_core.recognizers.decoding import decode_predictions
 from pipelines.report.analysis import (
-    attended_words,
     count_confusions,
     differences,
-    glow,
     group_by_size,
 )
-from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS
 
 
 @pytest.mark.parametrize(
@@ -51,7 +46,6 @@ def test_confusions_are_counted_over_misread_words_as_the_protocol_folds_them():
     found = count_confusions(words)
     assert found.counts == {("o", "0"): 2, ("rn", "m"): 1}
     assert (found.num_near, found.num_far) == (3, 0)
-    assert found.either_way("0", "o") == found.either_way("o", "0") == 2
 
 
 def test_a_prediction_with_little_in_common_says_nothing_of_single_characters():
@@ -76,36 +70,3 @@ def test_groups_hold_the_words_from_their_start_to_the_next():
 def test_empty_groups_and_words_below_the_first_start_are_left_out():
     groups = group_by_size([0, 5], np.array([True, True]), (1, 4, 8))
     assert [(g.label, g.count) for g in groups] == [("4–7", 1)]
-
-
-def test_the_picture_glows_where_the_map_is_and_is_dark_elsewhere():
-    grey = np.full((16, 64, 3), 120, np.uint8)
-    attention = np.zeros((8, 32))
-    attention[2, 20] = 0.5
-    lit = glow(grey, attention.ravel()).astype(int)
-    # Position (2, 20) of 8 x 32 covers rows 4 and 5, columns 40 and 41 of 16 x 64.
-    redness = lit[:, :, 0] - lit[:, :, 2]
-    assert np.unravel_index(redness.argmax(), redness.shape)[0] in (4, 5)
-    assert np.unravel_index(redness.argmax(), redness.shape)[1] in (40, 41)
-    assert (lit[10:, :30] < 120).all()
-
-
-@pytest.mark.parametrize("name", CNN_FAMILIES)
-def test_cnn_families_show_a_picture_for_each_character(name):
-    torch.manual_seed(1)
-    student = STUDENTS[name]().eval()
-    images = torch.randint(0, 256, (3, 3, 16, 64), dtype=torch.uint8)
-    words = attended_words(student, images)
-    with torch.inference_mode():
-        output = student(images.float() / 255)
-    assert [w.text for w in words] == decode_predictions(output.logits, student.charset)
-    assert any(w.text for w in words)
-    for row, word in enumerate(words):
-        assert len(word.steps) == len(word.text)
-        for step, picture in enumerate(word.steps):
-            expected = glow(images[row].numpy().transpose(1, 2, 0), output.attention[row, step].numpy())
-            np.testing.assert_array_equal(picture, expected)
-
-
-def test_parseq_has_no_attention_maps():
-    assert attended_words(STUDENTS["parseq_tiny"](), torch.zeros(1, 3, 16, 64, dtype=torch.uint8)) == []

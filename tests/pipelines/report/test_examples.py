@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
 from pipelines.report.examples import choose_examples, draw_examples, wrong_characters
+from tests.kdltr_core.evaluation.tables import table_of
 from tests.pipelines.report.made import Stripes
 
 
@@ -25,7 +26,7 @@ def _table(num_student, num_both, num_none, num_teacher, labels=None):
     student = [label if s else label + "x" for label, (s, _) in zip(labels, outcomes, strict=True)]
     teacher = [label if t else "" for label, (_, t) in zip(labels, outcomes, strict=True)]
     columns = {TEACHER_HIGH_RES: labels, TEACHER_ENLARGED: teacher, STUDENT_LOW_RES: student}
-    return BenchmarkTable.build({"grey": labels}, {"grey": columns})
+    return table_of({"grey": labels}, {"grey": columns})
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_examples_repeat_no_label_and_short_words_come_last():
 def test_without_a_student_the_teachers_own_hits_and_misses_are_shown():
     labels = ["stop", "open", "taxi"]
     columns = {TEACHER_HIGH_RES: ["stop", "opem", "taxi"], TEACHER_ENLARGED: ["stop", "open", "tax"]}
-    table = BenchmarkTable.build({"a": labels}, {"a": columns})
+    table = table_of({"a": labels}, {"a": columns})
     groups = {group.heading: {r.label for r in group.examples} for group in choose_examples(table)}
     assert groups == {"Read correctly": {"stop", "taxi"}, "Misread": {"open"}}
 
@@ -96,7 +97,7 @@ def test_the_picture_shows_the_words_pixels_and_any_text(tmp_path):
 
 
 def test_a_table_without_teacher_is_drawn_too(tmp_path):
-    table = BenchmarkTable.build({"grey": ["one", "two"]}, {"grey": {STUDENT_LOW_RES: ["one", "too"]}})
+    table = table_of({"grey": ["one", "two"]}, {"grey": {STUDENT_LOW_RES: ["one", "too"]}})
     assert [g.heading for g in choose_examples(table)] == ["Read correctly", "Misread"]
     draw_examples(tmp_path / "examples.png", table, {"grey": Plain("grey", ["one", "two"])})
     assert Image.open(tmp_path / "examples.png").size[0] > 500

@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.calibration import calibrate
-from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
 from kdltr_core.metrics import mcnemar
 from pipelines.report.contents import ReportContents
 from pipelines.report.page import render_page, write_page_files
-from pipelines.report.published import NOTICE, ROWS
+from tests.kdltr_core.evaluation.tables import table_of
 from tests.pipelines.report.made import TWO_STAGE, Stripes, made_up
 
 
@@ -56,13 +57,14 @@ def test_nothing_on_the_page_lies_elsewhere(page):
     assert all(address.startswith(("data:", "#")) for address in outline.addresses)
     assert not re.search(r"url\((?!#)|@import|http-equiv=\"refresh", page)
     assert "default-src 'none'" in page
-    assert {"accuracy", "pairs", "harm", "confusions", "sizes", "calibration", "words", "attention"} <= set(outline.ids)
+    assert {"accuracy", "pairs", "harm", "confusions", "sizes", "calibration", "words", "predictions"} <= set(
+        outline.ids
+    )
 
 
-def test_the_title_names_run_date_and_commit_and_the_own_tests_come_before_the_published_figures(page):
+def test_the_title_names_run_date_and_commit(page):
     title = page[page.index("<title>") : page.index("</title>")]
     assert title == "<title>Made up &lt;b&gt;&amp; nothing&lt;/b&gt; · 2026-11-27, commit 0123456789"
-    assert page.index('<section id="pairs">') < page.index('<section id="published">')
 
 
 def test_a_cell_where_the_student_reads_less_is_marked_and_more_so_where_it_is_more_than_chance(page):
@@ -73,8 +75,8 @@ def test_a_cell_where_the_student_reads_less_is_marked_and_more_so_where_it_is_m
 def test_a_readers_calibration_error_stands_beside_the_one_without_its_temperature(page):
     report, _ = made_up(300)
     words = report.words
-    sure = np.array([w.confidences[STUDENT_LOW_RES] for w in words]) ** 0.5
-    expected = calibrate(sure.tolist(), report.correct[STUDENT_LOW_RES])
+    sure = np.array([w.predictions[STUDENT_LOW_RES].confidence for w in words]) ** 0.5
+    expected = calibrate(sure.tolist(), report.table.correct[STUDENT_LOW_RES])
     assert report.uncalibrated == {STUDENT_LOW_RES: expected}
     assert page.count("ECE without temperature") == 1
 
@@ -88,7 +90,8 @@ def test_links_within_the_page_lead_somewhere(page):
 def test_text_is_text_whatever_it_is():
     labels = ["<script>alert(1)</script>", "a&b", '"><img src=x>']
     column = {STUDENT_LOW_RES: ["<i>x", "&amp;", "'\">"], TEACHER_ENLARGED: labels}
-    report = ReportContents(BenchmarkTable.build({"<set>": labels}, {"<set>": column}), title="</title><script>")
+    readers = [BenchmarkReader(c, lambda batch: [], "<b>", "&") for c in column]
+    report = ReportContents(table_of({"<set>": labels}, {"<set>": column}), title="</title><script>", readers=readers)
     page = render_page(report, {"<set>": Stripes("<set>", labels)})
     outline = Outline()
     outline.feed(page)
@@ -96,20 +99,6 @@ def test_text_is_text_whatever_it_is():
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<i>x" not in page
     assert "x" not in outline.addresses
-
-
-def test_published_figures_are_told_apart(page):
-    aside = page[page.index('<aside class="notice">') : page.index("</aside>")]
-    assert NOTICE.lower() in aside.lower()
-    for row in ROWS:
-        assert f"{row.mean:.2f}" in aside
-    # The mean of the sets, weighted by TextZoom's counts, is the published mean; for PARSeq the paper prints less.
-    for row in ROWS:
-        if row.by_set:
-            mean = np.average(row.by_set, weights=[1619, 1411, 1343])
-            assert mean == pytest.approx(row.mean, abs=0.1 if row.recognizer == "PARSeq" else 0.011)
-    measured = page[: page.index('<aside class="notice">')]
-    assert "TextZoom" not in measured.partition("<body>")[2]
 
 
 def test_every_two_readers_are_tested(made):
@@ -123,7 +112,7 @@ def test_every_two_readers_are_tested(made):
 
 def test_words_that_only_one_reads_are_shown_with_both_pictures(page, made):
     report, _ = made
-    words = page[page.index('<section id="words">') : page.index('<section id="attention">')]
+    words = page[page.index('<section id="words">') : page.index('<section id="predictions">')]
     for first, second in ((STUDENT_LOW_RES, TEACHER_ENLARGED), (TEACHER_ENLARGED, STUDENT_LOW_RES)):
         alone = sum(r.is_correct(first) and not r.is_correct(second) for r in report.words)
         assert f"Only {first.title} is correct, not {second.title}" in words
@@ -143,7 +132,6 @@ def test_the_files_agree_with_one_another(written):
     sure = np.array(predictions["student_low_res_confidence"])
     assert tree["calibration"]["student_low_res"]["confidence"] == pytest.approx(sure.mean(), abs=1e-6)
     assert len(tree["mcnemar_all_pairs"]) == 6
-    assert NOTICE in tree["published"]["notice"]
 
 
 def test_the_same_figures_give_the_same_page(made, page):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
 from pipelines.report.summary import headline_metrics, result_markdown
+from tests.kdltr_core.evaluation.tables import table_of
 
 LABELS = ["stop", "open", "taxi", "sale"]
 PREDICTIONS = {
@@ -16,7 +17,7 @@ PREDICTIONS = {
 
 
 def test_a_student_is_held_against_the_teacher_that_reads_enlarged_images() -> None:
-    table = BenchmarkTable.build({"signs": LABELS}, {"signs": PREDICTIONS})
+    table = table_of({"signs": LABELS}, {"signs": PREDICTIONS})
     assert headline_metrics(table) == {"accuracy": 50.0, "gain_over_enlarged": 25.0}
     written = result_markdown(table)
     first, second = written.splitlines()[:2]
@@ -29,11 +30,11 @@ def test_a_student_is_held_against_the_teacher_that_reads_enlarged_images() -> N
 
 def test_a_teacher_that_was_trained_is_judged_on_high_res() -> None:
     only = {column: PREDICTIONS[column] for column in (TEACHER_HIGH_RES, TEACHER_ENLARGED)}
-    table = BenchmarkTable.build({"signs": LABELS}, {"signs": only})
+    table = table_of({"signs": LABELS}, {"signs": only})
     assert headline_metrics(table, "teacher") == {"accuracy": 100.0}
     assert result_markdown(table, "teacher").startswith("The teacher reads **100.0 %** of 4 words from high_res images")
 
 
 def test_a_student_that_is_evaluated_alone_has_no_gain() -> None:
-    table = BenchmarkTable.build({"signs": LABELS}, {"signs": {STUDENT_LOW_RES: LABELS}})
+    table = table_of({"signs": LABELS}, {"signs": {STUDENT_LOW_RES: LABELS}})
     assert headline_metrics(table) == pytest.approx({"accuracy": 100.0})

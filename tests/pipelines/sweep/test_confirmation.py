@@ -9,10 +9,11 @@ from types import MappingProxyType
 import pytest
 
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_HIGH_RES, Column, WordResult, write_predictions
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_HIGH_RES, Column, write_predictions
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.options import SweepOptions
 from pipelines.sweep.study import BASELINE, State
+from tests.kdltr_core.evaluation.tables import one_word
 from tests.pipelines.sweep.trials import begin_trial, try_point
 from tune_spaces.space import Space, load_space
 
@@ -37,9 +38,7 @@ def train_anew(
     """A training of the confirmation that read so many of 40 words."""
     trial = begin_trial(folder.confirmation.study, {SOFT: value, "seed": seed}, 50.0)
     (trial.folder / "evaluation").mkdir()
-    readings = [
-        WordResult("set", row, str(row), "word", {of: "word" if row < num_right else "ward"}) for row in range(40)
-    ]
+    readings = [one_word(row, "word" if row < num_right else "ward", of) for row in range(40)]
     write_predictions(trial.folder / "evaluation" / "predictions.parquet", readings)
     folder.confirmation.study.end(trial.number, state, "OSError: disk" if state == "FAILED" else "")
 

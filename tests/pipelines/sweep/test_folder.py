@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.table import STUDENT_LOW_RES, WordResult, write_predictions
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, write_predictions
 from pipelines.run.command_line import parse_run
 from pipelines.run.folder import RunFolder
 from pipelines.run.metrics_log import MetricsLog
@@ -17,6 +17,7 @@ from pipelines.sweep.folder import CompareFolder, SweepFolder
 from pipelines.sweep.objectives import compared_fields
 from pipelines.sweep.options import CompareOptions, SweepOptions
 from pipelines.sweep.report import write_sweep_report
+from tests.kdltr_core.evaluation.tables import one_word
 from tests.pipelines.sweep.trials import begin_trial, try_point
 from tune_spaces.space import load_space
 
@@ -131,9 +132,7 @@ def finish(folder: CompareFolder, place: int, right: str, speeds: tuple[float, .
     """As a run leaves it: its readings of the benchmark and what it recorded."""
     run = begin_trial(folder.runs.study, folder.runs.points[place], 50.0)
     (run.folder / "evaluation").mkdir()
-    readings = [
-        WordResult("s", i, str(i), "word", {STUDENT_LOW_RES: "word" if c == "1" else ""}) for i, c in enumerate(right)
-    ]
+    readings = [one_word(i, "word" if c == "1" else "", STUDENT_LOW_RES) for i, c in enumerate(right)]
     write_predictions(run.folder / "evaluation" / "predictions.parquet", readings)
     for step, speed in enumerate(speeds, 1):
         MetricsLog(run.folder / "metrics.jsonl").record(step, {"train/images_per_second": speed})
