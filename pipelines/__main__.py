@@ -29,12 +29,17 @@ def main() -> int:
         return 0
     if verb in ("-h", "--help"):
         print("usage: kdltr COMMAND …   (kdltr COMMAND --help lists its options)")
-        print("       kdltr --version\n")
+        print("       kdltr --version | --completion bash|zsh\n")
         print("\n".join(f"  {name:10} {meaning}" for name, (_, meaning) in VERBS.items()))
         return 0
     # tyro and pydantic take tenths of a second, which what is above need not wait for.
     from pipelines.run.command_line import answer_mistakes
 
+    if verb == "--completion":
+        from pipelines.run.completion import print_completion
+
+        scripts = {name: script for name, (script, _) in VERBS.items()}
+        return answer_mistakes(lambda: print_completion(*sys.argv[2:3], scripts=scripts))
     if verb not in VERBS:
         print(
             f"error: there is no command {verb!r}{nearest(verb, VERBS)}; commands: {', '.join(VERBS)}", file=sys.stderr

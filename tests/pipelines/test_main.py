@@ -47,5 +47,18 @@ def test_another_verb_is_refused_with_the_nearest() -> None:
     assert "there is no command 'trian'; did you mean 'train'?" in err
 
 
+def test_a_shell_completes_verbs_options_and_recipes(tmp_path: Path) -> None:
+    """As bash itself answers, with the script that is printed."""
+    code, script, _ = kdltr("--completion", "bash")
+    assert code == 0
+    typed = {"kdltr pre": "predict", "kdltr predict --detect-c": "--detect-cut", "kdltr train dem": "demo"}
+    for line, expected in typed.items():
+        words = line.split()
+        ask = f'COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _kdltr; echo "${{COMPREPLY[@]}}"'
+        answer = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, cwd=tmp_path)
+        assert answer.stdout.split() == [expected], answer.stderr
+    assert kdltr("--completion", "fish")[0] == 2
+
+
 def test_its_version_is_that_of_the_package() -> None:
     assert kdltr("--version")[1] == f"kdltr {kdltr_core.__version__}\n"
