@@ -22,7 +22,7 @@ def main() -> int:
     config = parse_run(sys.argv[1:], "train.py", ABOUT)
 
     # Not at the top: torch, ray and mlflow take seconds, which --help and a mistyped option need not wait for.
-    from pipelines.run.checks import check_files, hand_over
+    from pipelines.run.checks import check_files
     from pipelines.run.folder import TRACKING_FILE, RunFolder
     from pipelines.run.progress import say, shown_path
     from pipelines.run.tracking import Tracker
@@ -32,7 +32,7 @@ def main() -> int:
     if folder.is_finished:
         table = folder.named("evaluation/table.md")
         say(f"The run {config.name} is finished. Its table is in {table}; another --name begins another run.")
-        if tracker.owes and hand_over(tracker, "FINISHED", folder):
+        if tracker.owes and folder.hand_over(tracker, "FINISHED"):
             folder.keep(TRACKING_FILE)
             say(f"MLflow now has all of it: {tracker.where}")
         return 0
@@ -60,7 +60,8 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from kdltr_core.train.teacher_readings import teacher_reader
     from pipelines.ray_train.cluster import connect, train_on
     from pipelines.ray_train.worker import train_worker
-    from pipelines.run.checks import check_words, describe, hand_over, plan, summary
+    from pipelines.run.checks import check_words, summary
+    from pipelines.run.description import describe
     from pipelines.run.folder import TRACKING_FILE
     from pipelines.run.progress import Follower, polled, progress_bar, say, shown_path
 
@@ -75,7 +76,9 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     for sentence in summary(words):
         say(sentence)
     num_steps = total_steps(config, len(words.train))
-    say(f"{plan(config, num_steps)}, after Ray has started its workers")
+    what = f"a {config.recognizer.trained} ({config.recognizer.name}, {config.objective.name})"
+    size = f"{num_steps} steps of {config.optim.batch_size} words"
+    say(f"Training {what}: {size}, after Ray has started its workers")
     settings: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "run_folder": folder.place,
@@ -104,7 +107,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
         raise
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # Ray put its own in this place
-        hand_over(tracker, status, folder)
+        folder.hand_over(tracker, status)
         folder.keep(TRACKING_FILE)
 
 

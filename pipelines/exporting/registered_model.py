@@ -10,7 +10,6 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from kdltr_core.config import RunConfig
 from kdltr_core.files import read_json
@@ -18,7 +17,7 @@ from pipelines.prediction.onnx_reader import OnnxReader
 from pipelines.run.command_line import RunStopped, absolute
 from pipelines.run.folder import TRACKING_FILE
 from pipelines.run.logged_model import log_model
-from pipelines.run.tracking import experiment_id, with_secrets
+from pipelines.run.tracking import experiment_id, is_gone, with_secrets
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def register(graph: Path, origin: Origin, name: str, found: Mapping[str, str]) -
     try:
         mlflow.set_tracking_uri(with_secrets(origin.uri))
         client = MlflowClient()
-        run_id = _known_run(client, origin.run_id)
+        run_id = origin.run_id if origin.run_id and not is_gone(client, origin.run_id) else None
         experiment = experiment_id(client, origin.experiment, origin.uri)
         model_id = log_model(client, graph, experiment, run_id, "reader", ("onnxruntime",), notes)
         info = mlflow.register_model(f"models:/{model_id}", name)
@@ -78,13 +77,3 @@ def register(graph: Path, origin: Origin, name: str, found: Mapping[str, str]) -
         reason = str(error).partition("\n")[0]
         raise RunStopped(f"MLflow at {origin.uri} does not take the model: {reason}") from error
     return f"models:/{name}/{version}"
-
-
-def _known_run(client: MlflowClient, run_id: str) -> str | None:
-    """The run's id if the server knows it."""
-    try:
-        return client.get_run(run_id).info.run_id if run_id else None
-    except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            raise
-        return None

@@ -24,10 +24,10 @@ from pipelines.report.harm_files import MATRIX_FILES, write_matrix
 from pipelines.report.options import EvaluateOptions
 from pipelines.report.page import write_page_files
 from pipelines.report.summary import headline_metrics, result_markdown, trained_column
-from pipelines.run.checks import git_commit, testing_notes
+from pipelines.run.description import Description, git_commit, noted, testing_notes
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.progress import progress_bar, say
-from pipelines.run.tracking import Description, Tracker, noted
+from pipelines.run.tracking import Tracker
 
 
 def report(
@@ -134,7 +134,7 @@ def _begin_tracking(options: EvaluateOptions, title: str, data: DataConfig, pack
     parameters: dict[str, Any] = {k: v for k, v in asdict(options).items() if k not in ("data", "tracking_uri")}
     parameters |= {f"data.{name}": value for name, value in asdict(options.data).items()}
     tags = {"kdltr.kind": "evaluation", "mlflow.source.name": "kdltr evaluate", "mlflow.source.type": "LOCAL"}
-    tracker.begin(Description(title, parameters, tags, testing_notes(data, packs)))
+    tracker.begin(Description(title, parameters, tags, testing=testing_notes(data, packs)))
     return tracker
 
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
@@ -17,7 +17,11 @@ from kdltr_core.config import RunConfig, fields_marked
 from kdltr_core.files import DamagedFile, read_json, write_text
 from kdltr_core.remote import is_uri, under
 from kdltr_core.train.checkpoint import CheckpointStore
+from pipelines.run.description import noted
 from pipelines.run.storage import CHECKPOINTS, METRICS_FILE, Storage
+
+if TYPE_CHECKING:
+    from pipelines.run.tracking import Status, Tracker
 
 # Where a worker says why it does not go on.
 REFUSAL_FILE = "refused.txt"
@@ -174,6 +178,14 @@ class RunFolder:
     def keep(self, name: str) -> None:
         """Puts a file that the driver wrote under ``path`` where the run is."""
         self.storage.try_to_push(name, f"{name} is not kept")
+
+    def hand_over(self, tracker: Tracker, status: Status) -> bool:
+        """Whether MLflow has all of a run that has ended: of a finished one its description and its model too."""
+        if status != "FINISHED":
+            return tracker.end(status, self.artifacts)
+        with suppress(OSError):  # a bucket that does not answer: what was brought before is handed over
+            self.collect()
+        return tracker.end(status, self.artifacts, noted(self.summary, "train"), self.model)
 
     def mark_finished(self) -> None:
         write_text(self.path / FINISHED_FILE, json.dumps(self._extent()))

@@ -12,24 +12,21 @@ import logging
 import os
 import re
 import shlex
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from math import nan
 from pathlib import Path
 from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from kdltr_core.files import DamagedFile, read_json, write_text
-from kdltr_core.remote import is_uri, public
+from kdltr_core.remote import public
+from pipelines.run.description import Description
 from pipelines.run.logged_model import log_model
 from pipelines.run.metrics_log import read_records
 
@@ -47,10 +44,7 @@ SECONDS_BETWEEN_TRIES = 15.0
 SECONDS_TO_ANSWER, SECONDS_TO_END = 30.0, 300.0
 # Else MLflow opens the pages that it has for agents.
 _OF_TRAININGS = {"mlflow.experimentKind": "custom_model_development"}
-_LONGEST_DIGEST = 36
 _LONGEST_PARAM = 6000
-_LONGEST_TAG = 8000
-_NOTE = "mlflow.note.content"
 _SETTINGS = {
     # MLflow's own patience with a server that is away is minutes a call, and its first words fill a screen.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -60,38 +54,15 @@ _SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class DatasetNote:
-    """A data set that the run read: its name, where the user said it lies, what it is for, fingerprint and counts."""
-
-    name: str
-    source: str
-    context: Literal["training", "validation", "testing"]
-    fingerprint: str
-    counts: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Description:
-    """What is known of a run before it starts; ``headlines`` are metrics that MLflow is to list first."""
-
-    name: str
-    parameters: Mapping[str, Any]
-    tags: Mapping[str, str]
-    datasets: Sequence[DatasetNote] = ()
-    headlines: Sequence[str] = ()
-
-
 @dataclass
 class _State:
     """What MLflow has of this run; kept in the run folder, so that nothing is sent twice and nothing is forgotten.
 
-    ``place`` and ``host`` say whose it is: in a copy of the folder they are those of the first.
+    ``place`` says whose it is: in a copy of the folder it is that of the first.
     """
 
     uri: str = ""
     place: str = ""
-    host: str = ""
     experiment_id: str = ""
     run_id: str = ""
     described: bool = False
@@ -208,10 +179,14 @@ class Tracker:
         if self._at_work.is_alive():
             errors.append(TimeoutError(f"no whole answer within {seconds:.0f} s"))
         if errors and not self._away:
+            said = type(errors[0]).__name__
+            if self._uri == self._shown_uri:  # else the text may show the URI's secrets
+                said += f": {str(errors[0]).partition(chr(10))[0][:200]}"
             self._say(
                 f"MLflow at {self._shown_uri} does not take the run's figures, training continues and "
-                f"{self._folder.name}/metrics.jsonl keeps them ({_first_sentence(errors[0], self._uri)})"
-                f"{_way_out(errors[0], self._uri, self._experiment)}"
+                f"{self._folder.name}/metrics.jsonl keeps them ({said}). It has to answer, to accept "
+                "MLFLOW_TRACKING_USERNAME and _PASSWORD or _TOKEN, and to have the experiment "
+                f"{self._experiment}, if at all, not deleted; or give another --tracking-uri or --experiment"
             )
         elif self._away and not errors:
             self._say(f"MLflow at {self._shown_uri} is back and received what it missed")
@@ -221,9 +196,8 @@ class Tracker:
 
     def _open_run(self) -> MlflowClient:
         """A client, with the run made and described if it was not."""
-        _make_database(self._uri)
         client, state = MlflowClient(self._uri), self._state
-        if not state.run_id or _is_gone(client, state.run_id):
+        if not state.run_id or is_gone(client, state.run_id):
             # First, as it is refused where the experiment was deleted, which may be restored with its runs.
             experiment = experiment_id(client, self._experiment, self._uri)
             if state.run_id:
@@ -237,10 +211,12 @@ class Tracker:
             parameters = [Param(k, _param(v)) for k, v in state.description["parameters"].items()]
             for start in range(0, len(parameters), PARAMS_A_BATCH):
                 client.log_batch(state.run_id, params=parameters[start : start + PARAMS_A_BATCH])
-            # MLflow lists metrics in the order in which it first heard of them, and keeps the latest.
-            headlines = [Metric(name, nan, 0, 0) for name in state.description.get("headlines", ())]
-            client.log_batch(state.run_id, metrics=headlines)
-            client.log_inputs(state.run_id, [_dataset(note) for note in state.description["datasets"]])
+            datasets = [
+                DatasetInput(Dataset(**note), [InputTag("mlflow.data.context", context)])
+                for context in ("training", "testing")
+                for note in state.description[context]
+            ]
+            client.log_inputs(state.run_id, datasets)
             state.described = True
         tags = state.description["tags"] | {"resumed": str(max(state.starts - 1, 0))}
         client.log_batch(state.run_id, tags=[RunTag(k, v) for k, v in tags.items()])
@@ -292,8 +268,8 @@ class Tracker:
                 client.log_metric(state.run_id, name, last.value, last.timestamp, last.step, model_id=state.model_id)
 
     def _read_state(self, place: str) -> _State:
-        """Of this run at this URI; a folder that was copied has a run of its own to make."""
-        now = _State(uri=self._shown_uri, place=place, host=socket.gethostname())
+        """Of this run at this URI; a folder that was copied, or moved, has a run of its own to make."""
+        now = _State(uri=self._shown_uri, place=place)
         try:
             state = read_json(self._file, _State, "MLflow is given the run anew")
         except FileNotFoundError:
@@ -301,9 +277,7 @@ class Tracker:
         except (OSError, DamagedFile) as error:
             self._say(str(error))
             return now
-        moved = state.host == now.host and not Path(state.place, self._file.name).exists()
-        if state.uri == now.uri and (state.place == place or moved):
-            state.place, state.host = place, now.host
+        if (state.uri, state.place) == (now.uri, place):
             return state
         now.description = state.description
         return now
@@ -320,15 +294,6 @@ def runs_page(address: str, experiment_id: str, run_id: str = "") -> str:
     return f"{address.rstrip('/')}/#/experiments{runs}?workflowType=machine_learning"
 
 
-def noted(text: str, verb: str) -> dict[str, str]:
-    """The tag that MLflow shows as a run's description: Markdown, and the command as it was typed, without secrets."""
-    words = ["".join(map(public, re.split("(=)", word, maxsplit=1))) for word in sys.argv[1:]]
-    typed = shlex.join(["kdltr", verb, *words])
-    room = _LONGEST_TAG - len(typed) - 100
-    text = text if len(text) <= room else f"{text[:room].rpartition(chr(10))[0]}\n\n…"
-    return {_NOTE: f"{text}\n\n```\n{typed}\n```"}
-
-
 def with_secrets(uri: str) -> str:
     """The URI that MLFLOW_TRACKING_URI has, user and query included, where this is the same without them."""
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -337,58 +302,22 @@ def with_secrets(uri: str) -> str:
 
 def experiment_id(client: MlflowClient, experiment: str, uri: str) -> str:
     """Of the experiment of that name on the server at ``uri``, which is made where there is none."""
-    found = client.get_experiment_by_name(experiment)
-    if found is not None:
+    if (found := client.get_experiment_by_name(experiment)) is not None:
         return found.experiment_id
     # Where the artifacts of an experiment lie is fixed when it is made; a server has its own place.
-    database = _database(uri)
-    artifacts = (database.parent / "mlartifacts").as_uri() if database else None
-    try:
-        return client.create_experiment(experiment, artifacts, _OF_TRAININGS)
-    except MlflowException:
-        if (found := client.get_experiment_by_name(experiment)) is None:
-            raise
-        return found.experiment_id  # another run made it meanwhile
+    database = Path(uri.removeprefix("sqlite:///"))
+    artifacts = (database.parent / "mlartifacts").as_uri() if uri.startswith("sqlite:///") else None
+    return client.create_experiment(experiment, artifacts, _OF_TRAININGS)
 
 
-def _make_database(uri: str) -> None:
-    """A new SQLite file is migrated beside its place: two runs that begin at once, or a kill, spoil none."""
-    path = _database(uri)
-    if path is None or path.exists():
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    making = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
-    try:
-        MlflowClient(f"sqlite:///{making}").search_experiments(max_results=1)
-        with suppress(OSError):  # another run made it, or the file system has no links: MLflow then makes it itself
-            os.link(making, path)
-    finally:
-        making.unlink(missing_ok=True)
-
-
-def _database(uri: str) -> Path | None:
-    """The file of an SQLite URI."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-def _is_gone(client: MlflowClient, run_id: str) -> bool:
+def is_gone(client: MlflowClient, run_id: str) -> bool:
+    """Whether the server does not know the run, or has it among what was deleted."""
     try:
         return client.get_run(run_id).info.lifecycle_stage == "deleted"
     except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return True
-
-
-def _dataset(note: Mapping[str, Any]) -> DatasetInput:
-    dataset = Dataset(
-        name=note["name"],
-        digest=note["fingerprint"][:_LONGEST_DIGEST],
-        source_type=note["source"].partition("://")[0] if is_uri(note["source"]) else "local",
-        source=json.dumps({"uri": note["source"]}),
-        profile=json.dumps(note["counts"]),
-    )
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", note["context"])])
 
 
 def _param(value: Any) -> str:
@@ -400,28 +329,3 @@ def _metric_name(name: str) -> str:
     """The name in the characters that MLflow takes; where some are replaced, a digest keeps it distinct."""
     allowed = re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
     return allowed if allowed == name else f"{allowed}-{hashlib.blake2b(name.encode(), digest_size=3).hexdigest()}"
-
-
-def _first_sentence(error: Exception, uri: str) -> str:
-    """What it says, without the secrets of the URI."""
-    said = str(error).partition(" (Caused by")[0].partition("\n")[0]
-    user, query = re.findall(r"://([^/?]*)@|$", uri)[0], uri.partition("?")[2]
-    for secret in (query, user, *user.split(":")):
-        said = said.replace(secret or "\n", "…")
-    return said[:200] or type(error).__name__
-
-
-def _way_out(error: Exception, uri: str, experiment: str) -> str:
-    """What a person can do about it, as the end of a sentence."""
-    said, database = str(error), _database(uri)
-    if re.search(r"\b40[13]\b|unauthori[sz]ed|permission_denied", said, re.IGNORECASE):
-        return "; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-    if re.search(r"deleted state|'active' state", said):
-        return f"; restore the experiment {experiment} in MLflow, or give another --experiment"
-    if isinstance(error, ModuleNotFoundError):
-        return f"; pip install {error.name}, or give another --tracking-uri"
-    if database and re.search(r"already exists|schema|malformed|not a database|no such", said):
-        return f"; put {database} aside, so that a new one is made, or give another --tracking-uri"
-    if database:
-        return f"; see whether {database} can be written, or give another --tracking-uri"
-    return ""

@@ -14,11 +14,12 @@ from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.engine import total_steps
 from kdltr_core.train.teacher_readings import teacher_reader
 from pipelines.ray_train.cluster import connect
-from pipelines.run.checks import check_words, describe, summary
+from pipelines.run.checks import check_words, summary
 from pipelines.run.command_line import RunStopped
+from pipelines.run.description import describe, noted
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.progress import progress_bar, say
-from pipelines.run.tracking import Status, noted
+from pipelines.run.tracking import Status
 from pipelines.sweep.comparison import CandidateComparison, CandidateRuns
 from pipelines.sweep.folder import StudyFolder, SweepFolder
 from pipelines.sweep.page import Page

@@ -15,8 +15,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from kdltr_core.config import RunConfig
+from pipelines.run.description import Description
 from pipelines.run.progress import polled, say
-from pipelines.run.tracking import SECONDS_BETWEEN_TRIES, Description, Status, Tracker
+from pipelines.run.tracking import SECONDS_BETWEEN_TRIES, Status, Tracker
 from pipelines.sweep.study import ERROR_FILE, SweepStudy, SweepTrial, best_first, short
 
 

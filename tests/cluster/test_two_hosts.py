@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from kdltr_core.config import RunConfig
-from pipelines.run.checks import source_digest
+from pipelines.run.description import source_digest
 from tests.cluster.hosts import Host, obstacle, two_hosts
 
 ROOT = Path(__file__).parents[2]

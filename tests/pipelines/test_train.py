@@ -26,7 +26,8 @@ from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.build import teacher_file
 from pipelines.ray_train import worker
 from pipelines.ray_train.worker import train_worker
-from pipelines.run.checks import check_files, check_words, describe, git_commit, source_digest, summary, user
+from pipelines.run.checks import check_files, check_words, summary
+from pipelines.run.description import describe, git_commit, source_digest, user
 from pipelines.run.folder import REFUSAL_FILE, RunFolder
 from pipelines.run.metrics_log import read_records
 from pipelines.run.progress import headline
@@ -89,8 +90,8 @@ def test_what_the_teacher_labelled_is_told_in_the_log_and_to_mlflow(tmp_path: Pa
     assert (description.parameters["unlabelled.num_used"], description.parameters["unlabelled.num_refused"]) == (8, 2)
     assert description.tags["validation"] == validated
     assert "8 used, 2 of 10 rejected" in description.tags["data_unlabelled"]
-    assert [(note.name, note.source) for note in description.datasets if note.context == "training"] == [
-        ("heap", str(root))
+    assert [(note["name"], json.loads(note["source"])) for note in description.training] == [
+        ("heap", {"uri": str(root)})
     ]
 
 

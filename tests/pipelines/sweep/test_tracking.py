@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from kdltr_core.config import RunConfig
-from pipelines.run.tracking import DatasetNote, Description
+from pipelines.run.description import Description
 from pipelines.sweep.study import ERROR_FILE, SweepStudy
 from pipelines.sweep.tracking import SweepTracker, counted
 from tests.pipelines.sweep.trials import begin_trial, try_point
@@ -34,8 +34,7 @@ def begin(folder: Path, config: RunConfig, said: list[str] | None = None) -> tup
     tracker = SweepTracker(
         folder, config, {"trial": study, "confirmation": again}, (said if said is not None else []).append
     )
-    notes = [DatasetNote("SVT", "/packs/SVT.arrow", "testing", "0123", {"num_pairs": 647})]
-    tracker.begin(Description(config.name, config.flatten(), {"recipe": "demo", "sweep.role": "sweep"}, notes))
+    tracker.begin(Description(config.name, config.flatten(), {"recipe": "demo", "sweep.role": "sweep"}))
     return tracker, study
 
 
