@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
@@ -127,42 +126,31 @@ class ObjectStore:
         with self._explained(name), self._system.open_input_stream(self._place(name)) as stream:
             return stream.readall()
 
-    def download(self, name: str, path: Path, progress: Callable[[int], None] = lambda num_bytes: None) -> None:
+    def download(self, name: str, path: Path) -> None:
         """Write an object into a new file, which the folder is made for.
-
-        Args:
-            progress: called with the bytes of every chunk.
 
         Raises: OSError if the file cannot be written; then, as after any other error, a part of it may be left.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._explained(name):
-            source = self._system.open_input_stream(self._place(name))
-        with source, path.open("wb") as file:
-            while chunk := self._next_chunk(name, source):
-                file.write(chunk)
-                progress(len(chunk))
+        self._copy(name, (self._place(name), str(path)), (self._system, fs.LocalFileSystem()))
+
+    def upload(self, path: Path, name: str) -> None:
+        """Write a file into an object: readers see what was there before or the whole of it."""
+        self._copy(name, (str(path), self._place(name)), (fs.LocalFileSystem(), self._system))
 
     def put(self, name: str, content: bytes) -> None:
-        """Write an object in one go: readers see what was there before or the whole of it."""
-
-        def write() -> None:
-            with self._system.open_output_stream(self._place(name)) as stream:
-                stream.write(content)
-
-        # In a thread of its own: an exception that a signal raises in here would close the stream, and closing it
-        # publishes whatever was written by then.
-        with self._explained(name), ThreadPoolExecutor(1) as pool:
-            pool.submit(write).result()
+        """Write a small object."""
+        with self._explained(name), self._system.open_output_stream(self._place(name)) as stream:
+            stream.write(content)
 
     def delete(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""
         with self._explained(name), suppress(FileNotFoundError):
             self._system.delete_file(self._place(name))
 
-    def _next_chunk(self, name: str, source: pa.NativeFile) -> bytes:
+    def _copy(self, name: str, places: tuple[str, str], systems: tuple[fs.FileSystem, fs.FileSystem]) -> None:
         with self._explained(name):
-            return source.read(CHUNK_BYTES)
+            fs.copy_files(*places, *systems, chunk_size=CHUNK_BYTES, use_threads=False)
 
     def _place(self, name: str) -> str:
         return f"{self._path}/{name}" if name else self._path
@@ -183,6 +171,8 @@ class ObjectStore:
                 raise NothingThere(f"there is no bucket for {uri}; make it, or correct its name") from error
             if isinstance(error, FileNotFoundError):
                 raise NothingThere(f"there is no object {uri}; correct its name") from error
+            if isinstance(error, OSError) and error.errno:  # of this machine
+                raise
             if _NO_PERMISSION.search(said):
                 raise ValueError(
                     f"no permission for {uri} ({said}). Give this machine credentials that have it: for s3:// "
@@ -205,7 +195,7 @@ def fetch(place: str, cache_folder: str | Path, progress: Progress | None = None
     Args:
         place: a URI that ``ObjectStore`` takes, or a path.
         cache_folder: copies are kept in ``fetched/`` under it; made if it is not there.
-        progress: called with (bytes done, bytes in all) while it is fetched.
+        progress: called with (bytes done, bytes in all) after each file.
         only: pattern of the names of files to fetch from a folder.
 
     Raises: ValueError for a URI that is not understood or has nothing to fetch, and for lack of permission;
@@ -279,16 +269,12 @@ def _fetch(
     progress: Progress | None,
 ) -> None:
     done, total = 0, sum(file.size for file in listing.values())
-
-    def count(num_bytes: int) -> None:
-        nonlocal done
-        done += num_bytes
+    for name, file in listing.items():
+        store.download(name, folder / inner / name)
+        done += file.size
         if progress is not None:
             progress(done, total)
-
-    for name in listing:
-        store.download(name, folder / inner / name, count)
     # An object that was replaced meanwhile may have come in chunks of both.
-    if done != total or _listing(store, only) != listing:
+    if _listing(store, only) != listing:
         raise StoreUnreachable(f"{store.uri} was changed while it was fetched; start again when it is at rest")
     (folder / _RECORD).write_text(json.dumps(_record(store, listing), indent=1))

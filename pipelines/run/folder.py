@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,6 @@ import yaml
 from kdltr_core.config import RunConfig, fields_marked
 from kdltr_core.files import DamagedFile, read_json, write_text
 from kdltr_core.remote import is_uri, under
-from kdltr_core.train.checkpoint import CheckpointStore
 from pipelines.run.description import noted
 from pipelines.run.storage import CHECKPOINTS, METRICS_FILE, Storage
 
@@ -148,10 +146,8 @@ class RunFolder:
         """Notes what the words are recognised by. Raises: ValueError if the run was begun with other words."""
         earlier: dict[str, str] = {}
         if self.has_begun:
-            try:
+            with suppress(OSError, DamagedFile):
                 earlier = read_json(self.path / DATA_FILE, dict[str, str], "")
-            except (OSError, DamagedFile):
-                earlier = self._newest_checkpoint().get("data", {})
         now = {name: fingerprints.get(name, "not there") for name in earlier}
         self._refuse([f"{n} of fingerprint {was}, now {now[n]}" for n, was in earlier.items() if now[n] != was])
         write_text(self.path / DATA_FILE, json.dumps(fingerprints, indent=1))
@@ -204,31 +200,15 @@ class RunFolder:
 
     def _changes(self) -> list[str]:
         """What makes this another run than the one the folder was made for; nothing in a new folder."""
-        earlier = self._earlier()
+        try:
+            tree = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError):
+            return []
+        earlier: dict[str, Any] = {}
+        for name, value in tree.items():
+            earlier.update({f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value})
         return [
             f"{name} {earlier[name]!r}, now {value!r}"
             for name, value in self.config.flatten().items()
             if name not in self.free_fields and name in earlier and earlier[name] != value
         ]
-
-    def _earlier(self) -> dict[str, Any]:
-        """The fields that the run was begun with, those of an older version among them; none in a new folder."""
-        try:
-            tree = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError):
-            tree = None
-        if not isinstance(tree, dict):
-            tree = self._newest_checkpoint().get("config", {})
-        flat: dict[str, Any] = {}
-        for name, value in tree.items():
-            flat.update({f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value})
-        return flat
-
-    def _newest_checkpoint(self) -> dict[str, Any]:
-        """What the run goes on from says of it, where a file that says the same is gone."""
-        with tempfile.TemporaryDirectory() as folder:
-            storage = Storage(self.place, Path(folder))
-            storage.pull_newest_checkpoint()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # whoever goes on from it says it
-                return CheckpointStore(storage.path / CHECKPOINTS, 1).newest() or {}

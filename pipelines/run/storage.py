@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import socket
-import time
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kdltr_core.files import HeldByAnother, locked, whole_file, whole_folder
-from kdltr_core.remote import NothingThere, ObjectStore, RemoteFile, is_uri, public, under
+from kdltr_core.remote import ObjectStore, RemoteFile, is_uri, public, under
 from kdltr_core.train.checkpoint import CheckpointStore, read_checkpoint
 from pipelines.run.progress import polled
 
@@ -22,11 +21,9 @@ METRICS_FILE = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 # Written last and removed first: a checkpoint without it is one that is not whole.
 SEAL = "checkpoint.json"
-CLAIM = "claim.json"
+CLAIMS = "claims"
 SECONDS_OF_A_CLAIM = 60.0
 SECONDS_BETWEEN_REFRESHES = 15.0
-# After so many, two who claimed at the same moment can see which of them was last.
-SECONDS_TO_SETTLE = 2.0
 _STEP = re.compile(rf"{CHECKPOINTS}/step-(\d{{8}})/(.+)")
 
 
@@ -55,13 +52,6 @@ class Storage:
         """What the run, or a file of it, is called, for people."""
         return under(public(self.place), *filter(None, name.split("/"))) if self._store else str(self.path / name)
 
-    def check_reachable(self) -> None:
-        """Write a small object and remove it."""
-        if self._store:
-            name = f".reachable-{uuid.uuid4().hex}"
-            self._store.put(name, b"")
-            self._store.delete(name)
-
     def push(self, *names: str) -> None:
         """Copy files, and folders with all files in them, to the bucket; a checkpoint's seal after all else of it."""
         if not self._store:
@@ -71,7 +61,7 @@ class Storage:
             files = [path for path in here.rglob("*") if path.is_file()] if here.is_dir() else [here]
             for path in sorted(files, key=lambda path: (path.name == SEAL, path)):
                 if path.exists() and not path.name.startswith("."):
-                    self._store.put(path.relative_to(self.path).as_posix(), path.read_bytes())
+                    self._store.upload(path, path.relative_to(self.path).as_posix())
 
     def try_to_push(self, name: str, otherwise: str) -> None:
         """As ``push``; a failure is a warning that ends in ``otherwise``."""
@@ -149,25 +139,21 @@ class Storage:
         with locked(self.path / ".pulling.lock"):
             found = None
             for step, names in sorted(self._checkpoints().items(), reverse=True):
-                if SEAL in names and self._pull_checkpoint(self._store, step, names):
-                    found = step
-                    break
+                place = self.path / _folder(step)
+                if SEAL in names:
+                    seal = self._store.read(f"{_folder(step)}/{SEAL}")
+                    if not (_is_whole(place) and (place / SEAL).read_bytes() == seal):
+                        with whole_folder(place) as writing:
+                            for name in names:
+                                self._store.download(f"{_folder(step)}/{name}", writing / name)
+                    if _is_whole(place):
+                        found = step
+                        break
                 warnings.warn(f"{self.named(_folder(step))} is not whole; the one before it is used", stacklevel=2)
             for place in (self.path / CHECKPOINTS).glob("*"):
                 if found is None or place != self.path / _folder(found):
                     shutil.rmtree(place, ignore_errors=True)
             return found
-
-    def _pull_checkpoint(self, store: ObjectStore, step: int, names: list[str]) -> bool:
-        """Whether the checkpoint is whole, and then it is here."""
-        place, seal = self.path / _folder(step), store.read(f"{_folder(step)}/{SEAL}")
-        with suppress(OSError):
-            if (place / SEAL).read_bytes() == seal and _is_whole(place):
-                return True
-        with whole_folder(place) as writing:
-            for name in names:
-                store.download(f"{_folder(step)}/{name}", writing / name)
-        return _is_whole(place)
 
     def _checkpoints(self) -> dict[int, list[str]]:
         """The files of every checkpoint in the bucket, whole or not, by their names in its folder."""
@@ -198,45 +184,32 @@ class Storage:
 
 @contextmanager
 def _claimed(store: ObjectStore, way_out: str) -> Iterator[None]:
-    mine = f"process {os.getpid()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})"
-    seconds_left = SECONDS_OF_A_CLAIM - _age(store, CLAIM)
-    if seconds_left > 0:
-        raise ValueError(
-            f"{_owner(store)} is training in {store.uri}; {way_out}. If it is dead, the same command resumes "
-            f"{seconds_left:.0f} s from now"
-        )
-    store.put(CLAIM, mine.encode())
-    time.sleep(SECONDS_TO_SETTLE)
-    if (owner := _owner(store)) != mine:
-        raise ValueError(f"{owner} is training in {store.uri}; {way_out}")
+    """An object of this driver's own, refreshed while it is held. All times are by the store's clock.
 
-    def refresh() -> None:
-        with suppress(OSError, ValueError):  # the next one may succeed
-            store.put(CLAIM, mine.encode())
-
+    Of two who claim at the same moment each may see the other, and then neither gets it.
+    """
+    mine = f"{CLAIMS}/process {os.getpid()} on {socket.gethostname()} ({uuid.uuid4().hex[:8]})"
+    store.put(mine, b"")
     try:
+        claims = {name: file.written / 1e9 for name, file in store.files().items() if name.startswith(f"{CLAIMS}/")}
+        for other in claims.keys() - {mine}:
+            seconds_left = SECONDS_OF_A_CLAIM - (claims[mine] - claims[other])
+            if seconds_left > 0:
+                raise ValueError(
+                    f"{other.removeprefix(f'{CLAIMS}/')} is training in {store.uri}; {way_out}. If it is dead, the "
+                    f"same command resumes {seconds_left:.0f} s from now"
+                )
+            store.delete(other)
+
+        def refresh() -> None:
+            with suppress(OSError, ValueError):  # the next one may succeed
+                store.put(mine, b"")
+
         with polled(refresh, SECONDS_BETWEEN_REFRESHES):
             yield
     finally:
         with suppress(OSError, ValueError):  # it expires
-            store.delete(CLAIM)
-
-
-def _owner(store: ObjectStore) -> str:
-    """The process whose claim is in the bucket; '' without one."""
-    try:
-        return store.read(CLAIM).decode(errors="replace")
-    except NothingThere:
-        return ""
-
-
-def _age(store: ObjectStore, name: str) -> float:
-    """Seconds since it was written, by the store's clock alone: those of two machines may differ."""
-    probe = f".clock-{uuid.uuid4().hex}"
-    store.put(probe, b"")
-    now, then = store.file(probe), store.file(name)
-    store.delete(probe)
-    return (now.written - then.written) / 1e9 if now and then else float("inf")
+            store.delete(mine)
 
 
 def _folder(step: int) -> str:

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,6 @@ from tests.object_store import Bucket
 
 pytestmark = pytest.mark.slow
 RUN = "runs/first"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "SECONDS_TO_SETTLE", 0.0)
 
 
 def on(machine: Path, bucket: Bucket) -> Storage:
@@ -188,13 +184,6 @@ def test_what_the_bucket_did_not_take_is_sent_with_the_next_checkpoint_or_raised
     assert steps(bucket) == [400]
 
 
-def test_reaching_the_bucket_is_tried_and_leaves_nothing(bucket: Bucket, tmp_path: Path) -> None:
-    on(tmp_path, bucket).check_reachable()
-    assert bucket.objects() == []
-    with pytest.raises(ValueError, match=r"there is no bucket for s3://no-such-bucket/runs/first/.*; make it"):
-        Storage("s3://no-such-bucket/runs/first", tmp_path).check_reachable()
-
-
 def test_a_run_that_is_held_is_refused_and_free_again_at_its_end(bucket: Bucket, tmp_path: Path) -> None:
     run = on(tmp_path, bucket)
     refused = rf"process {os.getpid()} on .* is training in {bucket.uri}/{RUN}; wait for it, or give another --name"
@@ -215,7 +204,7 @@ def test_the_claim_of_a_driver_that_was_killed_expires(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "SECONDS_OF_A_CLAIM", 3.0)
-    bucket.put(f"{RUN}/claim.json", b"process 4711 on gpu-7")
+    bucket.put(f"{RUN}/claims/process 4711 on gpu-7", b"")
     with (
         pytest.raises(ValueError, match=r"process 4711 on gpu-7 .* If it is dead, .* resumes \d s from now"),
         on(tmp_path, bucket).claim(),
@@ -223,42 +212,38 @@ def test_the_claim_of_a_driver_that_was_killed_expires(
         pass
     time.sleep(4)
     with on(tmp_path, bucket).claim():
-        assert "4711" not in bucket.get(f"{RUN}/claim.json").decode()
+        assert not any("4711" in name for name in bucket.objects())
 
 
 def test_a_claim_is_refreshed_while_it_is_held(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "SECONDS_BETWEEN_REFRESHES", 0.2)
-
-    def written() -> object:
-        return bucket.server.client("s3").head_object(Bucket=bucket.name, Key=f"{RUN}/claim.json")["LastModified"]
-
     with on(tmp_path, bucket).claim():
+        (key,) = bucket.objects()
+
+        def written() -> object:
+            return bucket.server.client("s3").head_object(Bucket=bucket.name, Key=key)["LastModified"]
+
         first = written()
         while written() == first:
             time.sleep(0.1)
 
 
-def test_of_two_who_claim_at_one_moment_one_gets_it(
-    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(storage, "SECONDS_TO_SETTLE", 3.0)
+def test_two_who_claim_at_one_moment_do_not_both_get_it(bucket: Bucket, tmp_path: Path) -> None:
     start, both_decided = threading.Barrier(2), threading.Barrier(2)
     outcomes: list[str] = []
 
     def contend() -> None:
         run = on(tmp_path, bucket)
         start.wait()
-        try:
-            with run.claim():
-                outcomes.append("held")
-                both_decided.wait()
-        except ValueError:
-            outcomes.append("refused")
+        with suppress(ValueError), run.claim():
+            outcomes.append("held")
             both_decided.wait()
+            return
+        both_decided.wait()
 
     threads = [threading.Thread(target=contend) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(outcomes) == ["held", "refused"]
+    assert len(outcomes) < 2
