@@ -90,9 +90,8 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     follower = Follower(folder.metrics_log, num_steps)
 
     def follow() -> None:
+        folder.poll()
         follower.poll()
-        if sentence := folder.poll():
-            say(sentence)
         tracker.send()
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)

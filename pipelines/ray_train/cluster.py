@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import shlex
 import socket
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +18,17 @@ from urllib.parse import urlsplit
 import ray
 import yaml
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import OutOfMemoryError, RayError
-from ray.train import FailureConfig, ScalingConfig, TrainingFailedError, UserCallback, WorkerGroupError
+from ray.exceptions import RayError
+from ray.train import FailureConfig, ScalingConfig, TrainingFailedError
 from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from kdltr_core.config import RunConfig
-from kdltr_core.files import write_text
 from kdltr_core.remote import is_uri
 from pipelines.run.command_line import RunStopped
-from pipelines.run.folder import LOST_FILE, REFUSAL_FILE, RunFolder
+from pipelines.run.folder import REFUSAL_FILE, RunFolder
 from pipelines.run.progress import say
-from pipelines.run.storage import Storage
 
 # Only small things pass through Ray's object store: batches are read from memory-mapped packs by the workers.
 OBJECT_STORE_BYTES = 128 * 2**20
@@ -128,10 +124,10 @@ def connect() -> Cluster:
         os.environ.setdefault(name, value)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    address, origin = _address()
+    address = _address()
     if not ray.is_initialized():
         if address:
-            _join(address, origin, quiet)
+            _join(address, quiet)
         else:
             _start(quiet)
     token = Path.home() / ".ray" / "auth_token"
@@ -140,16 +136,16 @@ def connect() -> Cluster:
     return _measure(is_own=not address)
 
 
-def _address() -> tuple[str, str]:
-    """Of a cluster that is named, and where that was; '' if there is none."""
+def _address() -> str:
+    """Of a cluster that is named, or was begun on this machine; '' if there is none."""
     address = os.environ.get("RAY_ADDRESS", "")
     remembered = Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray", "ray_current_cluster")
     if address in ("", "auto") and remembered.exists():
-        return remembered.read_text().strip(), str(remembered)
-    return ("" if address == "local" else address), "RAY_ADDRESS"
+        return remembered.read_text().strip()
+    return "" if address == "local" else address
 
 
-def _join(address: str, origin: str, quiet: dict[str, Any]) -> None:
+def _join(address: str, quiet: dict[str, Any]) -> None:
     """Raises: ValueError if no cluster answers; Ray itself would look for it for a quarter of an hour."""
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")  # a try, of 40 s
     try:
@@ -158,32 +154,22 @@ def _join(address: str, origin: str, quiet: dict[str, Any]) -> None:
             socket.create_connection((parts.hostname or "", parts.port or 10001), SECONDS_TO_CONNECT).close()
         ray.init(address=address, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
-        forget = "RAY_ADDRESS=local" if origin == "RAY_ADDRESS" else f"rm {shlex.quote(origin)}"
         raise ValueError(
-            f"no Ray cluster answers at {address}, which {origin} names ({str(error).strip().splitlines()[-1]}). To do "
-            f"without it: {forget}. Where the cluster has a token, RAY_AUTH_MODE=token has to be set and "
+            f"no Ray cluster answers at {address} ({str(error).strip().splitlines()[-1]}). To do without it, set "
+            "RAY_ADDRESS=local. Where the cluster has a token, RAY_AUTH_MODE=token has to be set and "
             "~/.ray/auth_token be the cluster's"
         ) from error
 
 
 def _start(quiet: dict[str, Any]) -> None:
-    """Ray gives a machine 30 s to start it, fixed in its code, which a busy one may need more than once.
-
-    Raises: what ``ray.init`` raises; RunStopped where it did not start in time three times.
-    """
-    for tries_left in (2, 1, 0):
+    """Raises: RunStopped. Ray gives a machine 30 s to start it, fixed in its code, and a busy one needs a few tries."""
+    for is_last in (False, False, True):
         try:
             ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
             return
         except Exception as error:
-            if "timed out during startup" not in str(error):
-                raise
-            if not tries_left:
-                raise RunStopped(
-                    "Ray did not start on this machine within 30 s, three times: it is very busy or short of memory "
-                    "(see `uptime` and `free -h`); give the same command when it is quieter, and nothing is lost"
-                ) from error
-            say("Ray did not start within 30 s (a busy machine); trying again")
+            if is_last or "timed out during startup" not in str(error):
+                raise RunStopped(f"Ray did not start on this machine: {error}") from error
 
 
 def _measure(is_own: bool) -> Cluster:
@@ -259,7 +245,6 @@ def train_on(
                 name="ray",
                 storage_path=run_folder.place,
                 failure_config=FailureConfig(max_failures=MOST_FAILURES),
-                callbacks=[LostWorkers(run_folder.place)],  # type: ignore[list-item]
             ),
         ).fit()
     except TrainingFailedError as error:
@@ -274,41 +259,6 @@ def train_on(
         (run_folder.path / ERRORS_FILE).write_text("".join(traceback.format_exception(failure)), encoding="utf-8")
         run_folder.keep(ERRORS_FILE)
         cause = str(failure).strip().splitlines()[-1]
-        if isinstance(failure, WorkerGroupError) and failure.worker_failures:
-            cause, _ = lost_worker(failure.worker_failures)
-        raise RunStopped(f"{cause}; the whole account is in {run_folder.named(ERRORS_FILE)}")
+        raise RunStopped(f"workers were lost: {cause}; the whole account is in {run_folder.named(ERRORS_FILE)}")
     if not result.return_value:
         raise KeyboardInterrupt
-
-
-class LostWorkers(UserCallback):
-    """Leaves word of failed workers in the run's folder: Ray's controller, a process of its own, calls this.
-
-    A mistake in the input is not among them: the run ends with it.
-    """
-
-    def __init__(self, place: str) -> None:
-        self._place = place
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        if any(isinstance(error, ValueError) for error in worker_exceptions.values()):
-            return
-        with tempfile.TemporaryDirectory() as copy, suppress(OSError, ValueError):
-            storage = Storage(self._place, Path(copy))
-            write_text(storage.path / LOST_FILE, "\n".join(lost_worker(worker_exceptions)))
-            storage.push(LOST_FILE)
-
-
-def lost_worker(failures: Mapping[int, Exception]) -> tuple[str, str]:
-    """Which worker failed and what it said, in a sentence; and which process it was: started again it is another one.
-
-    One that died tells more than those that then missed it.
-    """
-    causes = {rank: getattr(failure, "health_check_failure", failure) for rank, failure in failures.items()}
-    died = [rank for rank, cause in causes.items() if isinstance(cause, RayError)]
-    rank = min(died or causes)
-    if died:
-        memory = " for want of memory" if isinstance(causes[rank], OutOfMemoryError) else ""
-        return f"worker {rank} was lost{memory}", str(getattr(causes[rank], "actor_id", ""))
-    lines = [line.strip() for line in str(causes[rank]).splitlines() if line.strip()]
-    return f"worker {rank} failed with {': '.join([type(causes[rank]).__name__, *lines[:1]])}", ""

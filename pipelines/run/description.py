@@ -37,6 +37,7 @@ class Description:
 
     Attributes:
         training, testing: data sets, as ``dataset_note`` gives them.
+        headlines: metrics that MLflow is to list first.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Description:
     tags: Mapping[str, str]
     training: Sequence[Mapping[str, str]] = ()
     testing: Sequence[Mapping[str, str]] = ()
+    headlines: Sequence[str] = ()
 
 
 def describe(config: RunConfig, words: Datasets, verb: str) -> Description:
@@ -75,7 +77,8 @@ def describe(config: RunConfig, words: Datasets, verb: str) -> Description:
     sources += [given_source(root, data.unlabelled_roots, data.cache_folder, only="*") for root, _ in found.unlabelled]
     sources += [root for root, _ in found.beside]
     training = [dataset_note(pack, source) for pack, source in zip(words.train.packs, sources, strict=True)]
-    return Description(config.name, parameters, tags, training, testing_notes(data, words.benchmarks))
+    headlines = ("accuracy", "images_per_second") if verb == "train" else ()
+    return Description(config.name, parameters, tags, training, testing_notes(data, words.benchmarks), headlines)
 
 
 def testing_notes(config: DataConfig, packs: Mapping[str, Pack]) -> list[dict[str, str]]:

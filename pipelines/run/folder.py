@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 # Where a worker says why it does not go on.
 REFUSAL_FILE = "refused.txt"
-# Where is said which worker was lost last.
-LOST_FILE = "lost.txt"
 FINISHED_FILE = "finished.json"
 TRACKING_FILE = "tracking.json"
 # What the words of the run are recognised by.
@@ -58,7 +56,6 @@ class RunFolder:
         else:
             self.storage = Storage(str(Path(config.output_folder) / config.name), Path())
         self._next_pull = 0.0
-        self._lost = ""
         for mark, kind in KINDS.items():
             if mark != self.mark and (self.path / mark).exists():
                 raise ValueError(f"{self.named()} holds a {kind}; give the {KINDS[self.mark]} another --name")
@@ -135,7 +132,7 @@ class RunFolder:
             with self.storage.claim():
                 if self._changes():
                     self.storage.remove(METRICS_FILE, TRACKING_FILE, DATA_FILE)
-                self.storage.remove(FINISHED_FILE, REFUSAL_FILE, LOST_FILE)
+                self.storage.remove(FINISHED_FILE, REFUSAL_FILE)
                 write_text(self.path / "config.yaml", self.config.to_yaml())
                 self.storage.push("config.yaml")
                 yield
@@ -153,19 +150,12 @@ class RunFolder:
         write_text(self.path / DATA_FILE, json.dumps(fingerprints, indent=1))
         self.keep(DATA_FILE)
 
-    def poll(self) -> str:
-        """Brings what the workers have recorded under ``path``, now and then.
-
-        Returns: which worker was lost since the last time, or ''.
-        """
-        with suppress(OSError, ValueError):  # the next time may succeed
-            if time.monotonic() >= self._next_pull:
-                self._next_pull = time.monotonic() + SECONDS_BETWEEN_PULLS
-                self.storage.pull(METRICS_FILE, LOST_FILE)
-            if (lost := (self.path / LOST_FILE).read_text(encoding="utf-8")) != self._lost:
-                self._lost = lost
-                return lost.partition("\n")[0]
-        return ""
+    def poll(self) -> None:
+        """Brings what the workers have recorded under ``path``, now and then."""
+        if time.monotonic() >= self._next_pull:
+            self._next_pull = time.monotonic() + SECONDS_BETWEEN_PULLS
+            with suppress(OSError, ValueError):  # the next time may succeed
+                self.storage.pull(METRICS_FILE)
 
     def collect(self) -> None:
         """Brings all that the workers left for the driver under ``path``."""

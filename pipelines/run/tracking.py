@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from math import nan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -211,6 +212,9 @@ class Tracker:
             parameters = [Param(k, _param(v)) for k, v in state.description["parameters"].items()]
             for start in range(0, len(parameters), PARAMS_A_BATCH):
                 client.log_batch(state.run_id, params=parameters[start : start + PARAMS_A_BATCH])
+            # MLflow lists metrics in the order in which it first heard of them, and keeps the latest.
+            headlines = [Metric(name, nan, 0, 0) for name in state.description["headlines"]]
+            client.log_batch(state.run_id, metrics=headlines)
             datasets = [
                 DatasetInput(Dataset(**note), [InputTag("mlflow.data.context", context)])
                 for context in ("training", "testing")

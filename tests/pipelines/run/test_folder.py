@@ -8,7 +8,7 @@ import pytest
 
 from kdltr_core.config import RunConfig
 from kdltr_core.train.checkpoint import CheckpointStore
-from pipelines.run.folder import LOST_FILE, RunFolder
+from pipelines.run.folder import RunFolder
 from tests.object_store import Bucket
 
 WORDS = {"train IC13": "abc", "benchmark SVT": "def"}
@@ -114,15 +114,6 @@ def test_two_drivers_do_not_write_in_one_folder(output: str) -> None:
         RunFolder(config(output)).claim(),
     ):
         pass
-
-
-def test_word_of_a_lost_worker_is_told_once(output: str) -> None:
-    run = begin(output)
-    assert run.poll() == ""
-    for process in ("first", "second"):
-        (run.path / LOST_FILE).write_text(f"worker 0 was lost\n{process}")
-        run.keep(LOST_FILE)
-        assert [run.poll(), run.poll()] == ["worker 0 was lost", ""]
 
 
 def test_what_lies_beside_the_checkpoints_and_a_damaged_file_end_nothing(tmp_path: Path) -> None:

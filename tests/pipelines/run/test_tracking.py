@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -119,12 +120,13 @@ def test_a_finished_run_is_described_and_its_student_is_a_model_that_reads(
     log = MetricsLog(folder / "metrics.jsonl")
     log.record(10, {"train/loss": 3.0})
     log.record(30, {"accuracy": 69.25})
-    run_id = one.begin(DESCRIPTION)
+    run_id = one.begin(replace(DESCRIPTION, headlines=("accuracy",)))
+    assert list(only_run(uri).data.metrics) == ["accuracy"]  # NaN so far, and the first of the list
     for _ in range(2):
         assert one.end("FINISHED", tags=noted("**69.2 %** are read", "train"), model=student / "student")
     run = only_run(uri)
-    assert run.data.metrics == {"accuracy": 69.25, "train/loss": 3.0}
-    assert [(m.value, m.step) for m in MlflowClient(uri).get_metric_history(run_id, "accuracy")] == [(69.25, 0)]
+    assert list(run.data.metrics.items()) == [("accuracy", 69.25), ("train/loss", 3.0)]
+    assert [(m.value, m.step) for m in MlflowClient(uri).get_metric_history(run_id, "accuracy")][1:] == [(69.25, 0)]
     note = run.data.tags["mlflow.note.content"]
     assert note == "**69.2 %** are read\n\n```\nkdltr train demo --tracking-uri=http://host --name 'a b'\n```"
     client = MlflowClient(uri)
