@@ -53,28 +53,19 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
 
     Raises: ValueError for words or a number of workers that cannot be trained with; RunStopped; KeyboardInterrupt.
     """
-    from kdltr_core.data.dataset import load_datasets
     from kdltr_core.data.held_out_texts import selection_texts
-    from kdltr_core.recognizers.registry import charset_of
     from kdltr_core.train.engine import total_steps
-    from kdltr_core.train.teacher_readings import teacher_reader
     from pipelines.ray_train.cluster import connect, train_on
     from pipelines.ray_train.worker import train_worker
-    from pipelines.run.checks import check_words, summary
+    from pipelines.run.checks import prepare_words
     from pipelines.run.description import describe
     from pipelines.run.folder import TRACKING_FILE
-    from pipelines.run.progress import Follower, polled, progress_bar, say, shown_path
+    from pipelines.run.progress import Follower, polled, progress_bar, say
 
     fewest = config.min_workers or config.workers
     cluster = connect().prepare(config.workers, fewest, folder.place, progress_bar("waiting for machines"))
-    reader = teacher_reader(config, progress_bar("the teacher reads each picture once"))
-    say(f"Preparing words (rendered and packed once, kept in {shown_path(config.data.cache_folder)}) …")
-    words = load_datasets(config.data, charset_of(config), progress_bar("preparing words"), reader=reader)
     selection_texts(config, progress_bar("preparing texts"))
-    check_words(config, words)
-    folder.claim_data(words.fingerprints)
-    for sentence in summary(words):
-        say(sentence)
+    words = prepare_words(config, folder)
     num_steps = total_steps(config, len(words.train))
     what = f"a {config.recognizer.trained} ({config.recognizer.name}, {config.objective.name})"
     size = f"{num_steps} steps of {config.optim.batch_size} words"

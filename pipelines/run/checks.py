@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import Datasets
+from kdltr_core.data.dataset import Datasets, load_datasets
 from kdltr_core.evaluation.table import check_judged
+from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.remote import LMDB_FILE, check_there, fetch, is_uri
 from kdltr_core.train.build import start_file, teacher_file
 from kdltr_core.train.distiller import needs_teacher
+from kdltr_core.train.teacher_readings import teacher_reader
+from pipelines.run.progress import progress_bar, say, shown_path
+
+if TYPE_CHECKING:
+    from pipelines.run.folder import RunFolder
 
 VALIDATED_ON_READINGS = (
     "Validation: no word has a label, so word accuracy on the held-out pictures is agreement with what the teacher "
@@ -77,3 +84,18 @@ def summary(words: Datasets) -> list[str]:
     lines = [f"{len(words.train)} training pairs, {len(words.validation)} held out; benchmarks: {sets}"]
     lines += [f"{root}: {count} pictures labelled by what the teacher reads" for root, count in words.num_read.items()]
     return [*lines, *rejected, *([VALIDATED_ON_READINGS] if words.validates_on_readings else [])]
+
+
+def prepare_words(config: RunConfig, folder: RunFolder) -> Datasets:
+    """The words of a run, prepared here, said, and claimed for the folder.
+
+    Raises: ValueError for words that cannot be trained with, or others than the folder's.
+    """
+    reader = teacher_reader(config, progress_bar("the teacher reads each picture once"))
+    say(f"Preparing words (rendered and packed once, kept in {shown_path(config.data.cache_folder)}) …")
+    words = load_datasets(config.data, charset_of(config), progress_bar("preparing words"), reader=reader)
+    check_words(config, words)
+    folder.claim_data(words.fingerprints)
+    for sentence in summary(words):
+        say(sentence)
+    return words

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from kdltr_core.evaluation.significance import SignificanceTest, compare_paired, read_correct, read_judged, signed
 from kdltr_core.metrics import mcnemar
-from pipelines.run.metrics_log import training_speed
 from pipelines.sweep.page import Rows, Section
 from pipelines.sweep.study import SweepStudy, as_json
 
@@ -26,12 +25,10 @@ class Candidate:
     Attributes:
         name: of the way.
         correct: (seeds, words) bool, whether each student has each word right.
-        images_per_second: of training, of each seed; nan where it was not measured.
     """
 
     name: str
     correct: NDArray[np.bool_]
-    images_per_second: tuple[float, ...]
 
     @property
     def accuracies(self) -> tuple[float, ...]:
@@ -48,12 +45,6 @@ class Candidate:
         """Of that mean, from the scatter between seeds, in points; nan for a single seed."""
         values = self.accuracies
         return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-
-    @property
-    def speed(self) -> float:
-        """Mean over the seeds of which it is known, in images per second; nan for none."""
-        known = [value for value in self.images_per_second if not math.isnan(value)]
-        return fmean(known) if known else math.nan
 
 
 @dataclass(frozen=True)
@@ -89,22 +80,16 @@ class CandidateComparison:
         return tuple(mcnemar(first.tolist(), second.tolist()).p for first, second in pairs)
 
     def metrics(self) -> dict[str, float]:
-        """In figures, by ``comparison/<name>/…``; what is not known is absent."""
+        """In figures, by ``comparison/<name>/…``."""
         significance = self.significance
-        values: dict[str, float] = {}
-        for c in self.candidates:
-            values |= {
-                f"comparison/{c.name}/word_accuracy": c.accuracy,
-                f"comparison/{c.name}/standard_error": c.standard_error,
-                f"comparison/{c.name}/images_per_second": c.speed,
-            }
+        values = {f"comparison/{c.name}/word_accuracy": c.accuracy for c in self.candidates}
         for gain in significance.gains if significance else ():
             values |= {
                 f"comparison/{gain.name}/gain": gain.points,
                 f"comparison/{gain.name}/gain_low": gain.low,
                 f"comparison/{gain.name}/gain_high": gain.high,
             }
-        return {name: value for name, value in values.items() if not math.isnan(value)}
+        return values
 
     def sections(self, title: str) -> list[Section]:
         """For a page: one row a candidate, then one column a set."""
@@ -132,15 +117,14 @@ class CandidateComparison:
     def _rows(self) -> Rows:
         significance = self.significance
         gains = {gain.name: gain for gain in significance.gains} if significance else {}
-        rows = [["candidate", "accuracy", "by seed", f"gain over {self.reference}", "95 % interval", "p", "images/s"]]
+        rows = [["candidate", "accuracy", "by seed", f"gain over {self.reference}", "95 % interval", "p"]]
         for c in self.candidates:
             error = "" if math.isnan(c.standard_error) else f" ± {c.standard_error:.2f}"
             row = [c.name, f"{c.accuracy:.2f}{error}", " ".join(f"{a:.2f}" for a in c.accuracies), "", ""]
             if c.name in gains:
                 gain = gains[c.name]
                 row[3:] = [signed(gain.points), f"{signed(gain.low)} … {signed(gain.high)}"]
-            speed = "" if math.isnan(c.speed) else f"{c.speed:.0f}"
-            rows.append([*row, " ".join(f"{p:.2g}" for p in self.p_values(c)), speed])
+            rows.append([*row, " ".join(f"{p:.2g}" for p in self.p_values(c))])
         return rows
 
     def _set_rows(self) -> Rows:
@@ -188,11 +172,7 @@ class CandidateRuns:
         first = [file for found in files.values() for file in found][:1]
         candidates = [
             # The first file is read along, so that other words than its are noticed.
-            Candidate(
-                name,
-                read_correct([*first, *read], self.column)[1:],
-                tuple(training_speed(folder / "metrics.jsonl") for folder in whole[name]),
-            )
+            Candidate(name, read_correct([*first, *read], self.column)[1:])
             for name, read in files.items()
         ]
         sets = read_judged(first[0], self.column)["set"].to_pylist() if first else []

@@ -9,21 +9,17 @@ from dataclasses import replace
 from typing import Any
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import Datasets, load_datasets
-from kdltr_core.recognizers.registry import charset_of
+from kdltr_core.data.dataset import Datasets
 from kdltr_core.train.engine import total_steps
-from kdltr_core.train.teacher_readings import teacher_reader
 from pipelines.ray_train.cluster import connect
-from pipelines.run.checks import check_words, summary
+from pipelines.run.checks import prepare_words
 from pipelines.run.command_line import RunStopped
 from pipelines.run.description import describe, noted
-from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.progress import progress_bar, say
 from pipelines.run.tracking import Status
 from pipelines.sweep.comparison import CandidateComparison, CandidateRuns
 from pipelines.sweep.folder import StudyFolder, SweepFolder
 from pipelines.sweep.page import Page
-from pipelines.sweep.report import summary_metrics
 from pipelines.sweep.resources import TrialResources, machines_for, resources_for
 from pipelines.sweep.search import GRACE
 from pipelines.sweep.study import PARTS
@@ -40,13 +36,7 @@ def prepare(config: RunConfig, folder: StudyFolder) -> tuple[TrialResources, Dat
     machines = machines_for(options, cluster.offers_gpus)
     cluster = cluster.prepare(*machines, folder.path, progress_bar("waiting for machines"))
     resources = resources_for(options, cluster)
-    reader = teacher_reader(config, progress_bar("the teacher reads each picture once"))
-    words = load_datasets(config.data, charset_of(config), progress_bar("preparing words"), reader=reader)
-    check_words(config, words)
-    folder.claim_data(words.fingerprints)
-    for sentence in summary(words):
-        say(sentence)
-    return resources, words
+    return resources, prepare_words(config, folder)
 
 
 @contextmanager
@@ -97,16 +87,8 @@ def try_points(config: RunConfig, folder: SweepFolder, resources: TrialResources
             "to stop one at a quarter or half of its length; give a smaller --validate-every"
         )
     search = StudySearch(study, config, _settings(folder, words, benchmarks=False))
-    with counted(study, "trial", options.num_trials, lambda: record_summary(folder)):
+    with counted(study, "trial", options.num_trials):
         run_trials(search, options.num_trials, resources, folder.path)
-
-
-def record_summary(folder: SweepFolder, confirmed: CandidateComparison | None = None) -> None:
-    """What is known of the sweep so far, into its metrics log."""
-    if not (ended := folder.trials.ended):
-        return
-    test = confirmed.significance if confirmed else None
-    MetricsLog(folder.metrics_log).record(len(ended), summary_metrics(ended, test))
 
 
 def train_candidates(
@@ -149,7 +131,6 @@ def confirm(
     found = runs.compare()
     if found.significance is None:
         say("no test: it needs the baseline and at least one other point, each with all seeds")
-    record_summary(folder, found)
     return found
 
 

@@ -11,6 +11,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.evaluation.significance import SignificanceTest
 from kdltr_core.files import write_text
 from kdltr_core.metrics import standard_error
+from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.comparison import CandidateComparison
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.importances import counted_study, draw_pictures, importances
@@ -47,6 +48,8 @@ def write_sweep_report(
     ]
     page = Page(f"Sweep {config.name}", [*answers, counts_note(trials, num_words)], sections)
     page.write(folder.table)
+    if trials:
+        MetricsLog(folder.metrics_log).record(len(trials), summary_metrics(trials, test))
     if choice is not None:
         point = config.override({**choice.point, "name": f"{config.name}-best"})
         said = [f"Of the sweep {config.name}.", *answers]

@@ -57,41 +57,42 @@ class SweepTracker:
         self.parent.send()
         if not self.parent.run_id or time.monotonic() < self._next_try:
             return
-        for role, study in self._studies.items():
-            for trial in study.trials:
-                if not self._send(role, trial):
-                    self._next_try = time.monotonic() + SECONDS_BETWEEN_TRIES
-                    return
+        if not self._send_trials(is_over=False):
+            self._next_try = time.monotonic() + SECONDS_BETWEEN_TRIES
 
     def end(self, status: Status, artifacts: Sequence[Path] = (), tags: Mapping[str, str] | None = None) -> bool:
         """Sends the rest and every state; trials that have not ended were killed. Returns whether all is there."""
         self.parent.send()
-        trials = [(role, trial) for role, study in self._studies.items() for trial in study.trials]
-        if self.parent.run_id and not all(self._end(role, trial) for role, trial in trials):
+        if self.parent.run_id and not self._send_trials(is_over=True):
             # The sweep's own run stays open, so that the same command knows that something is owed.
             self._say(f"MLflow lacks a part of this sweep; it is kept in {self._folder} and sent by the same command")
             return False
         return self.parent.end(status, artifacts, tags)
 
-    def _send(self, role: str, trial: SweepTrial) -> bool:
-        """Whether the server took what there is of a trial."""
-        if trial.state is not None:
-            return self._end(role, trial)
-        tracker = self._child(trial)
-        if trial.is_running:
-            self._begin(role, trial)
-            tracker.send()
-        return not tracker.is_away
+    def _send_trials(self, is_over: bool) -> bool:
+        trials = ((role, trial) for role, study in self._studies.items() for trial in study.trials)
+        return all(self._send(role, trial, is_over) for role, trial in trials)
 
-    def _end(self, role: str, trial: SweepTrial) -> bool:
-        """Whether MLflow has all of a trial, also where there is nothing to be had."""
-        tracker = self._child(trial)
+    def _send(self, role: str, trial: SweepTrial, is_over: bool) -> bool:
+        """Whether MLflow has all that there is of a trial, also where there is nothing to be had."""
+        if trial.folder not in self._children:
+            config = self._config
+            self._children[trial.folder] = Tracker(trial.folder, config.tracking_uri, config.experiment, lambda s: None)
+        tracker = self._children[trial.folder]
         # PRUNED is a tag on FINISHED: the trial did what it was meant to do.
-        status: Status = "KILLED" if trial.state is None else "FAILED" if trial.state == "FAILED" else "FINISHED"
-        has_begun = trial.folder in self._begun
-        if not has_begun and (tracker.ended == status or not (tracker.run_id or trial.state)):
-            return True
-        self._begin(role, trial)
+        ended: dict[str | None, Status] = {"FAILED": "FAILED", None: "KILLED"}
+        status = ended.get(trial.state, "FINISHED")
+        if trial.folder not in self._begun:
+            if trial.state is None and not is_over:
+                is_idle = not trial.is_running
+            else:
+                is_idle = tracker.ended == status or not (trial.state or tracker.run_id)
+            if is_idle:
+                return True
+            self._begin(role, trial, tracker)
+        if trial.state is None and not is_over:
+            tracker.send()
+            return not tracker.is_away
         artifacts = [trial.folder / name for name in ("config.yaml", "evaluation", ERROR_FILE)]
         tags = {"sweep.outcome": (trial.state or "killed").lower(), "sweep.error": trial.error[:500]}
         done = tracker.end(status, artifacts, tags)
@@ -99,16 +100,7 @@ class SweepTracker:
             self._begun.discard(trial.folder)
         return done
 
-    def _child(self, trial: SweepTrial) -> Tracker:
-        if trial.folder not in self._children:
-            self._children[trial.folder] = Tracker(
-                trial.folder, self._config.tracking_uri, self._config.experiment, lambda sentence: None
-            )
-        return self._children[trial.folder]
-
-    def _begin(self, role: str, trial: SweepTrial) -> None:
-        if trial.folder in self._begun:
-            return
+    def _begin(self, role: str, trial: SweepTrial, tracker: Tracker) -> None:
         self._begun.add(trial.folder)
         what = ", the baseline" if trial.is_baseline else ""
         tags = {
@@ -124,17 +116,16 @@ class SweepTracker:
             parameters=shared | dict(trial.params),
             tags=dict(self._description.tags) | tags,
         )
-        self._child(trial).begin(description)
+        tracker.begin(description)
 
 
 @contextmanager
-def counted(study: SweepStudy, label: str, total: int, record: Callable[[], None] = lambda: None) -> Iterator[None]:
+def counted(study: SweepStudy, label: str, total: int) -> Iterator[None]:
     """A bar over the study's trials on a terminal, else a line for each that ends; those that ended before not again.
 
     Args:
         label: what one of them is called.
         total: trials in all.
-        record: called whenever a trial begins or ends.
     """
     seen = {trial.number for trial in study.ended}
     bar = tqdm(total=total, desc=f"{label}s", unit=label, disable=None, initial=len(seen))
@@ -150,7 +141,6 @@ def counted(study: SweepStudy, label: str, total: int, record: Callable[[], None
         bar.set_postfix_str(f"{running} running{shown}", refresh=False)
         bar.n = len(ended)
         bar.refresh()
-        record()
 
     study.on_change = changed
     try:

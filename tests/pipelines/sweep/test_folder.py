@@ -11,7 +11,6 @@ from kdltr_core.config import RunConfig
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, write_predictions
 from pipelines.run.command_line import parse_run
 from pipelines.run.folder import RunFolder
-from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.comparison import Candidate, CandidateComparison
 from pipelines.sweep.folder import CompareFolder, SweepFolder
 from pipelines.sweep.objectives import compared_fields
@@ -60,7 +59,7 @@ def test_the_best_point_is_a_config_that_train_takes_as_it_is(config: RunConfig)
 def test_page_and_best_point_have_the_answer_and_what_follows_from_it(config: RunConfig) -> None:
     folder = sweep(config)
     read = np.tile(np.arange(500) % 2 == 0, (2, 1))
-    alike = (Candidate("the baseline", read, ()), Candidate("trial 1", ~read, ()))
+    alike = (Candidate("the baseline", read), Candidate("trial 1", ~read))
     confirmed = CandidateComparison(alike, "the baseline", (1, 2), ("SVT",) * 500)
     assert confirmed.significance is not None
     with folder.claim():
@@ -128,30 +127,27 @@ def comparison(config: RunConfig, *objectives: str) -> CompareFolder:
     return CompareFolder(config, options, compared_fields(objectives, config))
 
 
-def finish(folder: CompareFolder, place: int, right: str, speeds: tuple[float, ...] = ()) -> None:
-    """As a run leaves it: its readings of the benchmark and what it recorded."""
+def finish(folder: CompareFolder, place: int, right: str) -> None:
+    """As a run leaves it."""
     run = begin_trial(folder.runs.study, folder.runs.points[place], 50.0)
     (run.folder / "evaluation").mkdir()
     readings = [one_word(i, "word" if c == "1" else "", STUDENT_LOW_RES) for i, c in enumerate(right)]
     write_predictions(run.folder / "evaluation" / "predictions.parquet", readings)
-    for step, speed in enumerate(speeds, 1):
-        MetricsLog(run.folder / "metrics.jsonl").record(step, {"train/images_per_second": speed})
     folder.runs.study.end(run.number, "FINISHED")
 
 
 def test_what_the_runs_left_becomes_the_table_and_a_part_of_it_too(config: RunConfig) -> None:
     folder = comparison(config, "supervised", "dld")
     with folder.claim():
-        finish(folder, 0, "1100", (1.0, 40.0, 50.0))
+        finish(folder, 0, "1100")
         finish(folder, 1, "1110")
-        finish(folder, 2, "1000", (60.0,))
+        finish(folder, 2, "1000")
         assert (folder.runs.compare().left_out, folder.num_missing) == (("dld",), 1)
         finish(folder, 3, "1111")
         folder.write_report()
         folder.mark_finished()
     whole = folder.runs.compare()
     assert [c.accuracies for c in whole.candidates] == [(50.0, 25.0), (75.0, 100.0)]
-    assert whole.candidates[0].images_per_second == (40.0, 60.0)  # the median, not spoilt by the first
     assert comparison(config, "supervised", "dld").is_finished
     assert "dld" in folder.table.read_text()
 
