@@ -42,7 +42,7 @@ def bytes_read() -> int:
     mapped, is_file = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
-            is_file = line.endswith((".mdb", ".arrow"))
+            is_file = line.endswith((".mdb", "high_res", "low_res"))
         elif is_file and line.startswith("Rss:"):
             mapped += 1024 * int(line.split()[1])
     assert called is not None

@@ -152,7 +152,7 @@ def decode_pairs(store: LmdbStore, numbers: np.ndarray) -> tuple[Tensor, Tensor]
     """What ``Pack.gather`` returns, for samples by their 1-based numbers: read, decoded and resized one by one."""
     sides: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for i in numbers.tolist():
-        high, low = (store.high_res(i), store.low_res(i)) if store.kind == "paired" else (store.image(i),) * 2
+        high, low = store.image(i), store.image(i, int(store.kind == "paired"))
         for side, data, size in zip(sides, (high, low), (HIGH_RES_SIZE, LOW_RES_SIZE), strict=True):
             side.append(resize(decode_image(data, store.image_key(i)), size).transpose(2, 0, 1))
     high_res, low_res = (torch.from_numpy(np.stack(side)) for side in sides)

@@ -8,7 +8,7 @@ from pathlib import Path
 import lmdb
 
 from kdltr_core.data.images import decode_image
-from kdltr_core.data.lmdb_store import IMAGE_PREFIXES, NUM_SAMPLES_KEY, Kind, LmdbStore
+from kdltr_core.data.lmdb_store import LmdbStore, write_lmdb
 from kdltr_core.data.rejected import RecordError
 from kdltr_core.files import whole_folder
 
@@ -28,7 +28,7 @@ def convert(folder: Path, labels: Path, output: Path, *, progress: Progress | No
         folder: of the images.
         labels: the UTF-8 file of tab-separated lines.
         output: the LMDB's folder, which must not exist yet.
-        progress: called with (samples done, samples in all).
+        progress: called with (samples done, samples in all) now and then, and at the end.
 
     Raises: ValueError naming the lines that are malformed, or whose images are missing or corrupt, or if output is
         taken; OSError if output cannot be written.
@@ -38,23 +38,10 @@ def convert(folder: Path, labels: Path, output: Path, *, progress: Progress | No
     samples = _read_labels(folder, labels)
     try:
         with whole_folder(output) as unfinished:
-            write_lmdb(unfinished, _checked(samples, labels, progress), _size(samples))
+            write_lmdb(unfinished, _checked(samples, labels), len(samples), _size(samples), progress)
     except lmdb.Error as error:
         raise OSError(f"{output} cannot be written: {error}; nothing was left there") from error
     return LmdbStore.open(output)
-
-
-def write_lmdb(root: Path, samples: Iterable[tuple[tuple[bytes, ...], str]], map_size: int) -> None:
-    """Write samples, ((image,) or (high_res, low_res), label), with 1-based keys in the field's layout."""
-    root.mkdir(parents=True, exist_ok=True)
-    with lmdb.open(str(root), map_size=map_size, subdir=True) as environment, environment.begin(write=True) as records:
-        number = 0
-        for number, (images, label) in enumerate(samples, start=1):
-            kind: Kind = "paired" if len(images) == 2 else "single"
-            for prefix, image in zip(IMAGE_PREFIXES[kind], images, strict=True):
-                records.put(f"{prefix}-{number:09d}".encode(), image)
-            records.put(f"label-{number:09d}".encode(), label.encode())
-        records.put(NUM_SAMPLES_KEY, str(number).encode())
 
 
 def _read_labels(folder: Path, labels: Path) -> list[tuple[int, list[Path], str]]:
@@ -96,11 +83,9 @@ def _read_labels(folder: Path, labels: Path) -> list[tuple[int, list[Path], str]
     return samples
 
 
-def _checked(
-    samples: list[tuple[int, list[Path], str]], labels: Path, progress: Progress | None
-) -> Iterable[tuple[tuple[bytes, ...], str]]:
+def _checked(samples: list[tuple[int, list[Path], str]], labels: Path) -> Iterable[tuple[tuple[bytes, ...], str]]:
     problems = []
-    for done, (number, paths, label) in enumerate(samples, start=1):
+    for number, paths, label in samples:
         images = tuple(path.read_bytes() for path in paths)
         for path, image in zip(paths, images, strict=True):
             try:
@@ -108,8 +93,6 @@ def _checked(
             except RecordError as error:
                 problems.append(f"line {number}: {error}")
         yield images, label
-        if progress is not None:
-            progress(done, len(samples))
     if problems:
         raise ValueError(_list(labels, problems))
 
@@ -123,6 +106,6 @@ def _list(labels: Path, problems: list[str]) -> str:
 
 
 def _size(samples: list[tuple[int, list[Path], str]]) -> int:
-    """Enough room for every value in whole pages, its branch of the tree, and the copies that a transaction keeps."""
+    """Room for every value in whole pages, its branch of the tree, and the copies that a transaction keeps."""
     values = sum(path.stat().st_size + 2 * _PAGE for _, paths, _ in samples for path in paths)
     return 2 * (values + _PAGE * len(samples)) + (16 << 20)

@@ -244,8 +244,7 @@ def enlarge(images: Tensor) -> Tensor:
 def native_sizes(folder: Path, keys: Sequence[str]) -> list[tuple[int, int]]:
     """(height, width) in pixels of an LMDB's (high-resolution) images, by their keys, from the files' heads alone."""
     store, sizes = LmdbStore.open(folder), []
-    read = store.high_res if store.kind == "paired" else store.image
     for key in keys:
-        with Image.open(io.BytesIO(read(int(key.rpartition("-")[2])))) as image:
+        with Image.open(io.BytesIO(store.image(int(key.rpartition("-")[2])))) as image:
             sizes.append((image.height, image.width))
     return sizes

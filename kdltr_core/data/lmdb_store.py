@@ -6,7 +6,8 @@ import hashlib
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ Kind = Literal["paired", "single"]
 
 NUM_SAMPLES_KEY = b"num-samples"
 _RECORDS_IN_A_FINGERPRINT = 256
+_SAMPLES_A_TRANSACTION = 256
+_OWN_IMAGES = "If these are your own images, run: python pipelines/prepare_data.py convert"
 IMAGE_PREFIXES: dict[Kind, tuple[str, ...]] = {"paired": ("image_hr", "image_lr"), "single": ("image",)}
 
 
@@ -58,41 +61,28 @@ class LmdbStore:
         if not root.is_dir():
             raise ValueError(f"there is no folder {root}; correct the path to the LMDB")
         if not (root / "data.mdb").is_file():
-            raise ValueError(
-                f"{root} is not an LMDB: there is no data.mdb in it. If these are your own images, run: "
-                f"python pipelines/prepare_data.py convert {root}"
-            )
+            raise ValueError(f"{root} is not an LMDB: there is no data.mdb in it. {_OWN_IMAGES} {root}")
         try:
             environment = _environment(root)
             _check_whole(root, environment)
             with environment.begin() as records:
                 counted = records.get(NUM_SAMPLES_KEY)
                 kind = next((k for k, prefixes in IMAGE_PREFIXES.items() if _any_key(records, f"{prefixes[0]}-")), None)
-                found = [key.decode("utf-8", "replace") for key, _ in zip(_keys(records), range(3), strict=False)]
+                keys = islice(records.cursor().iternext(keys=True, values=False), 3)
+                found = [key.decode("utf-8", "replace") for key in keys]
         except lmdb.Error as error:
             raise ValueError(f"{root} cannot be read as an LMDB: {error}") from error
-        if counted is None and not found:
-            raise ValueError(f"{root} is an LMDB without any record; name another set, or make it again")
-        if kind is None and counted is not None and counted.strip() == b"0":
-            raise ValueError(f"{root} is an empty set: num-samples is 0; leave it out or make it again")
         if kind is None:
             raise ValueError(
-                f"{root} is not an LMDB in a known layout: found {', '.join(map(repr, found))}, … ; expected "
-                "'image-%09d' or 'image_hr-%09d'. If you have the images as files, run: "
-                f"python pipelines/prepare_data.py convert {root}"
+                f"{root} is not an LMDB in a known layout: found {', '.join(map(repr, found)) or 'no record'}, … ; "
+                f"expected 'image-%09d' or 'image_hr-%09d'. {_OWN_IMAGES} {root}"
             )
-        if counted is None:
+        if counted is None or not counted.isdigit() or int(counted) < 1:
             raise ValueError(
-                f"{root} has no 'num-samples' record, so the number of its {kind} samples is not known; "
-                "write that record, or make the set again with: python pipelines/prepare_data.py convert"
+                f"{root}: its record 'num-samples' is {counted and counted[:40]!r}, expected a number above 0; correct "
+                "it, or make the set again"
             )
-        try:
-            num_samples = int(counted)
-        except ValueError:
-            raise ValueError(f"{root}: 'num-samples' is {counted[:40]!r}, expected a decimal number") from None
-        if num_samples < 1:
-            raise ValueError(f"{root} is an empty set: num-samples is {num_samples}; leave it out or make it again")
-        return cls(root, kind, num_samples)
+        return cls(root, kind, int(counted))
 
     def __len__(self) -> int:
         return self._num_samples
@@ -146,30 +136,20 @@ class LmdbStore:
         except UnicodeDecodeError:
             raise RecordError("corrupt label", key, repr(value[:40])) from None
 
-    def image(self, i: int) -> bytes:
-        """The encoded image of sample ``i`` of a single set. Raises: RecordError if it is missing."""
-        return self._image("single", 0, i)
+    def image(self, i: int, side: int = 0) -> bytes:
+        """The encoded image of sample ``i``; of a pair, side 0 is high_res and 1 low_res.
 
-    def high_res(self, i: int) -> bytes:
-        """The encoded high-resolution image of sample ``i`` of a paired set. Raises: RecordError if it is missing."""
-        return self._image("paired", 0, i)
-
-    def low_res(self, i: int) -> bytes:
-        """The encoded low-resolution image of sample ``i`` of a paired set. Raises: RecordError if it is missing."""
-        return self._image("paired", 1, i)
-
-    def image_key(self, i: int) -> str:
-        """The key of the image (of a pair: the high-resolution one), by which a sample is named in reports."""
-        return self._key(IMAGE_PREFIXES[self.kind][0], i)
-
-    def _image(self, kind: Kind, side: int, i: int) -> bytes:
-        if self.kind != kind:
-            raise ValueError(f"{self.root} is a {self.kind} set, and this is asked of {kind} sets only")
-        key = self._key(IMAGE_PREFIXES[kind][side], i)
+        Raises: RecordError if it is missing.
+        """
+        key = self._key(IMAGE_PREFIXES[self.kind][side], i)
         value = self._get(key)
         if value is None:
             raise RecordError("missing image", key)
         return value
+
+    def image_key(self, i: int) -> str:
+        """The key of the image (of a pair: the high-resolution one), by which a sample is named in reports."""
+        return self._key(IMAGE_PREFIXES[self.kind][0], i)
 
     def _key(self, prefix: str, i: int) -> str:
         if not 1 <= i <= self._num_samples:
@@ -184,6 +164,37 @@ class LmdbStore:
             raise ValueError(f"{self.root} cannot be read at {key}: {error}") from error
 
 
+def write_lmdb(
+    root: Path,
+    samples: Iterable[tuple[tuple[bytes, ...], str]],
+    num_samples: int,
+    map_size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write samples, ((image,) or (high_res, low_res), label), with 1-based keys.
+
+    Args:
+        root: a folder that nobody else knows before it is whole.
+        num_samples: how many there are.
+        map_size: most bytes of the file.
+        progress: called with (samples done, samples in all) now and then, and at the end.
+
+    Raises: lmdb.Error if it cannot be written.
+    """
+    numbered = enumerate(samples, start=1)
+    with lmdb.open(str(root), map_size=map_size, lock=False, sync=False) as environment:
+        while part := list(islice(numbered, _SAMPLES_A_TRANSACTION)):
+            with environment.begin(write=True) as records:
+                for number, (images, label) in part:
+                    prefixes = IMAGE_PREFIXES["paired" if len(images) == 2 else "single"]
+                    for prefix, value in zip((*prefixes, "label"), (*images, label.encode()), strict=True):
+                        records.put(f"{prefix}-{number:09d}".encode(), value)
+                records.put(NUM_SAMPLES_KEY, str(number).encode())
+            if progress is not None:
+                progress(number, num_samples)
+        environment.sync(True)
+
+
 def spread(num_samples: int) -> Iterator[int]:
     """Numbers of a few hundred samples from the first to the last, by which a set is known again."""
     count = min(num_samples, _RECORDS_IN_A_FINGERPRINT)
@@ -196,10 +207,6 @@ def _check_whole(root: Path, environment: Any) -> None:
     size = (root / "data.mdb").stat().st_size
     if size < needed:
         raise ValueError(f"{root} is cut short: data.mdb has {size} of {needed} bytes; copy it again")
-
-
-def _keys(records: Any) -> Any:
-    return records.cursor().iternext(keys=True, values=False)
 
 
 def _any_key(records: Any, prefix: str) -> bool:

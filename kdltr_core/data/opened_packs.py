@@ -99,10 +99,10 @@ def reopen_packs(description: DatasetsDescription, config: DataConfig) -> Opened
     folder, readings = Path(config.cache_folder).expanduser(), {}
 
     def opened(files: tuple[tuple[str, PackFile], ...]) -> dict[str, Pack]:
-        packs = {root: Pack.open(folder / file.file) for root, file in files}
+        packs = {root: Pack(folder / file.file) for root, file in files}
         for root, file in files:
             if (packs[root].fingerprint, len(packs[root])) != (file.fingerprint, file.num_pairs):
-                raise UnusablePack(packs[root].path, "is another set's")
+                raise UnusablePack(f"{file.file} is another set's")
             if file.readings:
                 readings[root] = Readings.open(folder / file.readings, file.num_pairs)
         return packs

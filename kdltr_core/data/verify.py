@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdltr_core.data.images import decode_image
-from kdltr_core.data.lmdb_store import LmdbStore
+from kdltr_core.data.lmdb_store import IMAGE_PREFIXES, LmdbStore
 from kdltr_core.data.rejected import RecordError, RejectionReport
 
 Progress = Callable[[int, int], None]
@@ -74,9 +74,8 @@ def verify(root: Path, progress: Progress | None = None) -> Verified:
             longest = max(longest, len(label))
             if not label.strip():
                 raise RecordError("empty label", store.image_key(i))
-            sides = [store.image(i)] if store.kind == "single" else [store.high_res(i), store.low_res(i)]
-            for side in sides:
-                decode_image(side, store.image_key(i))
+            for image in [store.image(i, side) for side in range(len(IMAGE_PREFIXES[store.kind]))]:
+                decode_image(image, store.image_key(i))
         except RecordError as error:
             report.add(error.reason, error.key)
         if progress is not None:

@@ -82,10 +82,9 @@ def find_sources(
     for root in lmdb_roots:
         for folder in lmdb_folders(root):
             store = LmdbStore.open(folder.absolute())
-            side = "image" if store.kind == "single" else "low_res" if reads_low_res else "high_res"
-            name = f"{printable(str(folder))}/{IMAGE_PREFIXES[store.kind][side == 'low_res']}"
-            read = getattr(store, side)
-            found.images += (Source(f"{name}-{i:09d}", partial(read, i)) for i in range(1, len(store) + 1))
+            side = int(reads_low_res and store.kind == "paired")
+            name = f"{printable(str(folder))}/{IMAGE_PREFIXES[store.kind][side]}"
+            found.images += (Source(f"{name}-{i:09d}", partial(store.image, i, side)) for i in range(1, len(store) + 1))
             found.roots.append(str(store.root))
     if not found.images and not found.skipped:
         left = f"; {found.num_left_alone} files there do not have an image's name" if found.num_left_alone else ""

@@ -146,7 +146,7 @@ def test_a_run_on_two_hosts_from_up_to_down(hosts: tuple[Host, Host, Path]) -> N
     assert worker.sent_bytes() - before > STEPS * weights  # its gradients of every step, as many floats as weights
     for host in (head, worker):
         prepared = host.folder / "home" / ".cache" / "kdltr"
-        assert list(prepared.rglob("*.arrow")), f"the words were not prepared on {host.address}"
+        assert list(prepared.rglob("*.pack")), f"the words were not prepared on {host.address}"
 
     (tracked,) = laptop.tracked_runs(head).values()
     assert tracked["info"]["status"] == "FINISHED"

@@ -70,7 +70,7 @@ def test_a_run_folder_gives_the_table_and_its_files(places, evaluate, tmp_path):
     read = load_student(places / "first-try")
     low_res = []
     for i in range(1, NUM_WORDS + 1):
-        (tmp_path / f"{i}.png").write_bytes(store.low_res(i))
+        (tmp_path / f"{i}.png").write_bytes(store.image(i, 1))
         low_res.append(read([tmp_path / f"{i}.png"])[0].text)
     written = pq.read_table(output / "predictions.parquet").to_pydict()
     assert written["student_low_res"] == low_res

@@ -69,7 +69,7 @@ def export(places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 def images(places: Path, num: int) -> list[Image.Image]:
     store = LmdbStore.open(places / "words")
-    return [Image.open(io.BytesIO(store.low_res(number))) for number in range(1, num + 1)]
+    return [Image.open(io.BytesIO(store.image(number, 1))) for number in range(1, num + 1)]
 
 
 def test_mistakes_are_one_sentence_and_exit_code_2(places: Path, export: Export, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def ask(address: str, *files: bytes) -> list[dict[str, object]]:
 def test_mlflow_serves_the_registered_student_over_http(server: tuple[str, MlflowClient, str], places: Path) -> None:
     address, client, run_id = server
     store = LmdbStore.open(places / "words")
-    files = [store.high_res(number) for number in range(1, 6)]
+    files = [store.image(number) for number in range(1, 6)]
     expected = load_student(places / "first-try", teacher=False)(files)
     answers = ask(address, *files)
     assert [answer["text"] for answer in answers] == [word.text for word in expected]

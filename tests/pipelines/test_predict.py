@@ -142,7 +142,7 @@ def test_every_format_says_the_same(folder: Path, predict: Predict, tmp_path: Pa
 def test_the_student_reads_low_res_of_pairs(student: Path, predict: Predict, tmp_path: Path) -> None:
     render_pairs(tmp_path / "sets" / "rendered", 5, seed=3)
     store = LmdbStore.open(tmp_path / "sets" / "rendered")
-    expected = load_student(student, "cpu")([store.low_res(i) for i in range(1, 6)])
+    expected = load_student(student, "cpu")([store.image(i, 1) for i in range(1, 6)])
     for root in (tmp_path / "sets", tmp_path / "sets" / "rendered"):
         code, out, _ = predict("--lmdb", root, "--batch-size", 2, "--threads", 1)
         rows = [json.loads(line) for line in out.splitlines()]

@@ -46,7 +46,7 @@ def test_convert_then_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert LmdbStore.open(tmp_path / "words_lmdb").label(1) == "word"
     assert run("pack", tmp_path / "words_lmdb", "--cache-folder", tmp_path / "cache") == 0
     assert "1 single pairs, 0 of 1 rejected" in capsys.readouterr().out
-    assert len(list((tmp_path / "cache").glob("*.arrow"))) == 1
+    assert len(list((tmp_path / "cache").glob("*.pack"))) == 1
     assert run("convert", folder) == 2
 
 

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 import lmdb
@@ -19,7 +19,7 @@ from PIL import Image, ImageFont
 from kdltr_core.charset import CHARACTERS_94
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, TEXT_SHARES, TextKind
 from kdltr_core.data.degrade import degrade
-from kdltr_core.data.lmdb_store import Kind
+from kdltr_core.data.lmdb_store import Kind, write_lmdb
 from kdltr_core.data.processes import open_processes
 from kdltr_core.data.synth import fonts as font_files
 from kdltr_core.data.synth.fonts import fonts, written_with
@@ -29,14 +29,14 @@ from kdltr_core.files import whole_folder
 
 __all__ = ["RenderedPair", "fonts", "render_pair", "render_pairs"]
 
-_PAIRS_A_TRANSACTION = 256
 _PAIRS_A_JOB = 64
 _PAIRS_A_PROCESS = 256  # fewer are drawn here sooner than another process has started
 _MOST_PROCESSES = 32  # of about 80 MB each
 _BYTES_A_PAIR = 128 * 1024  # more than it takes in whole LMDB pages; the file is as large as what is in it
 _SPECIAL_FACE_SHARE = 0.3
 
-_Draw = Callable[[range], list[dict[bytes, bytes]]]
+_Sample = tuple[tuple[bytes, ...], str]
+_Draw = Callable[[range], list[_Sample]]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ def render_pairs(
 
     try:
         with whole_folder(root) as unfinished:
-            _write(unfinished, num_pairs, partial(_encoded, seed, written, shares, layout), progress)
+            with closing(_drawn(num_pairs, partial(_encoded, seed, written, shares, layout))) as drawn:
+                map_size = num_pairs * _BYTES_A_PAIR + 2**24
+                write_lmdb(unfinished, chain.from_iterable(drawn), num_pairs, map_size, progress)
             _refuse_taken(root)
     except lmdb.Error as error:
         raise OSError(f"{root} cannot be written: {error}") from error
@@ -154,18 +156,15 @@ def _encoded(
     shares: Mapping[TextKind, float],
     layout: Kind,
     indices: range,
-) -> list[dict[bytes, bytes]]:
-    """The records of each pair, by the beginnings of their keys."""
+) -> list[_Sample]:
+    """The images, (high_res, low_res) where they are paired, and the label of each."""
     pairs = [_pair(seed, index, written, shares) for index in indices]
     if layout == "single":
-        return [{b"image": _png(pair.picture), b"label": pair.label.encode()} for pair in pairs]
-    return [
-        {b"image_hr": _png(pair.high_res), b"image_lr": _png(pair.low_res), b"label": pair.label.encode()}
-        for pair in pairs
-    ]
+        return [((_png(pair.picture),), pair.label) for pair in pairs]
+    return [((_png(pair.high_res), _png(pair.low_res)), pair.label) for pair in pairs]
 
 
-def _drawn(num_pairs: int, draw: _Draw) -> Generator[list[dict[bytes, bytes]]]:
+def _drawn(num_pairs: int, draw: _Draw) -> Generator[list[_Sample]]:
     """In order; closing it ends the processes, and what one that was killed did not draw is drawn here."""
     jobs = [range(start, min(start + _PAIRS_A_JOB, num_pairs)) for start in range(0, num_pairs, _PAIRS_A_JOB)]
     num_processes = min(len(os.sched_getaffinity(0)), num_pairs // _PAIRS_A_PROCESS, _MOST_PROCESSES)
@@ -176,26 +175,6 @@ def _drawn(num_pairs: int, draw: _Draw) -> Generator[list[dict[bytes, bytes]]]:
                 done += 1
                 yield pairs
     yield from map(draw, jobs[done:])
-
-
-def _write(folder: Path, num_pairs: int, draw: _Draw, progress: Callable[[int, int], None] | None) -> None:
-    map_size = num_pairs * _BYTES_A_PAIR + 2**24
-    # No lock: nobody else knows this folder before it is whole, and readers open it without one.
-    with (
-        lmdb.open(str(folder), map_size=map_size, lock=False, sync=False) as environment,
-        closing(_drawn(num_pairs, draw)) as drawn,
-    ):
-        pairs = enumerate(chain.from_iterable(drawn), start=1)
-        for start in range(0, num_pairs, _PAIRS_A_TRANSACTION):
-            stop = min(start + _PAIRS_A_TRANSACTION, num_pairs)
-            with environment.begin(write=True) as transaction:
-                for number, records in islice(pairs, stop - start):
-                    for prefix, record in records.items():
-                        transaction.put(b"%s-%09d" % (prefix, number), record)
-                transaction.put(b"num-samples", str(stop).encode())
-            if progress is not None:
-                progress(stop, num_pairs)
-        environment.sync(True)
 
 
 @lru_cache(maxsize=512)

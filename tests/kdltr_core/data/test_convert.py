@@ -31,14 +31,14 @@ def test_a_single_set_keeps_the_bytes_of_its_images_and_its_labels(folder: Path,
     assert (store.kind, len(store)) == ("single", 2)
     assert [store.label(1), store.label(2)] == ["Été", "it's 2"]
     assert store.image(2) == (folder / "deep/c d.png").read_bytes()
-    assert calls == [(1, 2), (2, 2)]
+    assert calls == [(2, 2)]
 
 
 def test_three_columns_make_a_paired_set(folder: Path, tmp_path: Path) -> None:
     store = convert(folder, labels_file(folder, "a.png\tb.png\tword\n"), tmp_path / "out")
     assert (store.kind, len(store), store.label(1)) == ("paired", 1, "word")
-    assert store.high_res(1) == (folder / "a.png").read_bytes()
-    assert store.low_res(1) == (folder / "b.png").read_bytes()
+    assert store.image(1) == (folder / "a.png").read_bytes()
+    assert store.image(1, 1) == (folder / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize(
