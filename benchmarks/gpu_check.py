@@ -162,9 +162,10 @@ class _Words:
     def batches(self, with_fixed_shapes: bool) -> Iterator[Batch]:
         student = self.step.distiller.student
         sampler = EpochSampler(len(self.pairs), self.batch_size, 0)
-        resident = DeviceCache(self.pairs, self.device) if has_room(len(self.pairs), self.device) else None
+        fits = has_room(len(self.pairs), self.device)
+        resident = DeviceCache(self.pairs, self.device) if fits else None
         made = training_batches(
-            self.pairs, sampler, student.charset, seed=0, num_steps=10**6, with_pixels=resident is None,
+            self.pairs, sampler, student.charset, seed=0, num_steps=10**6, pixels="none" if fits else "degraded",
             num_output_steps=student.fixed_num_steps, with_fixed_shapes=with_fixed_shapes,
         )  # fmt: skip
         return (batch for _, batch in on_device(made, self.device, resident))

@@ -122,8 +122,7 @@ class DataConfig(_Section):
     num_loader_threads: int = _free(
         1,
         ge=1,
-        description="threads of every worker that gather and degrade ahead of the training step; on a GPU "
-        "processes degrade, one for every core",
+        description="threads of every worker that gather ahead of the training step, and degrade if it is on a CPU",
     )
 
 

@@ -10,7 +10,7 @@ from kdltr_core.config import DegradationName
 from kdltr_core.data.batch_camera import photograph_batch
 from kdltr_core.data.batch_draws import Draws, on
 from kdltr_core.data.batch_published import degrade_batch
-from kdltr_core.data.degrade import MIXED, MIXED_PROBABILITIES
+from kdltr_core.data.degrade import MIXED, MIXED_PROBABILITIES, degrade
 
 
 def make_low_res_batch(
@@ -22,7 +22,7 @@ def make_low_res_batch(
         high_res: (N, 3, 32, 128) uint8, RGB.
         low_res: (N, 3, 16, 64) uint8, the same pictures resized. Neither is changed.
         seeds: (N,) uint64.
-        name: published, camera, mixed or none.
+        name: any; ``interlaced``, which only the demo uses, is drawn on the host.
         rows: which of the pairs are degraded; None: all. The others stay as they are.
 
     Returns: (N, 3, 16, 64) uint8.
@@ -32,8 +32,15 @@ def make_low_res_batch(
     if name == "mixed":
         bounds = np.cumsum(MIXED_PROBABILITIES)[:-1]
         kinds = np.array(MIXED, dtype=object)[np.searchsorted(bounds, Draws(seeds[rows], 0).uniform(), "right")]
-    for kind, images, make in (("published", low_res, degrade_batch), ("camera", high_res, photograph_batch)):
+    makers = (("published", low_res, degrade_batch), ("camera", high_res, photograph_batch))
+    for kind, images, make in (*makers, ("interlaced", low_res, _interlaced)):
         if len(chosen := rows[kinds == kind]):
             places = on(low_res.device, chosen)
             result[places] = make(images[places].float(), seeds[chosen]).to(torch.uint8)
     return result
+
+
+def _interlaced(images: Tensor, seeds: np.ndarray) -> Tensor:
+    pictures = images.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    drawn = [degrade(picture, int(seed), "interlaced") for picture, seed in zip(pictures, seeds, strict=True)]
+    return on(images.device, np.stack(drawn)).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""The pixels of a whole training set, kept where the step computes, and degraded there."""
+"""The pixels of a training set where the step computes: kept there if there is room, and degraded there."""
 
 from __future__ import annotations
 
@@ -22,13 +22,20 @@ _SHARE_OF_FREE = 0.5
 
 
 class DeviceCache:
-    """All pairs of a set as uint8 on one device, 15 kB each, from which batches are gathered there.
+    """What brings the pixels of batches on one device, degraded there.
+
+    Args:
+        keeps: all pairs of the set are kept there as uint8, 15 kB each, and batches need bring none; else they bring
+            those of ``TrainingPairs.gather_packed``.
 
     Raises: torch.OutOfMemoryError if the device has no room.
     """
 
-    def __init__(self, pairs: TrainingPairs, device: torch.device) -> None:
+    def __init__(self, pairs: TrainingPairs, device: torch.device, keeps: bool = True) -> None:
+        self.keeps, self._device = keeps, device
         self._degradation, self._degraded = pairs.degradation, pairs.degraded
+        if not keeps:
+            return
         self._high_res, self._low_res = (
             torch.empty((len(pairs), *shape), dtype=torch.uint8, device=device)
             for shape in (HIGH_RES_SHAPE, LOW_RES_SHAPE)
@@ -43,8 +50,11 @@ class DeviceCache:
         The more at a time, the fewer kernels for each; a pair's pixels do not depend on what is filled with it.
         """
         indices = np.concatenate([batch.indices for batch in batches])
-        places = on(self._high_res.device, indices)
-        high_res, low_res = self._high_res[places], self._low_res[places]
+        if self.keeps:
+            places = on(self._device, indices)
+            high_res, low_res = self._high_res[places], self._low_res[places]
+        else:
+            high_res, low_res = (torch.cat([getattr(b, side) for b in batches]) for side in ("high_res", "low_res"))
         rows = np.flatnonzero(self._degraded[indices])
         if len(rows):
             seeds = np.concatenate([batch.seeds for batch in batches if batch.seeds is not None])

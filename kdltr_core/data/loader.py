@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
-from functools import cache, partial
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,13 +17,10 @@ from kdltr_core.data.batch import TEXT_WIDTHS, Batch, encode_targets, usual_rows
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.device_cache import DeviceCache
 from kdltr_core.data.prefetch import prefetch
-from kdltr_core.data.processes import open_processes
 from kdltr_core.data.sampler import EpochSampler
 from kdltr_core.seeding import splitmix64
 
-_Gather = Callable[[np.ndarray, np.ndarray], tuple[Tensor, Tensor]]
-# Of a process that gathers.
-_held: list[TrainingPairs] = []
+Pixels = Literal["degraded", "packed", "none"]
 # What is degraded together on the device.
 _IMAGES_AT_A_TIME = 1024
 # From so many, spread over the set, the usual length of its labels is taken.
@@ -43,15 +40,14 @@ def training_batches(
     num_output_steps: int | None = None,
     contrast_group: int = 64,
     with_fixed_shapes: bool = False,
-    with_pixels: bool = True,
+    pixels: Pixels = "degraded",
     num_threads: int = 1,
-    num_processes: int = 0,
 ) -> Iterator[tuple[int, Batch]]:
     """This worker's share of every step's batch, in order: rows rank, rank + world_size, … of the global batch.
 
     What a step brings depends on nothing but the arguments and the step: not on the threads, nor on where the run
     was resumed, and all workers' targets are equally wide. An error in a thread is raised here; closing the iterator
-    ends the threads, and the processes.
+    ends the threads.
 
     Args:
         pairs: as many as the sampler counts.
@@ -64,9 +60,9 @@ def training_batches(
         contrast_group: images contrasted with one another.
         with_fixed_shapes: T is one of ``TEXT_WIDTHS`` where ``num_output_steps`` is None, and M of the rows (but in
             one batch of very many) follows from T, so that a step that is recorded for every shape meets few.
-        with_pixels: False leaves them empty, for ``on_device`` to gather where they are.
+        pixels: whether low_res is degraded here, or only packed, for ``on_device`` to degrade; "none" leaves both empty,
+            for it to gather too.
         num_threads: batches are made by so many threads.
-        num_processes: pixels are gathered and degraded by so many processes, for as many threads; 0: by the threads.
 
     Yields: the step and its batch.
     """
@@ -86,52 +82,21 @@ def training_batches(
         group = min(contrast_group, sampler.batch_size // world_size)
         return usual_rows(np.array([num_characters(index) + 1 for index in some]), width, group)
 
-    def make(gather: _Gather, step: int) -> tuple[int, Batch]:
+    def make(step: int) -> tuple[int, Batch]:
         indices, epochs = sampler.indices(step)
         width = num_output_steps or num_steps_of(indices)
         indices, epochs = indices[rank::world_size], epochs[rank::world_size]
         high_res = low_res = torch.empty(0, dtype=torch.uint8)
         seeds = degradation_seeds(seed, epochs, indices)
-        if with_pixels:
-            high_res, low_res = gather(indices, seeds)
+        if pixels != "none":
+            high_res, low_res = pairs.gather(indices, seeds) if pixels == "degraded" else pairs.gather_packed(indices)
         labels = tuple(pairs.labels[i] for i in indices)
         targets, lengths = encode_targets(labels, charset, width)
         rows = valid_rows(lengths, width, contrast_group, least_rows(width))
         weights = None if pairs.weights is None else torch.from_numpy(pairs.weights[indices])
         return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows, weights, seeds)
 
-    def batches() -> Iterator[tuple[int, Batch]]:
-        steps = range(start_step, num_steps)
-        with (
-            _gathering(pairs, num_processes) as gather,
-            closing(prefetch(partial(make, gather), steps, max(num_threads, num_processes))) as made,
-        ):
-            yield from made
-
-    return batches()
-
-
-@contextmanager
-def _gathering(pairs: TrainingPairs, num_processes: int) -> Iterator[_Gather]:
-    if not num_processes:
-        yield pairs.gather
-        return
-    with open_processes(num_processes, _hold, pairs) as processes:
-
-        def gather(indices: np.ndarray, seeds: np.ndarray) -> tuple[Tensor, Tensor]:
-            high_res, low_res = processes.submit(_gathered, indices, seeds).result()
-            return torch.from_numpy(high_res), torch.from_numpy(low_res)
-
-        yield gather
-
-
-def _hold(pairs: TrainingPairs) -> None:
-    _held[:] = [pairs]
-
-
-def _gathered(indices: np.ndarray, seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    high_res, low_res = _held[0].gather(indices, seeds)
-    return high_res.numpy(), low_res.numpy()  # tensors would come as files in shared memory, of which there is little
+    return prefetch(make, range(start_step, num_steps), num_threads)
 
 
 def on_device(
@@ -140,7 +105,7 @@ def on_device(
     """Batches where the step computes; a GPU's next batch is copied on a stream of its own while this step runs.
 
     Args:
-        resident: where the pixels of batches without pixels are.
+        resident: what brings their pixels, or degrades them there.
     """
     fill = resident.fill if resident else lambda batches: batches
     groups = _groups(batches, _IMAGES_AT_A_TIME if resident else 1)

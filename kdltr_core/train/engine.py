@@ -128,11 +128,11 @@ class _Run:
             raise ValueError(f"there are {world.size} workers and --workers {config.workers} micro-batches of a batch")
         self.store = CheckpointStore(run_folder / "checkpoints", config.keep_last)
         self.training = TrainingStep(config, words.train, world, self.micro_batches)
-        fits = has_room(len(words.train), world.device)
-        self.device_cache = DeviceCache(words.train, world.device) if fits else None
-        if world.device.type == "cuda" and note:
+        on_gpu, fits = world.device.type == "cuda", has_room(len(words.train), world.device)
+        self.device_cache = DeviceCache(words.train, world.device, keeps=fits) if on_gpu or fits else None
+        if on_gpu and note:
             where = "on the GPU" if fits else "on the host, as they do not fit half of what is free on the GPU"
-            note(f"the pixels of {len(words.train)} training pairs are kept and degraded {where}")
+            note(f"the pixels of {len(words.train)} training pairs are kept {where}")
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
         self.num_steps = total_steps(config, len(words.train))
         self.texts = selection_texts(config)
@@ -166,11 +166,7 @@ class _Run:
         return FitResult(self.step, self.best_step, self.best_accuracy, self.meters.num_skipped)
 
     def _batches(self, number: int) -> Iterator[tuple[int, Batch]]:
-        config, student = self.config, self.training.distiller.student
-        # Degrading for a GPU takes every core that this worker has. On a CPU the step needs them itself, and threads
-        # copy nothing.
-        on_host = self.world.device.type == "cuda" and self.device_cache is None and self.words.train.degraded.any()
-        num_processes = max(1, torch.get_num_threads() // len(self.micro_batches)) if on_host else 0
+        config, student, cache = self.config, self.training.distiller.student, self.device_cache
         batches = training_batches(
             self.words.train,
             self.sampler,
@@ -183,11 +179,10 @@ class _Run:
             num_output_steps=student.fixed_num_steps,
             contrast_group=config.objective.contrast_group,
             with_fixed_shapes=self.world.device.type in RECORDERS,
-            with_pixels=self.device_cache is None,
+            pixels="degraded" if cache is None else "none" if cache.keeps else "packed",
             num_threads=config.data.num_loader_threads,
-            num_processes=num_processes,
         )
-        return on_device(batches, self.world.device, self.device_cache)
+        return on_device(batches, self.world.device, cache)
 
     def _valid_steps_a_micro_batch(self, batches: list[Batch]) -> torch.Tensor | None:
         """What ``losses.recognition`` divides by: the mean over the micro-batches of all workers; None for one."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import os
+import signal
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import chain
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import lmdb
@@ -20,7 +24,6 @@ from kdltr_core.charset import CHARACTERS_94
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, TEXT_SHARES, TextKind
 from kdltr_core.data.degrade import degrade
 from kdltr_core.data.lmdb_store import Kind, write_lmdb
-from kdltr_core.data.processes import open_processes
 from kdltr_core.data.synth import fonts as font_files
 from kdltr_core.data.synth.fonts import fonts, written_with
 from kdltr_core.data.synth.texts import draw_text
@@ -170,11 +173,25 @@ def _drawn(num_pairs: int, draw: _Draw) -> Generator[list[_Sample]]:
     num_processes = min(len(os.sched_getaffinity(0)), num_pairs // _PAIRS_A_PROCESS, _MOST_PROCESSES)
     done = 0
     if num_processes > 1:
-        with open_processes(num_processes) as processes, suppress(BrokenProcessPool):
+        # Not forked: the caller may have threads, of Ray for instance, whose locks a child would inherit.
+        processes = ProcessPoolExecutor(num_processes, get_context("spawn"), initializer=_end_with_the_parent)
+        with processes, suppress(BrokenProcessPool):
             for pairs in processes.map(draw, jobs):
                 done += 1
                 yield pairs
     yield from map(draw, jobs[done:])
+
+
+def _end_with_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends this process
+    parent = parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @lru_cache(maxsize=512)

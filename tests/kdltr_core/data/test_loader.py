@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -57,14 +56,6 @@ def test_a_resumed_loader_goes_on_as_an_uninterrupted_one(pairs: TrainingPairs, 
         assert [step for step, _ in rest] == list(range(start, 12))
         for (_, expected), (_, found) in zip(whole[start:], rest, strict=True):
             assert_same(expected, found)
-
-
-def test_processes_make_the_batches_that_threads_make_and_end_with_the_iterator(pairs: TrainingPairs) -> None:
-    made = all_batches(pairs, num_processes=2)
-    for (step, expected), (other_step, found) in zip(all_batches(pairs), made, strict=True):
-        assert step == other_step
-        assert_same(expected, found)
-    assert not active_children()
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
