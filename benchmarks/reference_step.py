@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, ObjectiveConfig
+from kdltr_core.data.batch import CONTRAST_GROUP
 from kdltr_core.data.images import as_float, decode_image, resize
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.losses.objective import LossTerms, term_weights
@@ -75,8 +76,8 @@ def _contrast(distiller: Distiller, student: RecognizerOutput, teacher: Recogniz
     assert teacher.semantic is not None
     mine, theirs = projector(student.semantic)[0], projector(teacher.semantic)[0]
     losses = []
-    for start in range(0, len(lengths), config.contrast_group):
-        group = slice(start, start + config.contrast_group)
+    for start in range(0, len(lengths), CONTRAST_GROUP):
+        group = slice(start, start + CONTRAST_GROUP)
         valid = torch.arange(mine.shape[1]) < lengths[group, None].cpu()
         vectors = torch.cat([F.normalize(side[group][valid.to(side.device)], dim=-1) for side in (mine, theirs)])
         cosines = vectors @ vectors.T / config.contrast_temperature

@@ -65,7 +65,7 @@ class Bench:
         longest = max(len(student.charset.normalise(label)) for label in labels)
         needed = num_steps or student.fixed_num_steps or longest + 1
         targets, lengths = encode_targets(labels, student.charset, needed)
-        steps = valid_rows(lengths, needed, self.config.objective.contrast_group)
+        steps = valid_rows(lengths, needed)
         return Batch(*self.pack.gather(self.rows), labels, targets, lengths, self.rows, steps).to(self.device)
 
     def orders(self, batch: Batch) -> Tensor:

@@ -79,9 +79,6 @@ class DataConfig(_Section):
         ge=0,
         description="weight of a teacher's reading in cross entropy, where a label has 1",
     )
-    unlabelled_overlap: Literal["refuse", "leave_out"] = Field(
-        "refuse", description="what is done with unlabelled pictures that are also in a benchmark"
-    )
     validation_fraction: float = Field(
         0.05,
         gt=0,
@@ -158,15 +155,10 @@ class RecognizerConfig(_Section):
         description="the student's first weights: the teacher's (in the published form its patch kernel resampled), "
         "the teacher's with a random patch kernel (the published form), or all random",
     )
-    start_weights: str = Field(
-        "",
-        description="checkpoint of the student's own recognizer for high_res images, from which it starts in place of "
-        "its teacher, for instance where that is larger; 'bundled': as for teacher_weights",
-    )
     student_weights: str = Field(
         "",
-        description="checkpoint to start from instead, of the same recognizer: a file, URI or "
-        "name of a pretrained model",
+        description="checkpoint of the student's own recognizer, for its images or high_res, to start from in place of "
+        "its teacher's, for instance where that is larger: given as teacher_weights",
     )
     language_weights: str = Field(
         "",
@@ -205,12 +197,8 @@ class ObjectiveConfig(_Section):
     semantic_contrast: float = Field(2.0, ge=0, description="weight of the term")
     soft_logits: float = Field(20.0, ge=0, description="weight of the term")
     cross_entropy: float = Field(0.025, ge=0, description="weight of the term")
-    guidance: float = Field(
-        1.0, ge=0, description="weight of every term that dfd, a_skd, unified and dld add to cross entropy"
-    )
     soft_temperature: float = Field(4.0, gt=0, description="temperature of the soft logits")
     contrast_temperature: float = Field(0.1, gt=0, description="temperature of the semantic contrast")
-    contrast_group: int = Field(64, ge=1, description="images that are contrasted with one another")
     sequence_mix: float = Field(
         0.2, ge=0, le=1, description="fraction of the sequence-level distribution in the soft target"
     )
@@ -280,9 +268,6 @@ class RunConfig(_Section):
     validate_every: int = Field(400, ge=1, description="steps between two evaluations on the validation split")
     checkpoint_every: int = Field(400, ge=1, description="steps between two checkpoints")
     log_every: int = _free(10, ge=1, description="steps between two records of the loss")
-    benchmark_every: int = Field(
-        0, ge=0, description="steps between two evaluations on the benchmarks; 0: at the end only"
-    )
     keep_last: int = _free(2, ge=1, description="checkpoints kept besides the best")
     tracking_uri: str = _free("sqlite:///mlflow.db", description="MLflow server or database; empty: none")
     experiment: str = _free("kdltr", description="MLflow experiment")

@@ -60,7 +60,7 @@ def parseq_tiny_from_base_ltr() -> RunConfig:
         {
             "recipe": "parseq_tiny_from_base_ltr",
             "recognizer.teacher_name": "parseq",
-            "recognizer.start_weights": "bundled",
+            "recognizer.student_weights": "bundled",
         }
     )
 

@@ -64,6 +64,8 @@ class Batch:
 
 # Steps of the targets where a step is recorded for each shape that it meets.
 TEXT_WIDTHS = (10, 14, 18, 26)
+# Images that are contrasted with one another.
+CONTRAST_GROUP = 64
 
 
 def encode_targets(labels: Sequence[str], charset: Charset, num_steps: int | None = None) -> tuple[Tensor, Tensor]:
@@ -91,7 +93,7 @@ def encode_targets(labels: Sequence[str], charset: Charset, num_steps: int | Non
     return targets, torch.tensor([len(ids) + 1 for ids in encoded])
 
 
-def valid_rows(lengths: Tensor, num_steps: int, group: int = 64, least: int = 0) -> Tensor:
+def valid_rows(lengths: Tensor, num_steps: int, group: int = CONTRAST_GROUP, least: int = 0) -> Tensor:
     """Where the valid steps are, group by group, so that the padding behind short words need not cost anything.
 
     Args:
@@ -109,7 +111,7 @@ def valid_rows(lengths: Tensor, num_steps: int, group: int = 64, least: int = 0)
     return torch.stack([F.pad(rows, (0, width - len(rows)), value=-1) for rows in groups])
 
 
-def usual_rows(lengths: np.ndarray, num_steps: int, group: int = 64) -> int:
+def usual_rows(lengths: np.ndarray, num_steps: int, group: int = CONTRAST_GROUP) -> int:
     """M that next to no batch of ``valid_rows`` exceeds: six deviations over the mean of a group's sum.
 
     Args:

@@ -10,10 +10,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from kdltr_core.charset import Charset
-from kdltr_core.data.batch import TEXT_WIDTHS, Batch, encode_targets, usual_rows, valid_rows
+from kdltr_core.data.batch import CONTRAST_GROUP, TEXT_WIDTHS, Batch, encode_targets, usual_rows, valid_rows
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.device_cache import DeviceCache
 from kdltr_core.data.prefetch import prefetch
@@ -38,7 +37,6 @@ def training_batches(
     start_step: int = 0,
     num_steps: int,
     num_output_steps: int | None = None,
-    contrast_group: int = 64,
     with_fixed_shapes: bool = False,
     pixels: Pixels = "degraded",
     num_threads: int = 1,
@@ -57,10 +55,9 @@ def training_batches(
         start_step: the first step, counted from 0.
         num_steps: the step to stop before.
         num_output_steps: T of the targets; None: what the longest label of the global batch needs.
-        contrast_group: images contrasted with one another.
         with_fixed_shapes: T is one of ``TEXT_WIDTHS`` where ``num_output_steps`` is None, and M of the rows (but in
             one batch of very many) follows from T, so that a step that is recorded for every shape meets few.
-        pixels: whether low_res is degraded here, or only packed, for ``on_device`` to degrade; "none" leaves both empty,
+        pixels: whether low_res is degraded here, or only packed, for ``on_device`` to degrade; "none": both are empty,
             for it to gather too.
         num_threads: batches are made by so many threads.
 
@@ -79,7 +76,7 @@ def training_batches(
         if not with_fixed_shapes:
             return 0
         some = range(0, len(pairs), math.ceil(len(pairs) / _LABELS_COUNTED))
-        group = min(contrast_group, sampler.batch_size // world_size)
+        group = min(CONTRAST_GROUP, sampler.batch_size // world_size)
         return usual_rows(np.array([num_characters(index) + 1 for index in some]), width, group)
 
     def make(step: int) -> tuple[int, Batch]:
@@ -92,7 +89,7 @@ def training_batches(
             high_res, low_res = pairs.gather(indices, seeds) if pixels == "degraded" else pairs.gather_packed(indices)
         labels = tuple(pairs.labels[i] for i in indices)
         targets, lengths = encode_targets(labels, charset, width)
-        rows = valid_rows(lengths, width, contrast_group, least_rows(width))
+        rows = valid_rows(lengths, width, least=least_rows(width))
         weights = None if pairs.weights is None else torch.from_numpy(pairs.weights[indices])
         return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows, weights, seeds)
 

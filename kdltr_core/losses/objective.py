@@ -71,8 +71,7 @@ def term_weights(config: ObjectiveConfig, heads: Sequence[str] = ()) -> dict[str
     if config.name == "supervised":
         return {"cross_entropy": 1.0, **{f"cross_entropy_{name}": 1.0 for name in heads[:-1]}}
     if config.name in BASELINES:
-        guided = {name: config.guidance * weight for name, weight in BASELINES[config.name].items()}
-        return {**(guided if config.guidance > 0 else {}), "cross_entropy": 1.0}
+        return {**BASELINES[config.name], "cross_entropy": 1.0}
     weights = {name: weight for name in DISTILLATION_TERMS if (weight := getattr(config, name)) > 0}
     if not weights:
         names = ", ".join(DISTILLATION_TERMS)
@@ -155,5 +154,5 @@ def _taught(
         return affinity(student.semantic, teacher.semantic, lengths)
     if projector is None:
         raise ValueError("semantic_contrast needs a projector")
-    temperature, group = config.contrast_temperature, config.contrast_group
-    return semantic_contrast(student.semantic, teacher.semantic, lengths, projector, temperature, group, rows)
+    temperature = config.contrast_temperature
+    return semantic_contrast(student.semantic, teacher.semantic, lengths, projector, temperature, rows=rows)

@@ -225,7 +225,7 @@ def start_from_teacher(student: Recognizer, teacher: Recognizer, start: str) -> 
         raise ValueError(
             f"the student cannot start from its teacher, which is another recognizer ({len(report.mis_shaped)} weights "
             f"of another shape, {len(report.missing)} missing, {len(report.unexpected)} unexpected); choose "
-            "recognizer.student_start random, or give recognizer.start_weights"
+            "recognizer.student_start random, or give recognizer.student_weights"
         )
     student.load_state_dict(state)
 

@@ -32,16 +32,16 @@ def teacher_file(config: RunConfig) -> Path:
 
 
 def start_file(config: RunConfig) -> Path | None:
-    """The high-res checkpoint that the student starts from in place of its teacher's; None: the teacher's.
+    """The checkpoint that is started from in place of the teacher's; None: the teacher's.
 
     Raises: ValueError as ``teacher_file``.
     """
-    if not config.recognizer.start_weights:
-        return None
-    return _checkpoint_file("start_weights", config.recognizer.name, config)
+    given = config.recognizer.student_weights
+    return _checkpoint_file("student_weights", config.recognizer.name, config) if given else None
 
 
 def _checkpoint_file(field: str, name: RecognizerName, config: RunConfig) -> Path:
+    """By the name of a pretrained model, a path or a URI."""
     given = getattr(config.recognizer, field)
     if given == "bundled":
         if name not in BUNDLED_TEACHERS:
@@ -57,14 +57,6 @@ def _checkpoint_file(field: str, name: RecognizerName, config: RunConfig) -> Pat
             f"{field.replace('_', '-')} FILE{bundled}, or train without one by --objective.name supervised "
             "--recognizer.student-start random"
         )
-    return named_file(field, given, config)
-
-
-def named_file(field: str, given: str, config: RunConfig) -> Path:
-    """The checkpoint that a field of the recognizer gives by the name of a pretrained model, a path or a URI.
-
-    Raises: ValueError if there is none; as ``fetch``.
-    """
     if model := pretrained(given):
         return model.path
     path = fetch(given, config.data.cache_folder)
@@ -124,12 +116,20 @@ def build_pair(config: RunConfig, device: torch.device) -> tuple[Recognizer, Rec
     teacher = load_teacher(config, device) if needs_teacher(config.objective) else None
     if teacher is not None:
         check_pair(student, teacher)
-    if settings.student_weights:
-        load_weights(student, named_file("student_weights", settings.student_weights, config))
+    if file := start_file(config):
+        _start_from(student, file, config, device)
     elif settings.student_start != "random":
-        file = start_file(config)
-        model = _load(config, settings.name, file, device) if file else teacher or load_teacher(config, device)
-        start_from_teacher(student, model, settings.student_start)
+        start_from_teacher(student, teacher or load_teacher(config, device), settings.student_start)
     if settings.language_weights:
         load_part(student, "language", fetch(settings.language_weights, cache_folder))
     return student, teacher
+
+
+def _start_from(student: Recognizer, file: Path, config: RunConfig, device: torch.device) -> None:
+    """From a checkpoint of the very same recognizer, or, in the published form, of that for high_res."""
+    try:
+        load_weights(student, file)
+    except ValueError:
+        if student.enlarges or config.recognizer.trained == "teacher":
+            raise
+        start_from_teacher(student, _load(config, config.recognizer.name, file, device), "teacher")

@@ -161,8 +161,6 @@ class _Run:
                 self._validate()
             elif self.step % config.checkpoint_every == 0 or (logs and self._must_save()):
                 self._save()
-            if config.benchmark_every and self.step % config.benchmark_every == 0:
-                self._benchmark()
         return FitResult(self.step, self.best_step, self.best_accuracy, self.meters.num_skipped)
 
     def _batches(self, number: int) -> Iterator[tuple[int, Batch]]:
@@ -177,7 +175,6 @@ class _Run:
             start_step=self.step,
             num_steps=self.num_steps,
             num_output_steps=student.fixed_num_steps,
-            contrast_group=config.objective.contrast_group,
             with_fixed_shapes=self.world.device.type in RECORDERS,
             pixels="degraded" if cache is None else "none" if cache.keeps else "packed",
             num_threads=config.data.num_loader_threads,
@@ -234,12 +231,6 @@ class _Run:
         self._save()
         if self.on_checkpoint:
             self.on_checkpoint(self.step, values)
-        self.meters.restart_clock()
-
-    def _benchmark(self) -> None:
-        column = self.config.recognizer.trained_column
-        for name, pack in self.words.benchmarks.items():
-            self._record({f"benchmark/{name}/{column}": self._word_accuracy(pack)})
         self.meters.restart_clock()
 
     def _word_accuracy(self, pairs: Any) -> float:

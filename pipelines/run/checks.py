@@ -40,25 +40,18 @@ def check_files(config: RunConfig) -> None:
                 check_there(root, only=only)
             elif not Path(root).is_dir():
                 raise ValueError(f"--data.{option} names {root}, which is not a folder")
-    starts_from_high_res = recognizer.student_start != "random" and not recognizer.student_weights
     if uses_teacher(config):
         teacher_file(config)
-    if starts_from_high_res:
-        start_file(config)
-    for option, file in (
-        ("student-weights", recognizer.student_weights),
-        ("language-weights", recognizer.language_weights),
-    ):
-        if file and not fetch(file, config.data.cache_folder).is_file():
-            raise ValueError(f"--recognizer.{option} names {file}, which is not a file")
+    start_file(config)
+    language = recognizer.language_weights
+    if language and not fetch(language, data.cache_folder).is_file():
+        raise ValueError(f"--recognizer.language-weights names {language}, which is not a file")
 
 
 def uses_teacher(config: RunConfig) -> bool:
     """Whether the run asks or starts from its teacher's weights."""
     recognizer = config.recognizer
-    starts_from_it = recognizer.student_start != "random" and not (
-        recognizer.student_weights or recognizer.start_weights
-    )
+    starts_from_it = recognizer.student_start != "random" and not recognizer.student_weights
     return bool(config.data.unlabelled_roots) or needs_teacher(config.objective) or starts_from_it
 
 

@@ -164,7 +164,7 @@ def absolute(config: RunConfig) -> RunConfig:
         "data.benchmark_roots": tuple(map(_path, data.benchmark_roots)),
         "tracking_uri": public(tracking),
     }
-    for weights in ("teacher_weights", "start_weights", "student_weights", "language_weights"):
+    for weights in ("teacher_weights", "student_weights", "language_weights"):
         given = getattr(config.recognizer, weights)
         if given not in ("", "bundled") and not pretrained(given):
             changes[f"recognizer.{weights}"] = _path(given)

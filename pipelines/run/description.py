@@ -24,7 +24,7 @@ from kdltr_core.data.dataset import Datasets
 from kdltr_core.data.pack import Pack
 from kdltr_core.data.roots import benchmark_folders
 from kdltr_core.remote import LMDB_FILE, fetch, is_uri, public, under
-from kdltr_core.train.build import teacher_file
+from kdltr_core.train.build import start_file, teacher_file
 from pipelines.run.checks import VALIDATED_ON_READINGS, uses_teacher
 
 _LONGEST_DIGEST = 36
@@ -149,11 +149,13 @@ def given_source(folder: str | Path, roots: Sequence[str], cache_folder: str, on
 
 
 def _weights_digests(config: RunConfig) -> dict[str, str]:
-    recognizer, digests = config.recognizer, dict[str, str]()
-    files = {name: getattr(recognizer, name) for name in ("student_weights", "language_weights")}
-    given = {name: fetch(file, config.data.cache_folder) for name, file in files.items() if file}
+    language, given, digests = config.recognizer.language_weights, dict[str, Path](), dict[str, str]()
     if uses_teacher(config):
         given["teacher_weights"] = teacher_file(config)
+    if start := start_file(config):
+        given["student_weights"] = start
+    if language:
+        given["language_weights"] = fetch(language, config.data.cache_folder)
     for name, path in given.items():
         with path.open("rb") as file:
             digests[f"{name}_sha256"] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -79,7 +79,7 @@ def try_points(config: RunConfig, folder: SweepFolder, resources: TrialResources
         say("the first point lies outside the search space: it is trained, but the search cannot use its result")
     study.enqueue(folder.points)
     study.retry_failed()
-    config = config.override({"num_steps": options.trial_steps or config.num_steps, "benchmark_every": 0})
+    config = config.override({"num_steps": options.trial_steps or config.num_steps})
     num_steps = total_steps(config, len(words.train))
     if options.scheduler == "asha" and PARTS * config.validate_every > GRACE * num_steps:
         say(
@@ -109,7 +109,6 @@ def train_candidates(
     runs.study.enqueue(runs.points)
     runs.study.retry_failed()
     wanted = sum(trial.params not in runs.points for trial in runs.study.trials) + len(runs.points)
-    config = config.override({"benchmark_every": 0})
     search = StudySearch(runs.study, config, _settings(folder, words, benchmarks=True))
     with counted(runs.study, label, wanted):
         run_trials(search, wanted, resources, folder.path)

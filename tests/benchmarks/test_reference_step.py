@@ -47,7 +47,7 @@ def test_decoding_from_the_lmdb_gives_the_pixels_of_the_pack(tmp_path):
 def test_the_reference_has_the_loss_and_the_gradient_of_the_fast_one(name: str):
     torch.manual_seed(0)
     # A search for the paths of a teacher that is confident of nothing would not end.
-    config = ObjectiveConfig(contrast_group=2, num_permutations=4, soft_temperature=0.005)
+    config = ObjectiveConfig(num_permutations=4, soft_temperature=0.005)
     teacher = TEACHERS[name]().eval().requires_grad_(False)
     distiller = Distiller(STUDENTS[name](), config, teacher).eval()
     targets, lengths = encode_targets(["on", "a", "exits"], teacher.charset, teacher.fixed_num_steps)

@@ -59,7 +59,10 @@ STEPS = 8
             {"recognizer.teacher_weights": "", "recognizer.name": "parseq"},
             "--recognizer.teacher-weights FILE, or train",
         ),
-        ({"recognizer.student_weights": "/nowhere.pt"}, "--recognizer.student-weights names /nowhere.pt"),
+        (
+            {"recognizer.student_weights": "/nowhere.pt"},
+            "there is no checkpoint file /nowhere.pt; correct --recognizer.student-weights",
+        ),
         ({"recognizer.name": "parseq"}, "--recognizer.teacher-weights FILE"),
     ],
 )

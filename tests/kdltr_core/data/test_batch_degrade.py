@@ -112,7 +112,7 @@ def test_jpeg_loses_what_opencv_loses(words: tuple[Tensor, Tensor]) -> None:
         assert np.abs(found - theirs).mean() < 0.2 * np.abs(theirs - images.numpy().astype(float)).mean()
 
 
-@pytest.mark.parametrize("name", ["published", "camera", "mixed"])
+@pytest.mark.parametrize("name", ["published", "camera", "mixed", "interlaced"])
 def test_a_pairs_draw_is_the_same_in_another_batch_and_another_with_another_seed(
     name: DegradationName, words: tuple[Tensor, Tensor]
 ) -> None:

@@ -107,10 +107,10 @@ def test_a_baseline_is_cross_entropy_and_its_own_terms_and_teaches_only_the_stud
             if part is not None:
                 part.requires_grad_()
     targets, lengths = encode_targets(["x", "abc"], Charset94)
-    loss = compute_terms(ObjectiveConfig(name=name, guidance=0.5), student, teacher, None, targets, lengths)
+    loss = compute_terms(ObjectiveConfig(name=name), student, teacher, None, targets, lengths)
     assert set(loss.terms) == {*BASELINES[name], "cross_entropy"}
     guided = sum(weight * loss.terms[term] for term, weight in BASELINES[name].items())
-    torch.testing.assert_close(loss.total, 0.5 * guided + loss.terms["cross_entropy"])
+    torch.testing.assert_close(loss.total, guided + loss.terms["cross_entropy"])
     loss.total.backward()
     assert student.logits.grad.abs().max() > 0
     assert all(part.grad is None for part in (teacher.logits, teacher.visual, teacher.semantic))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kdltr_core.config import ObjectiveConfig
+from kdltr_core.data.batch import valid_rows
 from kdltr_core.losses import compute_terms
 from kdltr_core.losses.visual_focus import visual_focus
 from tests.kdltr_core.losses.golden import GoldenLoss, golden_loss
@@ -73,6 +74,8 @@ def test_parseq_visual_focus_has_the_published_gradient_of_every_channel():
 @pytest.mark.parametrize("group", [4, 64])
 def test_one_group_is_the_published_contrast(group: int):
     golden = golden_loss("parseq")
-    config = ObjectiveConfig(visual_focus=0, soft_logits=0, cross_entropy=0, contrast_group=group)
-    loss = compute_terms(config, golden.student, golden.teacher, golden.projector, golden.targets, golden.lengths)
+    config = ObjectiveConfig(visual_focus=0, soft_logits=0, cross_entropy=0)
+    rows = valid_rows(golden.lengths, golden.student.semantic.shape[2], group)
+    words = (golden.targets, golden.lengths)
+    loss = compute_terms(config, golden.student, golden.teacher, golden.projector, *words, rows=rows)
     assert_golden(loss.terms["semantic_contrast"], golden.arrays["semantic"])

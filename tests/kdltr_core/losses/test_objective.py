@@ -175,7 +175,7 @@ def test_nothing_depends_on_values_so_the_device_is_never_waited_for():
             for _ in range(2)
         )
         loss = compute_terms(
-            ObjectiveConfig(contrast_group=2),
+            ObjectiveConfig(),
             student,
             teacher,
             Projector(16, hidden_width=8, output_width=8),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kdltr_core.charset import Charset36
 from kdltr_core.config import ObjectiveConfig, RunConfig
-from kdltr_core.data.batch import encode_targets
+from kdltr_core.data.batch import encode_targets, valid_rows
 from kdltr_core.data.dataset import Datasets, load_datasets
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.inference.weights_files import load_recognizer
@@ -138,7 +138,7 @@ def step_on(
 ) -> tuple[nn.Module, LossTerms]:
     """Forward of one step on some rows of a batch of six words, and what has to live until its backward."""
     torch.manual_seed(0)
-    distiller = Distiller(STUDENTS[family](), ObjectiveConfig(contrast_group=3)).train()
+    distiller = Distiller(STUDENTS[family](), ObjectiveConfig()).train()
     teacher = TEACHERS[family]().eval()
     for module in distiller.modules():
         if fixed_statistics and isinstance(module, nn.BatchNorm2d):
@@ -152,7 +152,8 @@ def step_on(
     permutations = torch.arange(27)[None]
     num_valid = world.all_reduce(lengths[rows].sum().float()) / world.size
     taught = teach(teacher, high_res[rows], targets[rows], permutations)
-    arguments = low_res[rows], targets[rows], lengths[rows], permutations, taught, num_valid
+    contrasted = valid_rows(lengths[rows], 26, 3)
+    arguments = low_res[rows], targets[rows], lengths[rows], permutations, taught, num_valid, contrasted
     before = copy.deepcopy(distiller.state_dict())
     for name in unused_parameters(distiller, distiller(*arguments).total):
         distiller.get_parameter(name).requires_grad_(False)

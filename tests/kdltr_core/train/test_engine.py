@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 
 from kdltr_core.charset import Charset94
 from kdltr_core.config import ObjectiveConfig, RunConfig
-from kdltr_core.data.batch import encode_targets
+from kdltr_core.data.batch import encode_targets, valid_rows
 from kdltr_core.data.dataset import Datasets, load_datasets
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.files import NotWritten
@@ -117,12 +117,11 @@ def test_a_run_of_no_steps_exports_the_student_as_it_starts(roots: Path, tmp_pat
 
 
 def test_what_is_recorded_has_its_name_and_place(roots: Path, tmp_path: Path) -> None:
-    _, records = run(config_of(roots, benchmark_every=5), tmp_path)
+    _, records = run(config_of(roots), tmp_path)
     assert list(records.values) == [0, 1, 2, 3, 4, 5]
     assert set(records.values[3]) == {f"train/{n}" for n in ("loss", "visual_focus", "semantic_contrast", "soft_logits",
         "cross_entropy", "gradient_norm", "learning_rate", "images_per_second", "epoch", "skipped_steps")}  # fmt: skip
     assert {s for s, v in records.values.items() if "validation/word_accuracy" in v} == {0, 4, 5}
-    assert "benchmark/benchmark/student_low_res" in records.values[5]
     weighted = records.values[2]
     total = 4 * weighted["train/visual_focus"] + 2 * weighted["train/semantic_contrast"]
     total += 20 * weighted["train/soft_logits"] + 0.025 * weighted["train/cross_entropy"]
@@ -195,7 +194,7 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(
 def small_distiller() -> tuple[Distiller, Recognizer]:
     torch.manual_seed(0)
     student, teacher = STUDENTS["parseq_tiny"](), TEACHERS["parseq_tiny"]().eval()
-    return Distiller(student, ObjectiveConfig(contrast_group=3)), teacher
+    return Distiller(student, ObjectiveConfig()), teacher
 
 
 def gradients(world: DistributedContext, rows: slice) -> dict[str, torch.Tensor]:
@@ -209,7 +208,8 @@ def gradients(world: DistributedContext, rows: slice) -> dict[str, torch.Tensor]
     permutations = sample_permutations(targets.shape[1] - 2, 6, generator)
     num_valid = world.all_reduce(lengths[rows].sum().float()) / world.size
     taught = teach(teacher, high_res[rows], targets[rows], permutations)
-    terms = distiller(low_res[rows], targets[rows], lengths[rows], permutations, taught, num_valid)
+    contrasted = valid_rows(lengths[rows], targets.shape[1] - 1, 3)
+    terms = distiller(low_res[rows], targets[rows], lengths[rows], permutations, taught, num_valid, contrasted)
     joined.add(terms.total / world.size)
     world.all_reduce(joined.joined)
     return {name: p.grad.clone() for name, p in distiller.named_parameters() if p.grad is not None}

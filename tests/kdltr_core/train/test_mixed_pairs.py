@@ -45,7 +45,7 @@ def config_of(roots: Path, student: str, teacher: str, **values: object) -> RunC
 
 
 def started_at(roots: Path, student: str) -> dict[str, str]:
-    return {"recognizer__start_weights": str(roots / f"{student}-0.pt")}
+    return {"recognizer__student_weights": str(roots / f"{student}-0.pt")}
 
 
 def pair_of(config: RunConfig) -> tuple[Recognizer, Recognizer | None]:
@@ -170,9 +170,9 @@ def test_the_cnn_families_teach_one_another(student: str, teacher: str, roots: P
     [
         ("abinet", "parseq", {}, "differ in their alphabet: 36 and 94; choose recognizer.teacher_name"),
         ("parseq_tiny", "matrn", {}, "differ in their alphabet: 94 and 36; choose recognizer.teacher_name"),
-        ("parseq_tiny", "parseq", {}, "cannot start from its teacher, .* or give recognizer.start_weights"),
-        ("abinet", "abinet_vision", {}, "cannot start from its teacher, .* or give recognizer.start_weights"),
-        ("matrn", "abinet", {}, "cannot start from its teacher, .* or give recognizer.start_weights"),
+        ("parseq_tiny", "parseq", {}, "cannot start from its teacher, .* or give recognizer.student_weights"),
+        ("abinet", "abinet_vision", {}, "cannot start from its teacher, .* or give recognizer.student_weights"),
+        ("matrn", "abinet", {}, "cannot start from its teacher, .* or give recognizer.student_weights"),
         ("abinet", "parseq", {"objective__name": "supervised"}, "choose recognizer.student_start random"),
         ("matrn", "matrn", {"recognizer__student_start": "random_patch"}, "random_patch is for PARSeq"),
     ],

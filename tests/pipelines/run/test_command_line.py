@@ -127,9 +127,8 @@ def test_what_an_option_of_its_own_refuses_is_one_sentence() -> None:
 
 def test_paths_are_absolute_whatever_was_given(tmp_path: Path) -> None:
     words = "--data.train-roots words --recognizer.teacher-weights t.pt --recognizer.student-weights ~/s.pt"
-    words += " --recognizer.name abinet --recognizer.start-weights a.pt --recognizer.language-weights l.pt"
+    words += " --recognizer.name abinet --recognizer.language-weights l.pt"
     config = parse_run(words.split(), "train.py", "")
-    assert config.recognizer.start_weights == str(tmp_path / "a.pt")
     assert config.recognizer.language_weights == str(tmp_path / "l.pt")
     assert config.data.train_roots == (str(tmp_path / "words"),)
     assert config.output_folder == str(tmp_path / "runs")

@@ -27,9 +27,9 @@ def test_changes_follow_a_name_and_are_values_as_the_config_has_them() -> None:
     ("text", "message"),
     [
         ("dlt", "did you mean 'dld'"),
-        ("dld+objective.guidance", r"\+field=value"),
-        ("dld+objective.guidance=-1", "dld.* cannot be compared here"),
-        ("dld+objective.guidence=1", "did you mean 'objective.guidance'"),
+        ("dld+objective.soft_temperature", r"\+field=value"),
+        ("dld+objective.soft_temperature=-1", "dld.* cannot be compared here"),
+        ("dld+objective.soft_temperatur=1", "did you mean 'objective.soft_temperature'"),
         ("dld+data.validation_fraction=0.1", "--data.validation-fraction"),
         ("dld+optim.batch_size=8", "--optim.batch-size"),
         ("dld+num_steps=8", "--num-steps"),
@@ -42,4 +42,4 @@ def test_what_cannot_be_compared_is_refused(text: str, message: str) -> None:
 
 def test_two_names_of_one_thing_are_refused() -> None:
     with pytest.raises(ValueError, match="which are the same"):
-        compared_fields(("dfd", "dfd+objective.guidance=1.0"), CONFIG)
+        compared_fields(("dfd", "dfd+objective.soft_temperature=1.0"), CONFIG)
