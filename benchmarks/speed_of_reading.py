@@ -82,9 +82,8 @@ def _crops(export: ExportOptions, packs: dict[str, Pack], num_crops: int) -> Ite
     total = sum(map(len, packs.values()))
     for name, folder in benchmark_folders(export.benchmarks()).items():
         store, pack = LmdbStore.open(folder), packs[name]
-        read = store.high_res if store.kind == "paired" else store.image
         for row in np.linspace(0, len(pack) - 1, max(1, round(num_crops * len(pack) / total))).astype(int):
-            yield np.asarray(open_image(read(int(pack.keys[row].rpartition("-")[2]))))
+            yield np.asarray(open_image(store.image(int(pack.keys[row].rpartition("-")[2]))))
 
 
 def _write_graphs(

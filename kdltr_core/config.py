@@ -79,6 +79,9 @@ class DataConfig(_Section):
         ge=0,
         description="weight of a teacher's reading in cross entropy, where a label has 1",
     )
+    unlabelled_overlap: Literal["refuse", "leave_out"] = Field(
+        "refuse", description="what is done with unlabelled pictures that are also in a benchmark"
+    )
     validation_fraction: float = Field(
         0.05,
         gt=0,

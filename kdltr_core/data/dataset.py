@@ -148,8 +148,8 @@ def load_datasets(
     copies of one image stay on one side. The validation split is degraded as the benchmarks are, since it stands in
     for them. Samples whose label the alphabet cannot write are left out of both; benchmarks keep them.
 
-    Pictures without labels become pairs like others, whose label is what the reader reads in high_res; those that are
-    in a benchmark are left out. Nothing is held out of them where there are words with labels.
+    Pictures without labels become pairs like others, whose label is what the reader reads in high_res. Nothing is held
+    out of them where there are words with labels.
 
     Args:
         config: roots (those that a URI names are fetched), fractions, limits; without train or benchmark roots words
@@ -162,8 +162,8 @@ def load_datasets(
             root is looked at; elsewhere, or where another config made it, this is as without it.
         reader: of pictures without labels, where there are such roots; not asked for what is described.
 
-    Raises: ValueError for a root that cannot be used, if too much would be rejected, or for roots that hold other
-        words than those that were described; as ``fetch``.
+    Raises: ValueError for a root that cannot be used, if too much would be rejected, for roots that hold other words
+        than those that were described, or for pictures without labels that a benchmark has too; as ``fetch``.
     """
     packs = reopen_packs(description, config) if description else None
     if packs is None:
@@ -253,12 +253,18 @@ def _trusted_rows(
     Args:
         labelled: hashes of the images that have a label.
 
-    Raises: ValueError if nothing is left.
+    Raises: ValueError for pictures that a benchmark has too, unless they are to be left out; if nothing is left.
     """
     pack, readings = packs.unlabelled[root], packs.readings[root]
-    of_benchmarks = np.concatenate([benchmark.image_hashes for benchmark in packs.benchmarks.values()])
+    shared = np.isin(pack.image_hashes, np.concatenate([b.image_hashes for b in packs.benchmarks.values()]))
+    if shared.any() and config.unlabelled_overlap == "refuse":
+        raise ValueError(
+            f"{shared.sum()} of the {len(pack)} pictures in {root} are pictures of a benchmark too, such as "
+            f"{pack.keys[shared.argmax()]}: who trains on them is not measured by it any more. Leave them out with "
+            "--data.unlabelled-overlap leave_out, or leave that benchmark out"
+        )
     refused: dict[RejectReason, np.ndarray] = {
-        "picture of a benchmark": np.isin(pack.image_hashes, of_benchmarks),
+        "picture of a benchmark": shared,
         "has a label": np.isin(pack.image_hashes, labelled),
         "nothing read": np.array([not charset.normalise(text) for text in readings.texts]),
         "low confidence": readings.confidences < config.unlabelled_min_confidence,

@@ -100,7 +100,7 @@ def test_what_is_not_used_is_counted_by_reason(roots: Path) -> None:
     (folder / "notes.txt").write_text("not called like a picture")
     (folder / "23.png").write_bytes(png(drawn(501)))
     (folder / "24.png").write_bytes(png(drawn(3)))
-    words = load(roots, Reads(0.4, 0.0))
+    words = load(roots, Reads(0.4, 0.0), unlabelled_overlap="leave_out")
     report = words.rejected[str(folder)]
     assert report.keys == {
         "corrupt image": ["20.png", "21.png"],
@@ -112,6 +112,13 @@ def test_what_is_not_used_is_counted_by_reason(roots: Path) -> None:
     }
     assert words.num_read == {str(folder): 10}
     assert "--detect" in report.describe()
+
+
+def test_a_picture_of_a_benchmark_is_refused_with_the_count_and_the_way_out(roots: Path) -> None:
+    for number in (2, 4):
+        (roots / "pictures" / f"b{number}.png").write_bytes(png(drawn(500 + number)))
+    with pytest.raises(ValueError, match=r"2 of the 14 pictures .* benchmark too, such as b2.png.*leave_out"):
+        load(roots)
 
 
 @pytest.mark.parametrize(("root", "message"), [

@@ -42,4 +42,4 @@ def test_what_cannot_be_compared_is_refused(text: str, message: str) -> None:
 
 def test_two_names_of_one_thing_are_refused() -> None:
     with pytest.raises(ValueError, match="which are the same"):
-        compared_fields(("dfd", "dfd+objective.soft_temperature=1.0"), CONFIG)
+        compared_fields(("dfd", "dfd+objective.soft_temperature=4.0"), CONFIG)
