@@ -33,6 +33,8 @@ TEXT_SHARES: dict[TextKind, float] = {
 }
 HIGH_RES_SIZE = (32, 128)
 LOW_RES_SIZE = (16, 64)
+# Samples with longer labels are rejected and reported: recognizers have 26 steps, one of them for the end.
+MAX_LABEL_LENGTH = 25
 
 
 # What a field, or a section for all of its fields that do not, says of itself in its ``json_schema_extra``.
@@ -98,7 +100,6 @@ class DataConfig(_Section):
     benchmark_degradation: DegradationName = Field(
         "published", description="what makes low_res of single benchmark images worse, fixed for each image"
     )
-    max_label_length: int = Field(25, ge=1, le=25, description="samples with longer labels are rejected and reported")
     max_rejected_fraction: float = Field(0.02, ge=0, le=1, description="rejecting more of a set is an error")
     cache_folder: str = _free("~/.cache/kdltr", description="where packs, rendered words and what is fetched are kept")
     num_rendered_train: int = Field(6000, ge=64, description="pairs rendered for training where no train root is given")

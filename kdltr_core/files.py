@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,8 @@ import filelock
 from pydantic import TypeAdapter, ValidationError
 
 Shape = TypeVar("Shape")
+# Called with (done, total).
+Progress = Callable[[int, int], None]
 
 _WAYS_OUT = {
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG): "free some space there",

@@ -15,9 +15,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from kdltr_core.files import locked, remedy, whole_folder
-
-Progress = Callable[[int, int], None]
+from kdltr_core.files import Progress, locked, remedy, whole_folder
 
 LMDB_FILE = "data.mdb"
 CHUNK_BYTES = 16 * 2**20
@@ -167,10 +165,8 @@ class ObjectStore:
                     f"{uri} cannot be opened: {said}. Expected a URI such as s3://bucket/folder or gs://bucket/folder, "
                     "or a path without '://'"
                 ) from error
-            if _NO_BUCKET.search(said):
-                raise NothingThere(f"there is no bucket for {uri}; make it, or correct its name") from error
-            if isinstance(error, FileNotFoundError):
-                raise NothingThere(f"there is no object {uri}; correct its name") from error
+            if isinstance(error, FileNotFoundError) or _NO_BUCKET.search(said):
+                raise NothingThere(f"there is no bucket or no object {uri}; correct its name or make it") from error
             if isinstance(error, OSError) and error.errno:  # of this machine
                 raise
             if _NO_PERMISSION.search(said):
@@ -210,12 +206,14 @@ def fetch(place: str, cache_folder: str | Path, progress: Progress | None = None
     home = Path(cache_folder).expanduser() / "fetched"
     # The parent's name too: where two sets have one name, theirs tells them apart.
     inner = Path(store.parent_name) / store.name
+    record = json.dumps({"uri": store.uri, "files": {name: asdict(file) for name, file in listing.items()}}, indent=1)
     try:
         home.mkdir(parents=True, exist_ok=True)
         with locked(home / f"{key}.lock"):
-            if not _is_whole(home / key, inner, store, listing):
+            if not _is_whole(home / key, inner, record, listing):
                 with whole_folder(home / key) as writing:
-                    _fetch(store, listing, only, writing, inner, progress)
+                    _fetch(store, listing, only, writing / inner, progress)
+                    (writing / _RECORD).write_text(record)
     except StoreUnreachable:
         raise
     except OSError as error:
@@ -237,44 +235,32 @@ def _listing(store: ObjectStore, only: str) -> dict[str, RemoteFile]:
     """Raises: ValueError if there is nothing to fetch."""
     files = store.files()
     wanted = {name: file for name, file in files.items() if name == "" or fnmatchcase(name.rpartition("/")[2], only)}
-    if not files:
-        raise ValueError(f"there is nothing at {store.uri}; correct the bucket or the path, or copy the files there")
     if not wanted:
+        of_lmdbs = ", or make an LMDB of your own images: python pipelines/prepare_data.py convert"
         raise ValueError(
-            f"{store.uri} is not an LMDB or a folder of LMDBs: there is no {only} among its {len(files)} files. If "
-            "these are your own images, make one with: python pipelines/prepare_data.py convert"
+            f"there is nothing to fetch at {store.uri}: none of the {len(files)} files there is called {only}; correct "
+            f"the bucket or the path{of_lmdbs if only == LMDB_FILE else ''}"
         )
     return wanted
 
 
-def _is_whole(place: Path, inner: Path, store: ObjectStore, listing: Mapping[str, RemoteFile]) -> bool:
+def _is_whole(place: Path, inner: Path, record: str, listing: Mapping[str, RemoteFile]) -> bool:
     try:
-        recorded = json.loads((place / _RECORD).read_text())
         sizes = [(place / inner / name).stat().st_size for name in listing]
-    except (OSError, ValueError):
+        return (place / _RECORD).read_text() == record and sizes == [file.size for file in listing.values()]
+    except OSError:
         return False
-    return recorded == _record(store, listing) and sizes == [file.size for file in listing.values()]
-
-
-def _record(store: ObjectStore, listing: Mapping[str, RemoteFile]) -> dict[str, object]:
-    return {"uri": store.uri, "files": {name: asdict(file) for name, file in listing.items()}}
 
 
 def _fetch(
-    store: ObjectStore,
-    listing: Mapping[str, RemoteFile],
-    only: str,
-    folder: Path,
-    inner: Path,
-    progress: Progress | None,
+    store: ObjectStore, listing: Mapping[str, RemoteFile], only: str, folder: Path, progress: Progress | None
 ) -> None:
     done, total = 0, sum(file.size for file in listing.values())
     for name, file in listing.items():
-        store.download(name, folder / inner / name)
+        store.download(name, folder / name)
         done += file.size
         if progress is not None:
             progress(done, total)
     # An object that was replaced meanwhile may have come in chunks of both.
     if _listing(store, only) != listing:
         raise StoreUnreachable(f"{store.uri} was changed while it was fetched; start again when it is at rest")
-    (folder / _RECORD).write_text(json.dumps(_record(store, listing), indent=1))

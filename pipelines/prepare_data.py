@@ -73,7 +73,6 @@ class PackOptions:
                 folder,
                 cache_folder=self.cache_folder,
                 degradation=self.degradation,
-                max_label_length=DEFAULTS.max_label_length,
                 max_rejected_fraction=DEFAULTS.max_rejected_fraction,
                 progress=progress_bar(f"packing {folder.name}"),
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import lmdb
@@ -10,9 +10,7 @@ import lmdb
 from kdltr_core.data.images import decode_image
 from kdltr_core.data.lmdb_store import LmdbStore, write_lmdb
 from kdltr_core.data.rejected import RecordError
-from kdltr_core.files import whole_folder
-
-Progress = Callable[[int, int], None]
+from kdltr_core.files import Progress, whole_folder
 
 _PAGE = 4096
 _LINES_SHOWN = 5
@@ -46,40 +44,29 @@ def convert(folder: Path, labels: Path, output: Path, *, progress: Progress | No
 
 def _read_labels(folder: Path, labels: Path) -> list[tuple[int, list[Path], str]]:
     """Line number, image paths and label of each sample."""
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}; name the one that holds the images")
     try:
         lines = labels.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError:
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"there is no label file {labels}; write one with a line 'path<TAB>label' for each image "
-            "(pairs: 'high-res path<TAB>low-res path<TAB>label'), or name it with --labels"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{labels} is not UTF-8 ({error}); save it as UTF-8") from error
+            f"the label file {labels} cannot be read ({error}); write one in UTF-8 with a line 'path<TAB>label' for "
+            "each image (pairs: 'high-res path<TAB>low-res path<TAB>label'), or name it with --labels"
+        ) from error
     rows = [(number, line.split("\t")) for number, line in enumerate(lines, start=1) if line.strip()]
     if not rows:
         raise ValueError(f"{labels} has no lines; expected 'path<TAB>label' for each image")
     num_columns = len(rows[0][1])
-    if num_columns not in (2, 3):
-        raise ValueError(
-            f"{labels}, line {rows[0][0]}: {num_columns} tab-separated columns, expected 2 (single) or 3 (paired)"
-        )
     problems, samples = [], []
     for number, columns in rows:
         paths = [folder / path.strip() for path in columns[:-1]]
         missing = [str(path) for path in paths if not path.is_file()]
-        if len(columns) != num_columns:
-            problems.append(
-                f"line {number}: {len(columns)} tab-separated columns, expected {num_columns} as in the first line"
-            )
+        if len(columns) != num_columns or num_columns not in (2, 3):
+            problems.append(f"line {number}: {len(columns)} tab-separated columns, expected 2 (3 for pairs) in each")
         elif not columns[-1].strip():
             problems.append(f"line {number}: the label is empty")
         elif missing:
             problems.append(f"line {number}: there is no file {', '.join(missing)}")
         samples.append((number, paths, columns[-1].strip()))
-    if problems:
-        raise ValueError(_list(labels, problems))
+    _refuse(labels, problems)
     return samples
 
 
@@ -93,16 +80,13 @@ def _checked(samples: list[tuple[int, list[Path], str]], labels: Path) -> Iterab
             except RecordError as error:
                 problems.append(f"line {number}: {error}")
         yield images, label
+    _refuse(labels, problems)
+
+
+def _refuse(labels: Path, problems: list[str]) -> None:
     if problems:
-        raise ValueError(_list(labels, problems))
-
-
-def _list(labels: Path, problems: list[str]) -> str:
-    more = len(problems) - _LINES_SHOWN
-    shown = "; ".join(problems[:_LINES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-    return (
-        f"{labels}: {shown}. Mend or remove {'these lines' if len(problems) > 1 else 'this line'}; nothing was written"
-    )
+        more = f"; and {len(problems) - _LINES_SHOWN} more" if len(problems) > _LINES_SHOWN else ""
+        raise ValueError(f"{labels}: {'; '.join(problems[:_LINES_SHOWN])}{more}. Mend them; nothing was written")
 
 
 def _size(samples: list[tuple[int, list[Path], str]]) -> int:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from kdltr_core.charset import Charset
-from kdltr_core.config import DataConfig, DegradationName
+from kdltr_core.config import MAX_LABEL_LENGTH, DataConfig, DegradationName
 from kdltr_core.data.degrade import make_low_res
 from kdltr_core.data.opened_packs import DatasetsDescription, OpenedPacks, open_packs, refuse_other_words, reopen_packs
 from kdltr_core.data.pack import Pack
 from kdltr_core.data.readings import WordReader
 from kdltr_core.data.rejected import RejectionReport, RejectReason
-from kdltr_core.data.roots import Progress
+from kdltr_core.files import Progress
 
 
 class TrainingPairs:
@@ -174,7 +174,7 @@ def load_datasets(
     rows_of: dict[str, np.ndarray] = {}
     for root, pack in {**packs.train, **packs.beside}.items():
         rejected[root] = copy.deepcopy(pack.report)
-        rows_of[root] = _writable_rows(pack.keys, pack.labels, charset, config.max_label_length, rejected[root])
+        rows_of[root] = _writable_rows(pack.keys, pack.labels, charset, rejected[root])
         rejected[root].check(root, config.max_rejected_fraction)
     labelled = [pack.image_hashes[rows_of[root]] for root, pack in packs.train.items()]
     for root, pack in packs.unlabelled.items():
@@ -221,9 +221,7 @@ def load_datasets(
     )
 
 
-def _writable_rows(
-    keys: Sequence[str], labels: Sequence[str], charset: Charset, max_label_length: int, report: RejectionReport
-) -> np.ndarray:
+def _writable_rows(keys: Sequence[str], labels: Sequence[str], charset: Charset, report: RejectionReport) -> np.ndarray:
     """Rows whose label the alphabet can write; the report is told of the others, and of characters left out."""
     rejected = []
     for row, label in enumerate(labels):
@@ -235,7 +233,7 @@ def _writable_rows(
             reason = "no encodable character"
         elif charset.loses_too_much(label):
             reason = "label mostly outside the alphabet"
-        elif len(written) > max_label_length:
+        elif len(written) > MAX_LABEL_LENGTH:
             reason = "over-long label"  # in basic letters it may be longer
         if reason:
             report.add(reason, keys[row])
@@ -268,7 +266,7 @@ def _trusted_rows(
         "has a label": np.isin(pack.image_hashes, labelled),
         "nothing read": np.array([not charset.normalise(text) for text in readings.texts]),
         "low confidence": readings.confidences < config.unlabelled_min_confidence,
-        "over-long label": np.array([len(text) > config.max_label_length for text in readings.texts]),
+        "over-long label": np.array([len(text) > MAX_LABEL_LENGTH for text in readings.texts]),
     }
     kept = np.ones(len(pack), bool)
     for reason, rows in refused.items():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from kdltr_core.config import DataConfig, DegradationName, RunConfig, TextKind
 from kdltr_core.data.pack import Pack
 from kdltr_core.data.roots import RenderedSet, rendered_pack
+from kdltr_core.files import Progress
 
 TEXTS: dict[str, dict[TextKind, float]] = {
     "words": {"words": 0.7, "names": 0.3},
@@ -14,7 +15,6 @@ TEXTS: dict[str, dict[TextKind, float]] = {
     "prices and dates": {"prices": 0.35, "dates": 0.35, "numbers": 0.2, "meters": 0.1},
 }
 IMAGES: dict[str, DegradationName] = {"clean": "none", "camera": "camera", "published": "published"}
-Progress = Callable[[int, int], None]
 
 
 def matrix_packs(data: DataConfig, num_words: int, progress: Progress | None = None) -> dict[str, Pack]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import lmdb
 
 from kdltr_core.data.rejected import RecordError
+from kdltr_core.files import Progress
 
 Kind = Literal["paired", "single"]
 
@@ -169,7 +170,7 @@ def write_lmdb(
     samples: Iterable[tuple[tuple[bytes, ...], str]],
     num_samples: int,
     map_size: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write samples, ((image,) or (high_res, low_res), label), with 1-based keys.
 

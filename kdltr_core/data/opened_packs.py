@@ -10,13 +10,13 @@ from kdltr_core.config import DataConfig
 from kdltr_core.data.pack import Pack, UnusablePack
 from kdltr_core.data.readings import Readings, WordReader, read_once
 from kdltr_core.data.roots import (
-    Progress,
     folders_of,
     open_benchmarks,
     pack_of,
     rendered_folder,
     unlabelled_folders,
 )
+from kdltr_core.files import Progress
 
 
 @dataclass(frozen=True)

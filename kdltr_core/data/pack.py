@@ -17,16 +17,15 @@ from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, DegradationName
+from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, MAX_LABEL_LENGTH, DegradationName
 from kdltr_core.data.degrade import DEGRADATION_VERSION, make_low_res
 from kdltr_core.data.images import decode_image, decode_word, resize
 from kdltr_core.data.lmdb_store import Kind, LmdbStore
 from kdltr_core.data.picture_folder import PictureFolder
 from kdltr_core.data.rejected import RecordError, RejectionReport
-from kdltr_core.files import locked, remedy, whole_folder
+from kdltr_core.files import Progress, locked, remedy, whole_folder
 from kdltr_core.remote import LMDB_FILE
 
-Progress = Callable[[int, int], None]
 Store = LmdbStore | PictureFolder
 
 FORMAT_VERSION = 4
@@ -111,7 +110,6 @@ def build_pack(
     *,
     cache_folder: str | Path,
     degradation: DegradationName = "none",
-    max_label_length: int = 25,
     max_rejected_fraction: float = 0.02,
     labelled: bool = True,
     progress: Progress | None = None,
@@ -126,7 +124,6 @@ def build_pack(
         cache_folder: where packs are kept; made if it is not there.
         degradation: what low_res of a single set goes through after its resize, seeded by the sample's 1-based
             index; a paired set has its own low_res, and this is not asked.
-        max_label_length: samples with more characters are rejected.
         max_rejected_fraction: rejecting more of the set is an error.
         labelled: whether labels are packed; else ``root`` may be a plain folder of pictures too, all labels are '',
             pictures far larger than a word are rejected, and too much is rejected only if nothing is left.
@@ -139,8 +136,7 @@ def build_pack(
     store = LmdbStore.open(root) if labelled or (root / LMDB_FILE).is_file() else PictureFolder(root)
     if store.kind == "paired":
         degradation = "none"
-    longest = max_label_length if labelled else None
-    fingerprint = _fingerprint(store, degradation, longest)
+    fingerprint = _fingerprint(store, degradation, labelled)
     name = store.root.resolve().name
     path = folder / f"{name}-{fingerprint[:16]}.pack"
     try:
@@ -150,7 +146,7 @@ def build_pack(
             if pack is None:
                 with whole_folder(path) as writing:
                     notes = {"name": name, "fingerprint": fingerprint, "degradation": degradation}
-                    _write(store, writing, notes, degradation, longest, progress)
+                    _write(store, writing, notes, degradation, labelled, progress)
                 pack = Pack(path)
     except OSError as error:
         raise OSError(
@@ -173,14 +169,14 @@ def _cached(path: Path, fingerprint: str) -> Pack | None:
     return pack if pack.fingerprint == fingerprint else None
 
 
-def _fingerprint(store: Store, degradation: str, max_label_length: int | None) -> str:
+def _fingerprint(store: Store, degradation: str, labelled: bool) -> str:
     decides = {
         "content": store.fingerprint(),
         "format_version": FORMAT_VERSION,
         "sizes": [HIGH_RES_SIZE, LOW_RES_SIZE],
         "resampling": "bicubic",
         "degradation": [degradation, DEGRADATION_VERSION] if degradation != "none" else [],
-        "max_label_length": max_label_length,
+        "labelled": labelled,
     }
     return hashlib.blake2b(json.dumps(decides).encode(), digest_size=16).hexdigest()
 
@@ -190,18 +186,18 @@ def _write(
     folder: Path,
     notes: dict[str, str],
     degradation: DegradationName,
-    max_label_length: int | None,
+    labelled: bool,
     progress: Progress | None,
 ) -> None:
-    """Without labels where their length is None. Raises: ValueError if nothing is left."""
+    """Raises: ValueError if nothing is left."""
     report = RejectionReport(len(store), num_unread=store.num_unread())
     labels, keys, hashes = [], [], []
     with (folder / "high_res").open("wb") as high_res_file, (folder / "low_res").open("wb") as low_res_file:
         for i in range(1, len(store) + 1):
             try:
                 label, decode = "", decode_word
-                if isinstance(store, LmdbStore) and max_label_length is not None:
-                    label, decode = _usable_label(store, i, max_label_length), decode_image
+                if isinstance(store, LmdbStore) and labelled:
+                    label, decode = _usable_label(store, i), decode_image
                 source, high_res, low_res = _pixels(store, i, decode, degradation)
             except RecordError as error:
                 report.add(error.reason, error.key)
@@ -220,11 +216,11 @@ def _write(
     pq.write_table(table.replace_schema_metadata(notes), folder / _WORDS)
 
 
-def _usable_label(store: LmdbStore, i: int, max_label_length: int) -> str:
+def _usable_label(store: LmdbStore, i: int) -> str:
     label = store.label(i)
     if not label.strip():
         raise RecordError("empty label", store.image_key(i))
-    if len(label) > max_label_length:
+    if len(label) > MAX_LABEL_LENGTH:
         raise RecordError("over-long label", store.image_key(i), f"{len(label)} characters")
     return label
 

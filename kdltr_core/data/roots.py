@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 from multiprocessing import current_process
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,10 +11,9 @@ from kdltr_core.config import DataConfig, DegradationName
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import Pack, build_pack
 from kdltr_core.data.synth.render import render_pairs
-from kdltr_core.files import locked
+from kdltr_core.files import Progress, locked
 from kdltr_core.remote import LMDB_FILE, fetch
 
-Progress = Callable[[int, int], None]
 RenderedSet = Literal["train", "benchmark", "selection", "matrix"]
 
 # Raise it when render_pairs draws other pictures from the same seed, so that cached ones are drawn anew.
@@ -111,7 +109,6 @@ def pack_of(
         root,
         cache_folder=config.cache_folder,
         degradation=degradation,
-        max_label_length=config.max_label_length,
         max_rejected_fraction=config.max_rejected_fraction,
         labelled=labelled,
         progress=progress,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdltr_core.data.images import decode_image
 from kdltr_core.data.lmdb_store import IMAGE_PREFIXES, LmdbStore
 from kdltr_core.data.rejected import RecordError, RejectionReport
-
-Progress = Callable[[int, int], None]
+from kdltr_core.files import Progress
 
 # Samples of the named sets: benchmark subsets first, then train. Of TextZoom's train1 and train2 only the sum is known.
 EXPECTED_COUNTS: dict[str, tuple[int, ...]] = {

@@ -13,6 +13,7 @@ from torch import Tensor
 from kdltr_core.data.pack import Pairs
 from kdltr_core.data.prefetch import prefetch
 from kdltr_core.distributed import DistributedContext
+from kdltr_core.files import Progress
 from kdltr_core.inference.captured import LogitsReader
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
@@ -84,7 +85,7 @@ def read_set(
     set_name: str = "",
     rows: np.ndarray | None = None,
     world: DistributedContext | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Read]:
     """What the reader gives for every word of a set, in its order, on every worker; each word is read by exactly one.
 
@@ -115,7 +116,7 @@ def read_with_recognizer(
     batch_size: int = EVALUATION_BATCH,
     world: DistributedContext | None = None,
     precision: str = "auto",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Prediction]:
     """As ``read_set``, by a recognizer in evaluation mode; afterwards it is in the mode it was in.
 

@@ -97,42 +97,41 @@ def fit(
         teacher or start that does not fit.
     """
     world = world or DistributedContext()
-    hooks = (on_checkpoint, on_written or (lambda folder: None), save_now, note)
-    run = _Run(config, words, run_folder, record, world, run_id, *hooks)
+    written = on_written or (lambda folder: None)
+    run = _Run(config, words, run_folder, record, world, run_id, on_checkpoint, written, save_now)
+    if note and world.device.type == "cuda":
+        assert run.device_cache is not None
+        kept = run.device_cache.keeps
+        where = "on the GPU" if kept else "on the host, as they do not fit half of what is free on the GPU"
+        note(f"the pixels of {len(words.train)} training pairs are kept {where}")
     if on_start:
         on_start(run.step)
     return run.train_loop()
 
 
+@dataclass
 class _Run:
     """The state of a run between two steps, and what moves it."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        words: Datasets,
-        run_folder: Path,
-        record: Record,
-        world: DistributedContext,
-        run_id: str,
-        on_checkpoint: Callable[[int, Mapping[str, float]], None] | None,
-        on_written: Callable[[Path], None],
-        save_now: Callable[[], bool] | None,
-        note: Callable[[str], None] | None,
-    ) -> None:
-        self.config, self.words, self.run_folder, self.world, self.run_id = config, words, run_folder, world, run_id
-        self.record, self.on_checkpoint = record, on_checkpoint
-        self.on_written, self.save_now = on_written, save_now
+    config: RunConfig
+    words: Datasets
+    run_folder: Path
+    record: Record
+    world: DistributedContext
+    run_id: str
+    on_checkpoint: Callable[[int, Mapping[str, float]], None] | None
+    on_written: Callable[[Path], None]
+    save_now: Callable[[], bool] | None
+
+    def __post_init__(self) -> None:
+        config, words, world = self.config, self.words, self.world
         self.micro_batches = range(world.rank, config.workers, world.size)
         if not self.micro_batches:
             raise ValueError(f"there are {world.size} workers and --workers {config.workers} micro-batches of a batch")
-        self.store = CheckpointStore(run_folder / "checkpoints", config.keep_last)
+        self.store = CheckpointStore(self.run_folder / "checkpoints", config.keep_last)
         self.training = TrainingStep(config, words.train, world, self.micro_batches)
         on_gpu, fits = world.device.type == "cuda", has_room(len(words.train), world.device)
         self.device_cache = DeviceCache(words.train, world.device, keeps=fits) if on_gpu or fits else None
-        if on_gpu and note:
-            where = "on the GPU" if fits else "on the host, as they do not fit half of what is free on the GPU"
-            note(f"the pixels of {len(words.train)} training pairs are kept {where}")
         self.sampler = EpochSampler(len(words.train), config.optim.batch_size, config.seed)
         self.num_steps = total_steps(config, len(words.train))
         self.texts = selection_texts(config)

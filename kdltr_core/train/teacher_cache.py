@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.images import as_float
 from kdltr_core.device import autocast
-from kdltr_core.files import locked, remedy, whole_folder
+from kdltr_core.files import Progress, locked, remedy, whole_folder
 from kdltr_core.recognizers import Recognizer
 
 FORMAT_VERSION = 1
@@ -57,7 +56,7 @@ def open_teacher_cache(
     device: torch.device,
     precision: str,
     batch_size: int = 64,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> TeacherCache:
     """The cached outputs of this very teacher on these very pairs, made by the first process that asks.
 
@@ -118,7 +117,7 @@ def _write(
     device: torch.device,
     precision: str,
     batch_size: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> None:
     columns: dict[str, np.memmap] = {}
     for start in range(0, len(pairs), batch_size):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
 from kdltr_core.config import RunConfig
 from kdltr_core.data.pack import Pack
 from kdltr_core.data.readings import WordReader
 from kdltr_core.distributed import DistributedContext
+from kdltr_core.files import Progress
 from kdltr_core.inference.batched import read_with_recognizer
 from kdltr_core.train.build import load_teacher, teacher_file, teacher_name
 
 
-def teacher_reader(config: RunConfig, progress: Callable[[int, int], None] | None = None) -> WordReader | None:
+def teacher_reader(config: RunConfig, progress: Progress | None = None) -> WordReader | None:
     """Reads high_res in float32, on the GPU if there is one; None where the config has no unlabelled roots.
 
     Args:

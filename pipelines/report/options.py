@@ -21,8 +21,6 @@ class BenchmarkOptions:
     """LMDB folders, folders of them, or their URIs, one set each; none: words are rendered"""
     benchmark_degradation: DegradationName = _DATA.benchmark_degradation
     """what makes low_res of single images worse, fixed for each image; paired sets have their own low_res"""
-    max_label_length: int = _DATA.max_label_length
-    """samples with longer labels are rejected and reported"""
     max_rejected_fraction: float = _DATA.max_rejected_fraction
     """rejecting a larger fraction of a set is an error"""
     cache_folder: str = _DATA.cache_folder

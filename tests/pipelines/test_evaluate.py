@@ -236,9 +236,9 @@ def test_mistakes_are_one_sentence_and_exit_code_2(places, evaluate, tmp_path):
         ((good, "--report", "s3://bucket/report", *words), "give the --report as a path"),
         ((good, "--report", tmp_path / "report", "--tracking-uri", "nowhere", *words), "tracking_uri is 'nowhere'"),
         ((good, "--output-folder", tmp_path / "file", *words), "cannot be written"),
-        ((good, "--data.max-label-length", 99, *words), "data.max_label_length is 99"),
+        ((good, "--data.max-rejected-fraction", 99, *words), "data.max_rejected_fraction is 99"),
         ((good, "--data.benchmark-roots", tmp_path / "torn"), "is not an LMDB"),
-        ((good, "--data.benchmark-roots", _empty_lmdb(tmp_path / "empty")), "empty"),
+        ((good, "--data.benchmark-roots", _empty_lmdb(tmp_path / "empty")), "known layout"),
     ]:
         code, out, err = evaluate(*arguments)
         assert code == 2, arguments

@@ -28,7 +28,7 @@ from kdltr_core.data.synth import fonts as font_files
 from kdltr_core.data.synth.fonts import fonts, written_with
 from kdltr_core.data.synth.texts import draw_text
 from kdltr_core.data.synth.word_image import FONT_SIZE, Pixels, draw_picture
-from kdltr_core.files import whole_folder
+from kdltr_core.files import Progress, whole_folder
 
 __all__ = ["RenderedPair", "fonts", "render_pair", "render_pairs"]
 
@@ -74,7 +74,7 @@ def render_pairs(
     *,
     layout: Kind = "paired",
     shares: Mapping[TextKind, float] = TEXT_SHARES,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     fonts: Sequence[Path] | None = None,
 ) -> None:
     """Write an LMDB of rendered texts, whole or not at all.

@@ -126,7 +126,7 @@ def test_the_fingerprint_follows_content_degradation_and_limits_but_not_the_plac
     others = {
         build_pack(other, cache_folder=cache).fingerprint,
         build_pack(first, cache_folder=cache, degradation="published").fingerprint,
-        build_pack(first, cache_folder=cache, max_label_length=10).fingerprint,
+        build_pack(first, cache_folder=cache, labelled=False).fingerprint,
     }
     assert len(others | {plain}) == 4
 
