@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.abinet import Abinet, AbinetVision, LanguageModel, predicted_lengths
 from tests.kdltr_core.small import CNN_FAMILIES, SMALL, STUDENTS, TEACHERS
 
@@ -125,33 +124,3 @@ def test_the_training_forward_sees_and_reads_what_the_plain_one_does(family: str
 def test_another_image_size_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=r"built for \(32, 128\) and \(16, 64\)"):
         AbinetVision(size, SMALL)
-
-
-def convolutions(module: nn.Module) -> list[nn.Conv2d]:
-    return [child for child in module.modules() if isinstance(child, nn.Conv2d)]
-
-
-def assert_channels_last(module: nn.Module) -> None:
-    spread = [conv.weight for conv in convolutions(module) if conv.kernel_size != (1, 1)]
-    assert len(spread) > 10
-    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in spread)
-    assert not any(weight.is_contiguous() for weight in spread)
-
-
-@pytest.mark.parametrize("family", CNN_FAMILIES)
-def test_weights_lie_channels_last_after_loading_and_so_do_the_maps(family: str) -> None:
-    module: Recognizer = STUDENTS[family]().eval()
-    module.load_state_dict({key: value.contiguous() for key, value in module.state_dict().items()})
-    assert_channels_last(module)
-    vision = module if isinstance(module, AbinetVision) else module.get_submodule("vision")
-    assert isinstance(vision, AbinetVision)
-    laid: list[bool] = []
-    for conv in (*convolutions(vision.backbone), *convolutions(vision.attention)):
-        conv.register_forward_hook(
-            lambda _, given, made: laid.extend(
-                x.is_contiguous(memory_format=torch.channels_last) for x in (*given, made)
-            )
-        )
-    vision.forward_vision(torch.rand(2, 3, 16, 64))
-    assert len(laid) > 30
-    assert all(laid)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdltr_core.config import ObjectiveConfig, OptimConfig, RunConfig
+from kdltr_core.config import ObjectiveConfig, RunConfig
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.inference.weights_files import load_recognizer
 from kdltr_core.losses.visual_focus import visual_focus
@@ -18,7 +18,6 @@ from kdltr_core.recognizers.weights import PATCH_KERNEL
 from kdltr_core.train.build import build_pair
 from kdltr_core.train.checkpoint import read_checkpoint
 from kdltr_core.train.distiller import Distiller, teach
-from kdltr_core.train.optim import build_optimiser
 from tests.kdltr_core.small import STUDENTS, TEACHERS, build_small
 from tests.kdltr_core.train import runs
 from tests.kdltr_core.train.runs import assert_same, run, write_words
@@ -107,15 +106,6 @@ def test_only_terms_that_are_computed_and_widths_that_differ_have_a_projection(
     for student, teacher in (("parseq", "parseq"), ("abinet", "matrn"), ("abinet_vision", "abinet")):
         distiller, _ = distiller_of(student, teacher, **fields)
         assert (distiller.visual_projection, distiller.semantic_projection) == (None, None)
-
-
-def test_projections_have_the_rate_of_what_starts_from_nothing() -> None:
-    distiller, _ = distiller_of("parseq_tiny", "parseq")
-    slow, fast = build_optimiser(distiller, OptimConfig(learning_rate=1e-5, fast_learning_rate=1e-3)).param_groups
-    assert (slow["lr"], fast["lr"]) == (1e-5, 1e-3)
-    names = {id(p): name for name, p in distiller.named_parameters()}
-    assert {names[id(p)] for p in fast["params"]} >= PROJECTIONS
-    assert all(names[id(p)].startswith("student.") for p in slow["params"])
 
 
 def test_projections_are_kept_in_checkpoints_and_left_behind_at_the_end(roots: Path, tmp_path: Path) -> None:

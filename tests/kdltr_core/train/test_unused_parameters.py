@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import nn
 
 from kdltr_core.config import ObjectiveConfig
 from kdltr_core.data.batch import encode_targets
@@ -71,48 +70,3 @@ def test_the_unused_parameters_are_exactly_those_that_stay_without_gradient(
         assert set(unused) == {f"student.{name}" for name in expected}
     elif objective == "supervised" and family in CNN_FAMILIES:
         assert unused == []
-
-
-class Parts(nn.Module):
-    """One weight for every way to be, or not to be, part of a loss."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("used", "twice", "in_place", "masked", "recomputed", "unused", "detached", "compared", "unseen"):
-            setattr(self, name, nn.Parameter(torch.ones(3)))
-        self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
-        self.tied = self.used
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x * self.used + self.twice * self.twice + self.frozen
-        y.mul_(self.in_place)
-        y = y + torch.where(torch.zeros(3, dtype=torch.bool), self.masked, 1.0)
-        y = checkpoint(lambda z: z * self.recomputed, y, use_reentrant=False)
-        y = y * self.detached.detach() + (self.compared > 0)
-        with torch.no_grad():
-            shift = 2 * self.unseen
-        return (y + shift).sum()
-
-
-@pytest.mark.parametrize("x_needs_gradient", [False, True])
-def test_every_way_to_be_part_of_a_loss_or_not(x_needs_gradient: bool) -> None:
-    """A weight of which every value is masked out is part of the loss: its gradient is nil, not absent."""
-    module = Parts()
-    loss = module(torch.ones(3, requires_grad=x_needs_gradient))
-    assert unused_parameters(module, loss) == ["unused", "detached", "compared", "unseen"]
-    loss.backward()
-    assert [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None] == [
-        "unused",
-        "detached",
-        "compared",
-        "unseen",
-    ]
-
-
-def test_a_deep_graph_with_many_ways_through_is_walked_once() -> None:
-    """2^2000 paths lead from this loss to its weight."""
-    module = nn.Linear(1, 1)
-    y = module.weight.sum()
-    for _ in range(2000):
-        y = y + y
-    assert unused_parameters(module, y) == ["bias"]
