@@ -1,4 +1,7 @@
-"""Recipes: functions that return complete, validated runs. A reader sees what differs from the published one."""
+"""Recipes: functions that return complete, validated runs. A reader sees what differs from the published one.
+
+The teachers of PARSeq base, ABINet and MATRN do not come with the package: --recognizer.teacher-weights.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,7 @@ from kdltr_core.config import RunConfig
 def parseq_ltr() -> RunConfig:
     """PARSeq base with the published losses and schedule.
 
-    Learning rates decay ×0.1 every 25 epochs, and are practically 0 after about 100. Its teacher does not come with
-    the package: give a checkpoint with --recognizer.teacher-weights.
+    Learning rates decay ×0.1 every 25 epochs, and are practically 0 after about 100.
     """
     return RunConfig(recipe="parseq_ltr").override({"recognizer.name": "parseq"})
 
@@ -21,8 +23,7 @@ def kd_ltr_published() -> RunConfig:
 
     What still differs: sequence-level targets are searched for exactly and to the end of the word, where the public
     code stops after 100 expansions; the best student is chosen on held-out training words, there on the test sets;
-    characters outside the alphabet are dropped from a label, there they end it. Its teacher does not come with the
-    package: give a checkpoint with --recognizer.teacher-weights.
+    characters outside the alphabet are dropped from a label, there they end it.
     """
     return parseq_ltr().override(
         {
@@ -53,8 +54,7 @@ def parseq_tiny_from_base_ltr() -> RunConfig:
     """PARSeq-tiny taught by PARSeq base.
 
     It starts from the bundled tiny teacher; features of unequal width are compared through linear maps that are not
-    exported. The teacher of base size does not come with the package: give a checkpoint with
-    --recognizer.teacher-weights.
+    exported.
     """
     return parseq_tiny_ltr().override(
         {
@@ -88,25 +88,18 @@ def everyday_ltr() -> RunConfig:
 def abinet_ltr() -> RunConfig:
     """ABINet with the published losses and schedule.
 
-    The fused logits are distilled. Its teacher does not come with the package: give a checkpoint with
-    --recognizer.teacher-weights.
+    The fused logits are distilled.
     """
     return RunConfig(recipe="abinet_ltr").override({"recognizer.name": "abinet"})
 
 
 def abinet_vision_ltr() -> RunConfig:
-    """ABINet's vision part alone, with the published losses and schedule.
-
-    Its teacher does not come with the package: give a checkpoint with --recognizer.teacher-weights.
-    """
+    """ABINet's vision part alone, with the published losses and schedule."""
     return abinet_ltr().override({"recipe": "abinet_vision_ltr", "recognizer.name": "abinet_vision"})
 
 
 def matrn_ltr() -> RunConfig:
-    """MATRN with the published losses and schedule.
-
-    Its teacher does not come with the package: give a checkpoint with --recognizer.teacher-weights.
-    """
+    """MATRN with the published losses and schedule."""
     return abinet_ltr().override({"recipe": "matrn_ltr", "recognizer.name": "matrn"})
 
 
