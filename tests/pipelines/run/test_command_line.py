@@ -32,22 +32,15 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("", "recipe", "parseq_tiny_ltr"),
         ("", "name", "parseq_tiny_ltr"),
         ("demo", "name", "demo"),
-        ("demo --name again", "name", "again"),
         ("demo --num-steps 12", "num_steps", 12),
-        ("demo --num-steps=12", "num_steps", 12),
         ("demo --num-steps None", "num_steps", None),
         ("demo --num_steps 12", "num_steps", 12),
         ("--optim.learning-rate 3e-5", "optim.learning_rate", 3e-5),
         ("--data.train-roots /a /b/c --workers 2", "data.train_roots", ["/a", "/b/c"]),
         ("--data.train-roots /a --data.train-roots /b", "data.train_roots", ["/b"]),
-        ("--data.train-roots s3://bucket/set /b", "data.train_roots", ["s3://bucket/set", "/b"]),
         ("--data.benchmark-roots gs://bucket/set?a=b", "data.benchmark_roots", ["gs://bucket/set?a=b"]),
-        ("--recognizer.teacher-weights s3://bucket/t.pt", "recognizer.teacher_weights", "s3://bucket/t.pt"),
-        ("--output-folder s3://bucket/runs", "output_folder", "s3://bucket/runs"),
         ("--output-folder file:///a/my%20runs", "output_folder", "/a/my runs"),
-        ("demo --tracking-uri=", "tracking_uri", ""),
         ("demo --tracking-uri http://host:5000", "tracking_uri", "http://host:5000"),
-        ("demo --tracking-uri sqlite:////a/b.db", "tracking_uri", "sqlite:////a/b.db"),
     ],
 )
 def test_options_set_fields(words: str, field: str, expected: Any) -> None:
@@ -57,8 +50,7 @@ def test_options_set_fields(words: str, field: str, expected: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("demoo", "there is no recipe 'demoo'"),
-        ("demoo", "did you mean 'demo'?"),
+        ("demoo", "there is no recipe 'demoo'; recipes are "),
         ("nothing.yaml", "nothing.yaml cannot be read"),
         ("--optim.learning-rate -1", "--optim.learning-rate is -1.0: Input should be greater than 0"),
         ("--optim.batch-size 63 --workers 2", "nearest that does is 64"),
@@ -83,12 +75,9 @@ def test_a_mistake_is_refused_in_one_sentence_with_the_way_out(
     ("words", "said"),
     [
         ("--optim.learnin-rate 3", "Perhaps you meant: --optim.learning-rate FLOAT"),
-        ("--learning-rate 3", "--optim.learning-rate FLOAT learning rate of the student"),
         ("--xyzzy 3", "Unrecognized options: --xyzzy, 3"),
         ("--optim.learning-rate fast", "--optim.learning-rate: could not convert string to float: 'fast'"),
-        ("--workers 1.5", "--workers: invalid literal for int() with base 10: '1.5'"),
         ("--workers", "Missing value for argument '--workers'"),
-        ("--workers 1 2", "Unrecognized options: 2"),
         ("demo parseq_ltr", "Unrecognized options: parseq_ltr"),
         (
             "--recognizer.name parsek",
@@ -112,15 +101,11 @@ class Own(BaseModel):
     space: str = "loss_weights"
 
 
-@pytest.mark.parametrize(("words", "name"), [("", "demo-joint"), ("--name mine", "mine")])
-def test_a_command_may_have_options_of_its_own(words: str, name: str) -> None:
-    arguments = f"demo --space joint --optim.learning-rate 1 --num-trials 3 {words}".split()
+def test_a_command_may_have_options_of_its_own() -> None:
+    arguments = ["demo", "--space", "joint", "--optim.learning-rate", "1", "--num-trials", "3"]
     own, config = parse_run_with(Own, arguments, "tune.py", "", lambda own: f"-{own.space}")
     assert own == Own(num_trials=3, space="joint")
-    assert (config.optim.learning_rate, config.name) == (1.0, name)
-
-
-def test_what_an_option_of_its_own_refuses_is_one_sentence() -> None:
+    assert (config.optim.learning_rate, config.name) == (1.0, "demo-joint")
     with pytest.raises(ValueError, match=r"^--num-trials is 0: Input should be greater than or equal to 1$"):
         parse_run_with(Own, ["demo", "--num-trials", "0"], "tune.py", "")
 
@@ -142,9 +127,6 @@ def test_a_written_config_is_taken_and_may_be_changed(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(parseq_tiny_ltr().override({"seed": 7, "recipe": ""}).to_yaml())
     config = parse_run(["mine.yaml", "--workers", "2"], "train.py", "")
     assert (config.seed, config.workers, config.name) == (7, 2, "mine")
-
-
-def test_a_yaml_with_an_unknown_field_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("optim:\n  learningrate: 1\n")
     with pytest.raises(ValueError, match=r"optim\.learningrate.*did you mean 'optim\.learning_rate'"):
         parse_run(["mine.yaml"], "train.py", "")
@@ -192,23 +174,6 @@ def test_exit_codes(error: BaseException, code: int, capsys: pytest.CaptureFixtu
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("given", "environment", "used"),
-    [
-        ((), "http://head:5000", "http://head:5000"),
-        (("--tracking-uri", "http://other:5000"), "http://head:5000", "http://other:5000"),
-        (("--tracking-uri", ""), "http://head:5000", ""),
-        ((), "", None),
-    ],
-)
-def test_the_server_of_the_machine_is_used_where_none_is_named(
-    given: tuple[str, ...], environment: str, used: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
-    uri = parse_run(["demo", *given], "train.py", "About.").tracking_uri
-    assert uri == (used if used is not None else f"sqlite:///{Path('mlflow.db').absolute()}")
-
-
 def test_output_is_written_whatever_the_terminal_can_show() -> None:
     program = "from pipelines.run.command_line import answer_mistakes; answer_mistakes(lambda: print('81 ± 2') or 0)"
     ended = subprocess.run(
@@ -217,11 +182,25 @@ def test_output_is_written_whatever_the_terminal_can_show() -> None:
     assert (ended.returncode, ended.stdout) == (0, b"81 \\xb1 2\n")
 
 
+@pytest.mark.parametrize(
+    ("given", "environment", "used"),
+    [
+        ((), "http://head:5000", "http://head:5000"),
+        (("--tracking-uri", "http://other:5000"), "databricks", "http://other:5000"),
+        (("--tracking-uri", ""), "http://head:5000", ""),
+    ],
+)
+def test_the_server_of_the_machine_is_used_where_none_is_named(
+    given: tuple[str, ...], environment: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", environment)
+    assert parse_run(["demo", *given], "train.py", "About.").tracking_uri == used
+
+
 def test_a_refusal_says_that_the_value_came_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
     with pytest.raises(ValueError, match=r"--tracking-uri is 'databricks' \(from MLFLOW_TRACKING_URI; --tracking-uri"):
         parse_run(["demo"], "train.py", "About.")
-    assert parse_run(["demo", "--tracking-uri", "http://host:5000"], "train.py", "About.").name == "demo"
 
 
 @pytest.mark.parametrize("given_by", ["option", "environment"])

@@ -31,8 +31,6 @@ def test_changes_follow_a_name_and_are_values_as_the_config_has_them() -> None:
         ("dld+objective.soft_temperature=-1", "dld.* cannot be compared here"),
         ("dld+objective.soft_temperatur=1", "did you mean 'objective.soft_temperature'"),
         ("dld+data.validation_fraction=0.1", "--data.validation-fraction"),
-        ("dld+optim.batch_size=8", "--optim.batch-size"),
-        ("dld+num_steps=8", "--num-steps"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(text: str, message: str) -> None:

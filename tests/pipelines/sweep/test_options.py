@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,25 +22,12 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("words", "field", "expected"),
-    [
-        ("", "num_trials", 24),
-        ("demo --num-trials=5", "num_trials", 5),
-        ("--search random --seed 3", "search", "random"),
-        ("--gpus-per-trial 0.25", "gpus_per_trial", 0.25),
-        ("--confirm 3 --confirm-seeds 5", "confirm_seeds", 5),
-    ],
-)
-def test_options_of_the_sweep_are_taken(words: str, field: str, expected: Any) -> None:
-    assert getattr(parse_sweep(words.split(), "tune.py", "")[0], field) == expected
-
-
 def test_all_other_options_change_the_run_that_all_trials_vary(tmp_path: Path) -> None:
-    words = "demo --space temperatures --num-steps 7 --optim.batch-size=16 --num-trials 3 --data.train-roots a b"
+    words = "demo --space mine.py --num-steps 7 --optim.batch-size=16 --gpus-per-trial 0.25 --data.train-roots a b"
     options, config = parse_sweep(words.split(), "tune.py", "")
     roots = tuple(str(tmp_path / name) for name in "ab")
-    assert options.num_trials == 3
+    assert (options.num_trials, options.gpus_per_trial) == (24, 0.25)
+    assert options.space == str(tmp_path / "mine.py")  # found from any folder
     assert (config.num_steps, config.optim.batch_size) == (7, 16)
     changes = {"data.teacher_cache": "on", "data.train_roots": roots, "data.cache_folder": config.data.cache_folder}
     assert config.data == demo().override(changes).data
@@ -80,49 +67,23 @@ def test_a_sweep_is_named_after_run_and_space_unless_it_is_given_a_name(words: s
     assert parse_sweep(words.split(), "tune.py", "")[1].name == name
 
 
-def test_a_file_as_space_is_found_from_any_folder(tmp_path: Path) -> None:
-    assert parse_sweep(["--space", "mine.py"], "tune.py", "")[0].space == str(tmp_path / "mine.py")
-
-
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("parse", "words", "said"),
     [
-        ("--num-trials 0", "--num-trials is 0"),
-        ("--gpus-per-trial 1.5", "expected a fraction of one GPU or a whole number"),
-        ("demmo", "there is no recipe 'demmo'"),
+        (parse_sweep, "--num-trials 0", "--num-trials is 0"),
+        (parse_sweep, "--gpus-per-trial 1.5", "expected a fraction of one GPU or a whole number"),
+        (parse_sweep, "demmo", "there is no recipe 'demmo'"),
+        (parse_comparison, "demo --objectives dfd --reference dld", "is none of --objectives dfd"),
+        (parse_comparison, "demo --seeds 1 1", "expected different ones"),
+        (parse_comparison, "demo --seeds -1", "expected different ones from 0 on"),
     ],
 )
-def test_a_mistake_in_a_sweep_is_named_with_the_way_out(words: str, said: str) -> None:
+def test_a_mistake_is_named_with_the_way_out(parse: Callable[..., object], words: str, said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
-        parse_sweep(words.split(), "tune.py", "")
+        parse(words.split(), "tune.py", "")
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ("demo --objectives dfd --reference dld", "is none of --objectives dfd"),
-        ("demo --seeds 1 1", "expected different ones"),
-        ("demo --seeds -1", "expected different ones from 0 on"),
-    ],
-)
-def test_a_mistake_in_a_comparison_is_named_with_the_way_out(words: str, said: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(said)):
-        parse_comparison(words.split(), "compare.py", "")
-
-
-def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(TUNE), *words], capture_output=True, text=True)
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--num-trails", "3"], "--num-trials"),
-        (["--scheduler", "asah"], "asha"),
-        (["--space", "los_weights"], "did you mean 'loss_weights'?"),
-    ],
-)
-def test_a_mistake_ends_the_command_with_the_nearest_way_out_and_code_2(words: list[str], said: str) -> None:
-    answer = run(*words)
+def test_a_mistake_ends_the_command_with_the_nearest_way_out_and_code_2() -> None:
+    answer = subprocess.run([sys.executable, str(TUNE), "--space", "los_weights"], capture_output=True, text=True)
     assert (answer.returncode, answer.stdout) == (2, "")
-    assert said in answer.stderr
+    assert "did you mean 'loss_weights'?" in answer.stderr

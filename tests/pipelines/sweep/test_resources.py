@@ -15,14 +15,12 @@ from pipelines.sweep.resources import machines_for, resources_for
         (2, 0, {}, 2, {"cpu": 1}),
         (16, 0, {"cpus_per_trial": 4}, 4, {"cpu": 4}),
         (16, 1, {}, 1, {"cpu": 1, "gpu": 1}),
-        (16, 1, {"gpus_per_trial": 0.25}, 4, {"cpu": 1, "gpu": 0.25}),
         (16, 1, {"gpus_per_trial": 0.1}, 10, {"cpu": 1, "gpu": 0.1}),
         (8, 1, {"gpus_per_trial": 0.1}, 8, {"cpu": 1, "gpu": 0.1}),
         # A trial's share lies on one GPU: two of 0.4 fit each, and the rests of 0.2 are of no use together.
         (16, 2, {"gpus_per_trial": 0.4}, 4, {"cpu": 1, "gpu": 0.4}),
         (16, 5, {"gpus_per_trial": 2}, 2, {"cpu": 1, "gpu": 2}),
         (16, 0, {"trials_at_a_time": 3}, 3, {"cpu": 1}),
-        (2, 0, {"trials_at_a_time": 3}, 2, {"cpu": 1}),
     ],
 )
 def test_as_many_trials_as_fit(
@@ -35,14 +33,11 @@ def test_as_many_trials_as_fit(
 @pytest.mark.parametrize(
     ("options", "gpus", "wanted", "fewest"),
     [
-        ({}, False, 1, 1),
         ({}, True, 1, 1),
         ({"trials_at_a_time": 8}, True, 8, 1),
-        ({"trials_at_a_time": 8, "gpus_per_trial": 0.25}, True, 2, 1),
         ({"trials_at_a_time": 9, "gpus_per_trial": 0.25}, True, 3, 1),
         ({"trials_at_a_time": 10, "gpus_per_trial": 0.1}, True, 1, 1),
         ({"trials_at_a_time": 5, "cpus_per_trial": 3}, False, 15, 3),
-        ({"cpus_per_trial": 3}, True, 1, 1),
     ],
 )
 def test_machines_are_awaited_for_the_trials_that_are_to_run_at_a_time(
