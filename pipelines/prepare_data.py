@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -101,7 +101,12 @@ def render_words(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    commands = {"verify": verify_sets, "convert": convert_images, "pack": pack_sets, "render": render_words}
+    commands: dict[str, Callable[..., int]] = {
+        "verify": verify_sets,
+        "convert": convert_images,
+        "pack": pack_sets,
+        "render": render_words,
+    }
     return tyro.extras.subcommand_cli_from_dict(commands, args=arguments, description=__doc__)
 
 
