@@ -53,7 +53,7 @@ class SpeedOptions:
 def main(options: SpeedOptions) -> int:
     if not options.candidates or min(*options.batch_sizes, *options.num_threads, options.num_crops) < 1:
         raise ValueError("give a candidate; batch sizes, numbers of threads and of crops must each be at least 1")
-    export = ExportOptions(options.student, data=options.data, num_checked=64, num_words=64, max_loss=100.0)
+    export = ExportOptions(options.student, data=options.data, max_loss=100.0)
     packs = open_benchmarks(export.benchmarks(), progress=progress_bar("preparing words"))
     crops = list(_crops(export, packs, options.num_crops))
     student = find_recognizer(options.student)
@@ -99,7 +99,7 @@ def _write_graphs(
         write_checked(graphs["onnx"], export, student, recognizer, packs)
     if "int8" in options.candidates:
         shutil.copyfile(graphs["onnx"], graphs["int8"])
-        quantise(graphs["int8"], export, recognizer, packs)
+        quantise(graphs["int8"], export, packs)
     return graphs
 
 

@@ -31,12 +31,12 @@ def main() -> int:
         file = Path(scratch) / place.name
         found = write_checked(file, options, student, recognizer, packs)
         if options.quantise == "int8":
-            found |= quantise(file, options, recognizer, packs)
+            found |= quantise(file, options, packs)
         if options.format == "mlflow":
-            from pipelines.exporting.registered_model import origin_of, register
+            from pipelines.exporting.registered_model import register
 
             say("registering the model")
-            print(register(file, origin_of(student, options.tracking_uri), options.name, found))
+            print(register(file, student, options.tracking_uri, options.name, found))
         else:
             os.replace(file, place)
             print(place)

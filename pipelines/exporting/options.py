@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from kdltr_core.charset import Protocol
 from kdltr_core.config import DataConfig, RunConfig
 from kdltr_core.inference.pretrained import pretrained
 from pipelines.report.options import BenchmarkOptions
@@ -32,14 +31,8 @@ class ExportOptions:
     """file to write; empty: student.onnx, student-int8.onnx or student.pt2 beside the student's weights, of a
     pretrained model NAME.onnx and so on, here"""
     data: BenchmarkOptions = field(default_factory=BenchmarkOptions)
-    num_checked: int = 256
-    """words, evenly spaced over the benchmarks, on which graph and PyTorch must agree to 0.001 in every probability"""
-    num_words: int = 1500
-    """words, evenly spaced over the benchmarks, on which the cost of int8 is measured"""
     max_loss: float = 2.0
-    """percentage points of word accuracy that int8 may cost; a graph that costs more is not kept"""
-    protocol: Protocol = "36"
-    """characters that count for that: 36 letters and digits, 62 with case, 94 with case and punctuation"""
+    """percentage points of word accuracy on the benchmarks that int8 may cost; a graph that costs more is not kept"""
     name: str = ""
     """name of the model in MLflow's registry; empty: kdltr- and the recognizer's"""
     tracking_uri: str = ""
@@ -55,9 +48,6 @@ class ExportOptions:
             raise ValueError(f"--output is {self.output}, but a registered model has no file: give its --name instead")
         if self.format != "mlflow" and (self.name or self.tracking_uri):
             raise ValueError("--name and --tracking-uri are for --format mlflow; leave them out, or give it")
-        for option in ("num_checked", "num_words"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"--{option.replace('_', '-')} is {getattr(self, option)}, expected at least 1")
         if self.format != "torch":
             for package in ("onnx", "onnxruntime", "onnxscript"):
                 if importlib.util.find_spec(package) is None:

@@ -11,9 +11,8 @@ import torch
 from kdltr_core.config import HIGH_RES_SIZE
 from kdltr_core.data.images import as_float, enlarge
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
-from kdltr_core.evaluation.table import Column, ImageKind, Role
+from kdltr_core.evaluation.table import Column, Role
 from kdltr_core.inference.batched import BatchReader, WordBatch
-from kdltr_core.inference.reader import BaseReader
 from kdltr_core.recognizers.decoding import Prediction
 from pipelines.prediction.open_reader import open_reader
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 def open_onnx_columns(
     places: Sequence[str], taken: Collection[str], batch_size: int, num_threads: int, cache_folder: str | Path
 ) -> list[BenchmarkReader]:
-    """What ``export.py`` wrote: a student in one column, a teacher in two, called as the file is.
+    """What ``export.py`` wrote, called as the file is; by its whole path where another column has that name.
 
     Args:
         places: paths or URIs.
@@ -34,38 +33,31 @@ def open_onnx_columns(
     Raises: ValueError for a file given twice; as ``open_reader``.
     """
     opened = [open_reader(p, "", batch_size, num_threads=num_threads, cache_folder=cache_folder) for p in places]
-    readers = [cast("OnnxReader", reader) for reader in opened]
-    files = [reader.path.resolve() for reader in readers]
-    for file in files:
-        if files.count(file) > 1:
-            raise ValueError(f"{file} is given twice; name each exported file once")
-    columns: list[BenchmarkReader] = []
-    for name, reader in zip(_short_names(files, taken), readers, strict=True):
-        of_teacher = reader.image_size == HIGH_RES_SIZE
-        roles: tuple[Role, ...] = ("teacher_high_res", "teacher_enlarged") if of_teacher else ("student_low_res",)
-        for role in roles:
-            column = Column(role, name)
-            read, method = _batch_reader(reader, column.image), f"ONNX, {reader.notes['weights']}"
-            columns.append(BenchmarkReader(column, read, reader.notes["recognizer"], method, reader.path.stem))
-    return columns
+    readers = {reader.path.resolve(): reader for reader in cast("list[OnnxReader]", opened)}
+    if len(readers) < len(places):
+        raise ValueError(f"one of {', '.join(places)} is given twice; name each exported file once")
+    names = [*taken, *(file.name for file in readers)]
+    return [
+        column
+        for file, reader in readers.items()
+        for column in onnx_columns(reader, file.name if names.count(file.name) == 1 else str(file))
+    ]
 
 
-def _batch_reader(reader: BaseReader, image: ImageKind) -> BatchReader:
-    """Of a set's own pixels. What is enlarged is rounded, as a graph takes eight bits."""
+def onnx_columns(reader: OnnxReader, name: str) -> list[BenchmarkReader]:
+    """A student in one column, a teacher in two. What is enlarged is rounded, as a graph takes eight bits."""
 
-    def read(batch: WordBatch) -> list[Prediction]:
-        pixels = batch.high_res if image == "high_res" else batch.low_res
-        if image == "enlarged":
-            pixels = (255 * enlarge(as_float(pixels))).round().clamp(0, 255).to(torch.uint8)
-        return reader.read_pixels(pixels)
+    def read_high_res(batch: WordBatch) -> list[Prediction]:
+        return reader.read_pixels(batch.high_res)
 
-    return read
+    def read_enlarged(batch: WordBatch) -> list[Prediction]:
+        return reader.read_pixels((255 * enlarge(as_float(batch.low_res))).round().clamp(0, 255).to(torch.uint8))
 
+    def read_low_res(batch: WordBatch) -> list[Prediction]:
+        return reader.read_pixels(batch.low_res)
 
-def _short_names(files: Sequence[Path], taken: Collection[str]) -> list[str]:
-    """The files' names, with as many of the folders above them as tell all columns apart."""
-    for count in range(1, max((len(file.parts) for file in files), default=0)):
-        names = [Path(*file.parts[-count:]).as_posix() for file in files]
-        if len({*names, *taken}) == len(names) + len(set(taken)):
-            return names
-    return [str(file) for file in files]
+    read: dict[Role, BatchReader] = {"student_low_res": read_low_res}
+    if reader.image_size == HIGH_RES_SIZE:
+        read = {"teacher_high_res": read_high_res, "teacher_enlarged": read_enlarged}
+    made = (reader.notes["recognizer"], f"ONNX, {reader.notes['weights']}", reader.path.stem)
+    return [BenchmarkReader(Column(role, name), of_role, *made) for role, of_role in read.items()]

@@ -9,21 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mlflow.pyfunc
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
-from mlflow.models import Model, ModelSignature
-from mlflow.types.schema import Array, ColSpec, DataType, Schema
-
-_SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.binary, "image")]),
-    outputs=Schema(
-        [
-            ColSpec(DataType.string, "text"),
-            ColSpec(DataType.double, "confidence"),
-            ColSpec(Array(DataType.double), "character_confidences"),
-        ]
-    ),
-)
+from mlflow.models import Model, infer_signature
 
 
 def log_model(
@@ -46,6 +35,7 @@ def log_model(
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     model = client.create_logged_model(experiment_id, name, run_id)
+    words = pd.DataFrame({"text": [""], "confidence": [0.0], "character_confidences": [[0.0]]})
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mlflow.pyfunc.save_model(
@@ -53,7 +43,7 @@ def log_model(
             mlflow_model=Model(model_id=model.model_id, run_id=run_id),
             python_model=str(Path(__file__).with_name("mlflow_model.py")),
             artifacts={"student": str(student)},
-            signature=_SIGNATURE,
+            signature=infer_signature(pd.DataFrame({"image": [b""]}), words),
             pip_requirements=["kdltr", *requirements],
             metadata=dict(notes or {}),
         )

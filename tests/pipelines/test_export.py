@@ -81,7 +81,6 @@ def test_mistakes_are_one_sentence_and_exit_code_2(places: Path, export: Export,
         ((run, "--format", "torch", "--quantise", "int8"), "--quantise int8 is for --format onnx and mlflow"),
         ((run, "--format", "mlflow", "--output", "x.onnx"), "a registered model has no file: give its --name"),
         ((run, "--name", "reader"), "--name and --tracking-uri are for --format mlflow"),
-        ((run, "--num-checked", "0"), "--num-checked is 0, expected at least 1"),
     ]:
         code, out, err = export(*arguments)
         assert (code, out) == (2, "")
@@ -92,9 +91,9 @@ def test_mistakes_are_one_sentence_and_exit_code_2(places: Path, export: Export,
 @pytest.mark.long
 def test_a_student_becomes_an_onnx_file_beside_it(places: Path, export: Export) -> None:
     folder = places / "first-try" / "student"
-    code, out, err = export(places / "first-try", "--num-checked", 20)
+    code, out, err = export(places / "first-try")
     assert (code, out) == (0, f"{folder / 'student.onnx'}\n")
-    assert "20 words of words are read exactly as by PyTorch" in err
+    assert "40 words of words are read exactly as by PyTorch" in err
     words = OnnxReader(folder / "student.onnx")(images(places, 40))
     expected = load_student(folder, teacher=False)(images(places, 40))
     assert [word.text for word in words] == [word.text for word in expected]
@@ -104,7 +103,7 @@ def test_a_student_becomes_an_onnx_file_beside_it(places: Path, export: Export) 
 
 @pytest.mark.long
 def test_int8_is_measured_and_not_kept_where_it_costs_too_much(places: Path, export: Export, tmp_path: Path) -> None:
-    arguments = (places / "first-try", "--quantise", "int8", "--num-checked", 8, "--output", tmp_path / "small.onnx")
+    arguments = (places / "first-try", "--quantise", "int8", "--output", tmp_path / "small.onnx")
     code, _, err = export(*arguments, "--max-loss", "-101")
     assert code == 2
     assert "small.onnx was not kept: int8 gives word accuracy" in err
@@ -118,7 +117,7 @@ def test_int8_is_measured_and_not_kept_where_it_costs_too_much(places: Path, exp
 
 @pytest.mark.long
 def test_a_student_becomes_a_program_of_torch_export(places: Path, export: Export, tmp_path: Path) -> None:
-    code, _, _ = export(places / "first-try", "--format", "torch", "--output", tmp_path / "s.pt2", "--num-checked", 8)
+    code, _, _ = export(places / "first-try", "--format", "torch", "--output", tmp_path / "s.pt2")
     assert code == 0
     read, notes = open_program(tmp_path / "s.pt2")
     reader = Reader(load_student(places / "first-try").recognizer, "cpu", batch_size=1)
@@ -150,7 +149,7 @@ def server(places: Path, export: Export) -> Iterator[tuple[str, MlflowClient, st
     experiment = client.create_experiment("kdltr", (places / "mlartifacts").as_uri())
     run_id = client.create_run(experiment).info.run_id
     (places / "first-try" / "tracking.json").write_text(json.dumps({"uri": uri, "run_id": run_id}))
-    code, out, err = export(places / "first-try", "--format", "mlflow", "--name", "plates", "--num-checked", 8)
+    code, out, err = export(places / "first-try", "--format", "mlflow", "--name", "plates")
     assert (code, out) == (0, "models:/plates/1\n"), err
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -203,4 +202,4 @@ def test_mlflow_serves_the_registered_student_over_http(server: tuple[str, Mlflo
     assert "cannot be read as an image" in refused.value.read().decode()
     version = client.get_model_version("plates", "1")
     assert version.run_id == run_id
-    assert (version.tags["recognizer"], version.tags["checked_words"]) == ("parseq_tiny", "8")
+    assert (version.tags["recognizer"], version.tags["checked_words"]) == ("parseq_tiny", "40")

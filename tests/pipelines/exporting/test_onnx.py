@@ -9,26 +9,20 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 from PIL import Image
 
-from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
+from kdltr_core.evaluation.table import Column
 from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.inference.reader import Reader
 from kdltr_core.inference.weights_files import export_recognizer
 from pipelines.exporting.onnx_export import describe_export, write_onnx
 from pipelines.exporting.onnx_int8 import write_int8
-from pipelines.exporting.steps import (
-    Int8Cost,
-    LabelledPixels,
-    PredictsOtherwise,
-    check_predictions,
-    compare_predictions,
-    gather_words,
-)
+from pipelines.exporting.steps import PredictsOtherwise, check_predictions, cost_of_int8, gather_pixels
 from pipelines.prediction.onnx_reader import OnnxReader
+from tests.kdltr_core.evaluation.tables import table_of
 from tests.kdltr_core.lively import assert_reads_as, lively_student, pictures, read_alone
+from tests.pipelines.report.made import Stripes
 
 
 def quiet(done: int, total: int) -> None:
@@ -127,32 +121,19 @@ def test_int8_reads_each_word_the_same_whatever_is_beside_it(graph: Path, tmp_pa
 
 
 def test_the_cost_counts_words_right_in_one_and_wrong_in_the_other() -> None:
-    texts = {"first": ["ab", "cd", "ef", "gh"], "second": ["ab", "xx", "yy", "zz"]}
-
-    def reader(name: str):
-        ids = np.array([Charset36.encode(text) + [0] * 24 for text in texts[name]])
-        return lambda pixels: (ids, np.ones(ids.shape, np.float32))
-
-    words = LabelledPixels(np.zeros((4, 3, 16, 64), np.uint8), ["AB", "cd!", "ef", "--"])
-    cost = compare_predictions(reader("first"), reader("second"), words, Charset36, "36", quiet)
-    assert cost == Int8Cost(num_words=4, first_correct=3, second_correct=1, num_different=3, p=0.5)
-    assert cost.lost == 50.0
+    columns = [Column("student_low_res", name) for name in ("float32", "int8")]
+    texts = (["ab", "cd", "ef", "gh"], ["ab", "xx", "yy", "zz"])
+    labels = ["AB", "cd!", "ef", "--"]  # the last is not judged
+    lost, cost = cost_of_int8(table_of({"words": labels}, {"words": dict(zip(columns, texts, strict=True))}))
+    assert lost == pytest.approx(200 / 3)
+    assert cost == (
+        "word accuracy 33.33 % instead of 100.00 % on 3 words (McNemar p = 0.5); 3 words are read differently"
+    )
 
 
-def test_words_are_taken_evenly_from_every_set() -> None:
-    class Rows:
-        def __init__(self, first: int, num: int) -> None:
-            self.labels = [str(first + row) for row in range(num)]
-
-        def __len__(self) -> int:
-            return len(self.labels)
-
-        def gather(self, rows: np.ndarray):
-            values = torch.tensor([int(self.labels[row]) for row in rows]).view(-1, 1, 1, 1)
-            return values.expand(-1, 3, 32, 128), values.expand(-1, 3, 16, 64)
-
-    packs = {"many": Rows(0, 90), "few": Rows(100, 10)}
-    words = gather_words(packs, 20, (16, 64))  # type: ignore[arg-type]
-    assert words.labels == [str(int(x)) for x in np.linspace(0, 89, 18)] + ["100", "109"]
-    assert words.pixels[:, 0, 0, 0].tolist() == [int(label) for label in words.labels]
-    assert gather_words(packs, 20, (32, 128)).pixels.shape == (20, 3, 32, 128)  # type: ignore[arg-type]
+def test_pictures_are_taken_evenly_from_every_set() -> None:
+    packs = {"many": Stripes("many", ["word"] * 90), "few": Stripes("few", ["word"] * 10)}
+    pixels = gather_pixels(packs, 20, (16, 64))  # type: ignore[arg-type]
+    # The first pixel is the row.
+    assert pixels[:, 0, 0, 0].tolist() == [int(x) for x in np.linspace(0, 89, 18)] + [0, 9]
+    assert gather_pixels(packs, 20, (32, 128)).shape == (20, 3, 32, 128)  # type: ignore[arg-type]
