@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections import Counter
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import tyro
@@ -39,20 +39,12 @@ def predict(options: PredictOptions) -> int:
     """The exit code. Raises: ValueError; BrokenPipeError, if standard output is closed."""
     # Not at the top: torch takes seconds, which --help and a mistyped option need not wait for.
     from kdltr_core.config import LOW_RES_SIZE
-    from pipelines.prediction.open_reader import open_reader
+    from pipelines.prediction.open_reader import open_reader_for
     from pipelines.prediction.sources import find_sources
     from pipelines.run.progress import say
 
     # With --ray too: what is wrong with it is said here, and not by a worker.
-    reader = open_reader(
-        options.student,
-        options.device,
-        options.batch_size,
-        max_pixels=options.max_pixels,
-        cache_folder=options.cache_folder,
-        teacher=options.teacher,
-        second_opinion=options.second_opinion,
-    )
+    reader = open_reader_for(options, options.device)
     reads_low_res = reader.image_size == LOW_RES_SIZE
     sources = find_sources(options.images, options.lmdb, reads_low_res, sys.stdin.buffer)
     if sources.num_left_alone:
@@ -78,24 +70,21 @@ def read_here(options: PredictOptions, reader: BaseReader, sources: Sources) -> 
 
     skipped: list[Skipped] = []
     num_done, num_words, progress = 0, 0, progress_bar("reading images")
-    counts, first = Counter[Doubt](), dict[Doubt, str]()
-    crop = cropper_for(reader, options.cutting, options.num_threads)
-    kind = options.resolved(sys.stdout.isatty())
-    names = [source.name for source in sources.images] if kind == "table" else []
-    with open_output(kind, options.output, options.detect, names) as write:
+    doubted: dict[Doubt, list[str]] = defaultdict(list)
+    crop = cropper_for(reader, options.detect, options.num_threads)
+    with open_output(options.resolved(sys.stdout.isatty()), options.output, options.detect) as write:
         for chunk in predict_images(reader, crop, sources.images, options.num_threads):
             write(chunk.words)
             num_words += len(chunk.words)
             for word in chunk.words:
                 if word.doubt:
-                    counts[word.doubt] += 1
-                    first.setdefault(word.doubt, word.image)
+                    doubted[word.doubt].append(word.image)
             skipped += chunk.skipped
             num_done += chunk.num_images
             progress(num_done, len(sources.images))
     if options.output:
         say(f"{num_words} words of {num_done - len(skipped)} images: {options.output}")
-    if sentence := doubts_sentence(counts, first, num_words, options.detect):
+    if sentence := doubts_sentence(doubted, num_words, options.detect):
         say(sentence)
     return skipped
 

@@ -61,7 +61,7 @@ def local_service(
         async def _read_batch(self, pixels: np.ndarray) -> Prediction:
             return self._reader.read_pixels(torch.from_numpy(pixels[None]).permute(0, 3, 1, 2))[0]
 
-        _read_batch.set_max_batch_size = _read_batch.set_batch_wait_timeout_s = lambda value: None
+        _read_batch.set_max_batch_size = lambda value: None
 
     options = ServeOptions(str(student), teacher=teacher, detect=detect, limits=limits or ServiceLimits())
     listening = open_port("127.0.0.1", 0)

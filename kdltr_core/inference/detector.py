@@ -8,12 +8,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 
-Cutting = Literal["words", "lines"]
 Corners = np.ndarray
 """(4, 2) float32: x, y of the corners in pixels, clockwise from the one where the text begins"""
 
@@ -33,8 +32,8 @@ SAME_LINE = 0.5
 class WordDetector:
     """Finds text of any slant up to a quarter turn. Threads may share one.
 
-    RapidOCR's detector finds lines. ``cutting="words"`` has its recognizer say where each character of a line stands,
-    and cuts at the spaces that it reads; where it reads none, the line is one word. Text upside down is not turned.
+    RapidOCR's detector finds lines. Its recognizer says where each character of a line stands, and they are cut at the
+    spaces that it reads; where it reads none, the line is one word. Text upside down is not turned.
 
     Args:
         num_threads: of ONNX Runtime.
@@ -42,7 +41,7 @@ class WordDetector:
     Raises: ValueError if the package is not installed.
     """
 
-    def __init__(self, cutting: Cutting, num_threads: int) -> None:
+    def __init__(self, num_threads: int) -> None:
         if importlib.util.find_spec("rapidocr") is None:
             raise ValueError("finding words in whole pictures needs RapidOCR's detector: pip install 'kdltr[detect]'")
         from rapidocr import RapidOCR
@@ -57,10 +56,9 @@ class WordDetector:
                 **threads,
             }
         )
-        self._cutting = cutting
 
     def find(self, picture: np.ndarray) -> list[tuple[Corners, np.ndarray]]:
-        """Words, or lines, in the order in which one reads them: lines from above, in a line from the left.
+        """Words in the order in which one reads them: lines from above, in a line from the left.
 
         Args:
             picture: (H, W, 3) uint8, RGB.
@@ -70,8 +68,8 @@ class WordDetector:
         """
         boxes = [begun(box) for box in in_reading_order(self._boxes(picture))]
         lines = [(box, rectify(picture, box)) for box in boxes]
-        if self._cutting == "lines" or not lines:
-            return lines
+        if not lines:
+            return []
         read: Any = self._engine.recognize_txt([_blue_first(_squeezed(image)) for _, image in lines])
         return [
             word

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kdltr_core.data.images import ImageSource, open_image
-from kdltr_core.inference.detector import Cutting, WordDetector
+from kdltr_core.inference.detector import WordDetector
 from kdltr_core.inference.reader import BaseReader
 from kdltr_core.recognizers.decoding import Prediction
 
@@ -36,7 +36,6 @@ class PictureReader:
 
     Args:
         reader: of single words.
-        cutting: words, or whole lines.
         num_threads: of the detector; 0: one per CPU.
 
     Raises: ValueError if the detector is not installed.
@@ -46,8 +45,8 @@ class PictureReader:
         >>> [[word.text for word in words] for words in reader(["street.jpg"])]
     """
 
-    def __init__(self, reader: BaseReader, cutting: Cutting = "words", num_threads: int = 0) -> None:
-        self.reader, self._detector = reader, WordDetector(cutting, num_threads or os.cpu_count() or 1)
+    def __init__(self, reader: BaseReader, num_threads: int = 0) -> None:
+        self.reader, self._detector = reader, WordDetector(num_threads or os.cpu_count() or 1)
 
     def __call__(self, pictures: Sequence[ImageSource]) -> list[list[FoundWord]]:
         """Of each picture, as ``open_image`` takes them, its words in reading order; none where there is no text.

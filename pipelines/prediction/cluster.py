@@ -26,7 +26,7 @@ from kdltr_core.files import locked, read_json, write_text
 from kdltr_core.inference.reader import BaseReader, Reader
 from kdltr_core.inference.weights_files import fetch_recognizer, find_recognizer
 from kdltr_core.remote import fetch
-from pipelines.prediction.open_reader import is_onnx, open_reader
+from pipelines.prediction.open_reader import is_onnx, open_reader_for
 from pipelines.prediction.options import PredictOptions
 from pipelines.prediction.output import as_table
 from pipelines.prediction.predictions import cropper_for, predict_images
@@ -55,17 +55,8 @@ class ClusterReader:
         if missing:
             raise ValueError(f"{socket.gethostname()} does not see {missing[0]}; put it on a shared folder")
         self._options = options
-        self._reader = open_reader(
-            options.student,
-            device,
-            options.batch_size,
-            num_threads=1,
-            max_pixels=options.max_pixels,
-            cache_folder=options.cache_folder,
-            teacher=options.teacher,
-            second_opinion=options.second_opinion,
-        )
-        self._cropper = cropper_for(self._reader, options.cutting, 1)
+        self._reader = open_reader_for(options, device, num_threads=1)
+        self._cropper = cropper_for(self._reader, options.detect, 1)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> pa.Table:
         sources = [pickle.loads(source) for source in batch["source"]]
@@ -92,7 +83,7 @@ def read_on_cluster(options: PredictOptions, reader: BaseReader, sources: Source
     weights = fetch(student, cache_folder) if is_onnx(student) else fetch_recognizer(student, cache_folder)
     file = weights if is_onnx(student) else find_recognizer(weights)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    job = {"student": digest, "detect": options.cutting, "max_pixels": options.max_pixels}
+    job = {"student": digest, "detect": options.detect, "max_pixels": options.max_pixels}
     job |= {"teacher": options.teacher, "second_opinion": options.second_opinion}
     _check_job(folder, job)
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,15 +60,15 @@ def doubt_of(shape: PictureShape, word: Prediction) -> Doubt | None:
     return None
 
 
-def doubts_sentence(counts: Counter[Doubt], first: Mapping[Doubt, str], num_words: int, detects: bool) -> str:
-    """What a person is told at the end; '' without doubts. ``first``: the first picture of each kind."""
-    if not counts:
+def doubts_sentence(doubted: Mapping[Doubt, Sequence[str]], num_words: int, detects: bool) -> str:
+    """What a person is told at the end; '' without doubts. ``doubted``: the pictures of each kind."""
+    if not doubted:
         return ""
     said: dict[Doubt, str] = {
         "whole picture": "whole pictures rather than words",
         "squeezed": f"more than {SQUEEZED_ASPECT:g} times as wide as high, so that the text is squeezed",
         "cut away": "with more text than was read",
     }
-    kinds = ", ".join(f"{counts[kind]} {said[kind]} (first {first[kind]})" for kind in said if counts[kind])
-    way_out = "--detect-cut words cuts lines into words" if detects else "--detect finds the words in a picture"
-    return f"{counts.total()} of {num_words} readings may not be all that is written: {kinds}; {way_out}"
+    kinds = ", ".join(f"{len(of)} {said[kind]} (first {of[0]})" for kind, of in doubted.items())
+    way_out = "" if detects else "; --detect finds the words in a picture"
+    return f"{sum(map(len, doubted.values()))} of {num_words} readings may not be all that is written: {kinds}{way_out}"

@@ -13,7 +13,7 @@ from kdltr_core.remote import fetch
 
 if TYPE_CHECKING:
     from pipelines.prediction.onnx_reader import OnnxReader
-
+    from pipelines.prediction.options import PredictOptions
 
 _CACHE_FOLDER = DataConfig().cache_folder
 
@@ -68,3 +68,17 @@ def open_reader(
     if not file.is_file():
         raise ValueError(f"there is no file {student}; pipelines/export.py writes one of a run")
     return OnnxReader(file, min(batch_size, FASTEST_BATCH), num_threads, max_pixels)
+
+
+def open_reader_for(options: PredictOptions, device: str, num_threads: int = 0) -> Reader | OnnxReader:
+    """As ``open_reader``, what predict.py was told to read with."""
+    return open_reader(
+        options.student,
+        device,
+        options.batch_size,
+        num_threads=num_threads,
+        max_pixels=options.max_pixels,
+        cache_folder=options.cache_folder,
+        teacher=options.teacher,
+        second_opinion=options.second_opinion,
+    )

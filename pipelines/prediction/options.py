@@ -39,9 +39,7 @@ class PredictOptions:
     output: str = ""
     """file to write, complete or not at all; with --ray a folder. Empty: standard output"""
     detect: bool = False
-    """the images are whole pictures: RapidOCR's detector finds the text in them; needs pip install 'kdltr[detect]'"""
-    detect_cut: Literal["words", "lines"] = "words"
-    """the detector finds lines; words: cut where RapidOCR's recognizer sees a gap; lines: left whole"""
+    """the images are whole pictures: RapidOCR's detector finds the words in each; needs pip install 'kdltr[detect]'"""
     teacher: bool = True
     """pictures of more than 18 rows are read by the student's teacher, where its file is at hand"""
     second_opinion: bool = False
@@ -113,11 +111,6 @@ class PredictOptions:
         if path.is_dir():
             return any(any(path.glob(pattern)) for pattern in ("config.yaml", "*.safetensors", "*/*.safetensors"))
         return not path.exists() and not is_picture(path.name)
-
-    @property
-    def cutting(self) -> Literal["off", "words", "lines"]:
-        """What the detector cuts out."""
-        return self.detect_cut if self.detect else "off"
 
     @property
     def num_threads(self) -> int:

@@ -20,7 +20,6 @@ from pipelines.prediction.predictions import PredictedWord
 Write = Callable[[Sequence[PredictedWord]], None]
 
 WORD_WIDTH = 25
-MAX_NAME_WIDTH = 60
 WORDS_IN_A_ROW_GROUP = 50_000
 
 _COLUMNS = {
@@ -33,13 +32,12 @@ _BOX = {"box": pa.list_(pa.list_(pa.float32()))}
 
 
 @contextmanager
-def open_output(kind: Format, path: str, with_boxes: bool, names: Sequence[str]) -> Iterator[Write]:
+def open_output(kind: Format, path: str, with_boxes: bool) -> Iterator[Write]:
     """A function that takes words as they are read.
 
     Args:
         kind: not auto.
         path: a file; empty: standard output.
-        names: of all images, by which a table is laid out.
 
     Raises: OSError if it cannot be written; what was there before is untouched.
     """
@@ -52,12 +50,9 @@ def open_output(kind: Format, path: str, with_boxes: bool, names: Sequence[str])
         elif kind == "jsonl":
             yield lambda words: _write_lines(file, [json.dumps(as_dict(word), ensure_ascii=False) for word in words])
         else:
-            width = min(MAX_NAME_WIDTH, max((len(name) for name in names), default=0))
-            box = ", box" * with_boxes
-            _write_lines(
-                file, [f"{'image':{width}}  {'text':{WORD_WIDTH}}  {'confidence, %':>13}  of each character{box}"]
-            )
-            yield lambda words: _write_lines(file, [_line(word, width) for word in words])
+            head = f"{'text':{WORD_WIDTH}}  confidence, %  image  {'box  ' * with_boxes}confidence of each character"
+            _write_lines(file, [head])
+            yield lambda words: _write_lines(file, [_line(word) for word in words])
 
 
 def as_table(words: Sequence[PredictedWord], with_boxes: bool) -> pa.Table:
@@ -99,9 +94,8 @@ def _write_lines(file: BinaryIO, lines: Sequence[str]) -> None:
         file.flush()
 
 
-def _line(word: PredictedWord, name_width: int) -> str:
-    name = word.image if len(word.image) <= name_width else f"…{word.image[1 - name_width :]}"
+def _line(word: PredictedWord) -> str:
     read = word.prediction
     each = " ".join(f"{c} {100 * one:.0f}" for c, one in zip(read.text, read.character_confidences, strict=True))
-    box = "  " + " ".join(f"{x:.0f},{y:.0f}" for x, y in word.box) if word.box else ""
-    return f"{name:{name_width}}  {read.text:{WORD_WIDTH}}  {100 * read.confidence:13.1f}  {each}{box}"
+    box = " ".join(f"{x:.0f},{y:.0f}" for x, y in word.box) + "  " if word.box else ""
+    return f"{read.text:{WORD_WIDTH}}  {100 * read.confidence:13.1f}  {word.image}  {box}{each}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -61,16 +60,16 @@ Cropper = Callable[[Source], list[Crop]]
 """Raises UnreadableImage or RecordError for an image that is to be skipped; threads call it at once."""
 
 
-def cropper_for(reader: BaseReader, cutting: Literal["off", "words", "lines"], num_threads: int) -> Cropper:
+def cropper_for(reader: BaseReader, detects: bool, num_threads: int) -> Cropper:
     """What the student is shown of an image.
 
     Args:
-        cutting: what the detector is to find in it; off: the image is the word.
+        detects: whether a detector finds the words in it; else the image is the word.
         num_threads: of the detector.
 
     Raises: ValueError if the detector is not installed.
     """
-    if cutting == "off":
+    if not detects:
 
         def whole(source: Source) -> list[Crop]:
             picture = open_image(source.load(), reader.max_pixels, source.name)
@@ -79,7 +78,7 @@ def cropper_for(reader: BaseReader, cutting: Literal["off", "words", "lines"], n
         return whole
     from kdltr_core.inference.detector import WordDetector
 
-    detector = WordDetector(cutting, num_threads)
+    detector = WordDetector(num_threads)
 
     def crop(source: Source) -> list[Crop]:
         picture = np.asarray(open_image(source.load(), reader.max_pixels, source.name))

@@ -55,29 +55,32 @@ def choose_examples(table: BenchmarkTable, num_examples: int = 20) -> list[Outco
         }
     members: list[list[WordResult]] = []
     for _, by_student, by_teacher in outcomes.values():
-        alike = [w for w in table.judged if w.is_correct(student, table.protocol) == by_student]
+        alike = table.correct[student] == by_student
         if teacher is not None and by_teacher is not None:
-            alike = [w for w in alike if w.is_correct(teacher, table.protocol) == by_teacher]
-        members.append(alike)
+            alike = alike & (table.correct[teacher] == by_teacher)
+        members.append(in_fixed_order(table, alike))
     wanted = [round(num_examples * part) for part, _, _ in outcomes.values()]
     sizes = _share_out(wanted, [len(alike) for alike in members], num_examples)
     return [
-        OutcomeGroup(heading, len(alike), tuple(in_fixed_order(alike, table.protocol)[:size]))
+        OutcomeGroup(heading, len(alike), tuple(alike[:size]))
         for heading, alike, size in zip(outcomes, members, sizes, strict=True)
         if size
     ]
 
 
-def in_fixed_order(words: Sequence[WordResult], protocol: Protocol) -> list[WordResult]:
-    """In an order that depends on nothing but the words themselves; short words, and labels again, come last."""
+def in_fixed_order(table: BenchmarkTable, chosen: np.ndarray) -> list[WordResult]:
+    """Judged words, those where ``chosen`` (num_words,) bool holds, in an order that depends on the words alone.
+
+    Short words, and labels again, come last.
+    """
 
     def position(word: WordResult) -> tuple[bool, bytes]:
         name = f"{word.set_name}\0{word.key}".encode()
-        return len(fold(word.label, protocol)) < 3, hashlib.blake2b(name, digest_size=8).digest()
+        return len(fold(word.label, table.protocol)) < 3, hashlib.blake2b(name, digest_size=8).digest()
 
     firsts: dict[str, WordResult] = {}
     repeats: list[WordResult] = []
-    for word in sorted(words, key=position):
+    for word in sorted((table.judged[i] for i in np.flatnonzero(chosen)), key=position):
         if firsts.setdefault(fold(word.label), word) is not word:
             repeats.append(word)
     return [*firsts.values(), *repeats]

@@ -15,10 +15,10 @@ from PIL import Image
 
 from kdltr_core.data.pack import Pairs
 from kdltr_core.evaluation.calibration import Calibration
-from kdltr_core.evaluation.table import Column, WordResult
+from kdltr_core.evaluation.table import BenchmarkTable, Column, WordResult
 from pipelines.report.analysis import SizeGroup
 from pipelines.report.contents import ReportContents
-from pipelines.report.examples import in_fixed_order
+from pipelines.report.examples import OutcomeGroup, in_fixed_order
 from pipelines.report.plots import COLOURS, GREY, line_style, style_axes
 
 WORDS_A_SIDE = 8
@@ -30,15 +30,6 @@ class Chart(NamedTuple):
 
     title: str
     source: str
-
-
-class WordGroup(NamedTuple):
-    """The words that the first reader reads and the second does not: how many, and those that are shown."""
-
-    first: Column
-    second: Column
-    num_words: int
-    shown: Sequence[WordResult]
 
 
 def draw_chart(title: str, draw: Callable[[Axes], None], *, height: float = 3.1) -> Chart:
@@ -92,23 +83,17 @@ def reliability_charts(report: ReportContents) -> list[Chart]:
     ]
 
 
-def word_groups(report: ReportContents, packs: Mapping[str, Pairs]) -> list[WordGroup]:
-    """Both sides of every student, of so many, beside the enlarged teacher; without one, beside the others in turn.
-
-    Args:
-        packs: by set name; a set that is not there has no images, and is not shown.
-    """
-    students = [c for c in report.columns if c.role == "student_low_res"][:MOST_STUDENTS]
-    beside = [c for c in report.columns if c.role == "teacher_enlarged"]
-    beside += [c for c in report.columns if c.role == "two_stage"]
+def word_groups(table: BenchmarkTable) -> list[OutcomeGroup]:
+    """Both sides of every student, of so many, beside the enlarged teacher; without one, beside the others in turn."""
+    students = [c for c in table.columns if c.role == "student_low_res"][:MOST_STUDENTS]
+    beside = [c for c in table.columns if c.role == "teacher_enlarged"]
+    beside += [c for c in table.columns if c.role == "two_stage"]
     pairs = [(s, beside[0]) for s in students] if beside else [(students[0], other) for other in students[1:]]
     groups = []
     for first, second in (pair for a, b in pairs for pair in ((a, b), (b, a))):
-        alone = np.flatnonzero(report.table.correct[first] & ~report.table.correct[second]).tolist()
-        words = in_fixed_order([report.words[i] for i in alone], report.table.protocol)
-        shown = [word for word in words if word.set_name in packs][:WORDS_A_SIDE]
-        if shown:
-            groups.append(WordGroup(first, second, len(words), shown))
+        if words := in_fixed_order(table, table.correct[first] & ~table.correct[second]):
+            heading = f"Only {first.title} is correct, not {second.title}"
+            groups.append(OutcomeGroup(heading, len(words), tuple(words[:WORDS_A_SIDE])))
     return groups
 
 

@@ -28,7 +28,7 @@ def render_page(report: ReportContents, packs: Mapping[str, Pairs]) -> str:
     """``assets/report.html.j2`` with its style, script, charts and images inside; it grows with readers, not words.
 
     Args:
-        packs: by set name, what the words' rows are of; a set that is not there has no images.
+        packs: by set name, what the words' rows are of.
     """
     return open_template("report.html.j2").render(
         report=report,
@@ -36,7 +36,7 @@ def render_page(report: ReportContents, packs: Mapping[str, Pairs]) -> str:
         figures=figures,
         line_style=line_style,
         packs=packs,
-        word_groups=figures.word_groups(report, packs),
+        word_groups=figures.word_groups(report.table),
         protocol=PROTOCOL_TITLES[report.table.protocol],
     )
 

@@ -12,12 +12,12 @@ from kdltr_core.config import Trained
 from kdltr_core.data.pack import Pack
 from kdltr_core.evaluation.harm import HarmMatrix
 from kdltr_core.evaluation.table import BenchmarkTable, Column, markdown_rows
-from pipelines.report.examples import choose_examples, draw_examples
+from pipelines.report.examples import draw_examples, in_fixed_order
 from pipelines.report.harm_files import write_matrix
 from pipelines.report.plots import COLOURS, GREY, INK, style_axes
 
 SUMMARY_FILE = "summary.md"
-_ONLY_STUDENT, _NUM_EXAMPLES = "Only the student is correct", 6
+_NUM_EXAMPLES = 6
 
 
 def write_evaluation(
@@ -69,13 +69,14 @@ def result_markdown(table: BenchmarkTable, trained: Trained = "student") -> str:
             f"Only the student is correct on {test.only_first:,} words, only the teacher on {test.only_second:,}; "
             f"p = {test.p:.2g} (exact McNemar test).",
         ]
-        examples = [g for g in choose_examples(table) if g.heading == _ONLY_STUDENT]
+        only = in_fixed_order(table, table.correct[own] & ~table.correct[enlarged])[:_NUM_EXAMPLES]
         rows = [["label", own.title, enlarged.title]]
-        for word in [w for group in examples for w in group.examples][:_NUM_EXAMPLES]:
+        for word in only:
             texts = (word.label, word.predictions[own].text, word.predictions[enlarged].text)
             rows.append([f"`{text}`" if text else "" for text in texts])
-        if len(rows) > 1:
-            return "\n".join([*lines, "", table.to_markdown(), f"**{_ONLY_STUDENT}:**", "", *markdown_rows(rows), ""])
+        if only:
+            heading = "**Only the student is correct:**"
+            return "\n".join([*lines, "", table.to_markdown(), heading, "", *markdown_rows(rows), ""])
     return "\n".join([*lines, "", table.to_markdown()])
 
 

@@ -31,10 +31,7 @@ WAYS = (
     "send one image as the body with its content type (such as image/png), several as multipart/form-data, or JSON "
     'as {"images": ["base64…"]}'
 )
-SENTENCES = {
-    404: "there is nothing here; images are sent to POST /read, GET / is a page to try it, /openapi.json says more",
-    405: "this path does not know that method; images are sent with POST to /read",
-}
+NOT_HERE = "; images are sent to POST /read, GET / is a page to try it, /openapi.json says more"
 # The page runs its own script and style and no others.
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data: blob:; "
@@ -252,7 +249,8 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     status, sentence, headers = 500, "the service made a mistake; its terminal says which", None
     if isinstance(error, StarletteHTTPException):
         status, headers = error.status_code, error.headers
-        sentence = f"{error.detail}; {WAYS}" if status == 400 else SENTENCES.get(status, error.detail)
+        way_out = {400: f"; {WAYS}", 404: NOT_HERE, 405: NOT_HERE}.get(status, "")
+        sentence = f"{error.detail}{way_out}"
     elif isinstance(error, RequestValidationError):
         status, sentence = 422, _first(error.errors())
     elif isinstance(error, ClientDisconnect):

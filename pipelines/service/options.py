@@ -62,8 +62,6 @@ class ServeOptions:
     """GPUs per replica; 0.25: four replicas on one GPU"""
     max_batch: int = 32
     """images read at a time"""
-    batch_wait_ms: float = 0.0
-    """milliseconds that an idle replica waits for more images; what arrives while it reads is the next batch anyway"""
     limits: ServiceLimits = field(default_factory=ServiceLimits)
     """limits of a request"""
 
@@ -74,7 +72,7 @@ class ServeOptions:
                 raise ValueError(f"serving needs {package}: pip install 'kdltr[serve]'")
         if self.detect and find_spec("rapidocr") is None:
             raise ValueError("--detect needs RapidOCR's detector: pip install 'kdltr[detect]'")
-        may_be_0 = ("port", "gpus_per_replica", "batch_wait_ms")
+        may_be_0 = ("port", "gpus_per_replica")
         for prefix, options in (("", vars(self)), ("limits.", vars(self.limits))):
             for name, value in options.items():
                 if type(value) in (int, float) and not (value >= 0 if name in may_be_0 else value > 0):

@@ -53,12 +53,11 @@ class WordReplica:
             second_opinion=options.second_opinion,
         )
         self._detects = options.detect
-        self._crop = cropper_for(self._reader, "words" if options.detect else "off", num_threads)
+        self._crop = cropper_for(self._reader, options.detect, num_threads)
         self._decoders = ThreadPoolExecutor(NUM_DECODED, thread_name_prefix="decode")
         self._is_idle = asyncio.Event()
         self._is_idle.set()
         self._read_batch.set_max_batch_size(options.max_batch)  # type: ignore[attr-defined]
-        self._read_batch.set_batch_wait_timeout_s(options.batch_wait_ms / 1000)  # type: ignore[attr-defined]
 
     async def read(self, images: Sequence[bytes], with_seen: bool) -> list[WordAnswer]:
         return list(await asyncio.gather(*(self._read_one(image, with_seen) for image in images)))
@@ -92,7 +91,7 @@ class WordReplica:
             seen=_png(crop.pixels) if with_seen else None,
         )
 
-    @serve.batch
+    @serve.batch(batch_wait_timeout_s=0)
     async def _read_batch(self, batch: list[np.ndarray]) -> list[Prediction]:
         self._is_idle.clear()
         try:

@@ -134,7 +134,7 @@ def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rapidocr" else find(name))
     with pytest.raises(ValueError, match=r"needs RapidOCR's detector: pip install 'kdltr\[detect\]'"):
-        WordDetector("words", 1)
+        WordDetector(1)
 
 
 needs_rapidocr = pytest.mark.skipif(not importlib.util.find_spec("rapidocr"), reason="needs the extra 'detect'")
@@ -142,7 +142,7 @@ needs_rapidocr = pytest.mark.skipif(not importlib.util.find_spec("rapidocr"), re
 
 @pytest.fixture(scope="module")
 def detector() -> WordDetector:
-    return WordDetector("words", 1)
+    return WordDetector(1)
 
 
 @needs_rapidocr

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -47,10 +45,9 @@ def test_the_widest_gap_is_in_heights_of_the_picture_whatever_its_size(height: i
 
 
 def test_what_is_said_counts_each_kind_and_names_the_way_out() -> None:
-    counts = Counter({"whole picture": 1, "cut away": 2})
-    said = doubts_sentence(counts, {"whole picture": "a.jpg", "cut away": "b.png"}, 9, detects=False)
+    said = doubts_sentence({"whole picture": ["a.jpg"], "cut away": ["b.png", "c.png"]}, 9, detects=False)
     assert said == (
         "3 of 9 readings may not be all that is written: 1 whole pictures rather than words (first a.jpg), 2 with more "
         "text than was read (first b.png); --detect finds the words in a picture"
     )
-    assert doubts_sentence(Counter(), {}, 9, detects=False) == ""
+    assert doubts_sentence({}, 9, detects=False) == ""
