@@ -202,20 +202,6 @@ def test_without_a_uri_nothing_is_written_or_said(folder: Path) -> None:
     assert not (folder / "tracking.json").exists()
 
 
-def test_another_uri_gets_the_whole_run(folder: Path, uri: str, tmp_path: Path, empty_database: Path) -> None:
-    first = tracker(folder, uri)
-    first.begin(DESCRIPTION)
-    record(folder, 10)
-    first.end("KILLED")
-    other = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'other.db')}"
-    second = tracker(folder, other)
-    second.begin(DESCRIPTION)
-    record(folder, 20)
-    second.end("FINISHED")
-    assert curve(other) == expected(10, 20)
-    assert curve(uri) == expected(10)
-
-
 def test_a_run_that_was_deleted_is_made_again_from_the_metrics_log(folder: Path, uri: str) -> None:
     """As by a click in the UI, while it is recorded."""
     said: list[str] = []
@@ -321,31 +307,27 @@ def test_a_torn_tracking_file_costs_no_result(folder: Path, uri: str, state: str
     assert curve(uri) == expected(10)
 
 
-def test_a_metrics_log_that_is_shorter_than_what_was_sent_is_sent_again(folder: Path, uri: str) -> None:
-    one = tracker(folder, uri)
-    one.begin(DESCRIPTION)
-    record(folder, 10, 20, 30)
-    one.send()
-    (folder / "metrics.jsonl").unlink()
-    record(folder, 40)
-    assert one.end("FINISHED")
-    assert curve(uri) == expected(10, 20, 30, 40)
-
-
-def test_a_copy_of_the_folder_becomes_a_run_of_its_own(folder: Path, uri: str) -> None:
+@pytest.mark.parametrize("what", ["a copy of the folder", "another server"])
+def test_whoever_is_another_gets_a_run_of_its_own_with_all_of_it(
+    what: str, folder: Path, uri: str, tmp_path: Path, empty_database: Path
+) -> None:
     first = tracker(folder, uri)
     first_id = first.begin(DESCRIPTION)
     record(folder, 10)
     first.end("KILLED")
     copy = Path(shutil.copytree(folder, folder.with_name("copy")))
-    second = tracker(copy, uri)
+    other = f"sqlite:///{shutil.copy(empty_database, tmp_path / 'other.db')}"
+    second = tracker(folder, other) if what == "another server" else tracker(copy, uri)
     second_id = second.begin(DESCRIPTION)
-    record(copy, 20)
+    record(folder if what == "another server" else copy, 20)
     second.end("FINISHED")
-    assert tracker(folder, uri).begin(DESCRIPTION) == first_id != second_id
-    client = MlflowClient(uri)
-    steps = [[m.step for m in client.get_metric_history(i, "train/loss")] for i in (first_id, second_id)]
-    assert steps == [[10], [10, 20]]
+    assert first_id != second_id
+    for place, run_id, expected_steps in (
+        (uri, first_id, [10]),
+        (other if what == "another server" else uri, second_id, [10, 20]),
+    ):
+        history = MlflowClient(place).get_metric_history(run_id, "train/loss")
+        assert [m.step for m in history] == expected_steps
 
 
 def test_secrets_are_kept_nowhere_and_lines_to_paste_are_quoted(

@@ -83,15 +83,12 @@ def test_one_seed_has_no_error() -> None:
     assert "other words alone" in page[0].text
 
 
-def test_before_anything_has_ended_there_is_a_page_without_a_table() -> None:
+def test_what_is_not_there_yet_is_not_tested_against() -> None:
+    """Neither before anything has ended, nor without the reference."""
     (section,) = CandidateComparison((), "a", (0,), (), ("a", "b")).sections("Early")
     assert "None has all its seeds yet" in section.text
     assert not section.rows
-
-
-def test_without_the_reference_the_others_have_figures_but_no_tests() -> None:
-    found = (Candidate("b", students("1110", "1111")),)
-    lone = CandidateComparison(found, "a", (0, 1), ("s",) * 4, ("a",))
+    lone = CandidateComparison((Candidate("b", students("1110", "1111")),), "a", (0, 1), ("s",) * 4, ("a",))
     assert lone.significance is None
     assert lone.p_values(lone.candidates[0]) == ()
     assert cells(lone.sections("Lone"), "b")[0][0] == "87.50 ± 12.50"

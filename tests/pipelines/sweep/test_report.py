@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import pytest
 
 from kdltr_core.evaluation.significance import Gain, SignificanceTest
 from pipelines.sweep.page import Page, Section
 from pipelines.sweep.report import choose, counts_note, summary_metrics, trial_sections
-from pipelines.sweep.study import SweepTrial, best_first, short
+from pipelines.sweep.study import SweepTrial, best_first
 from tests.pipelines.sweep.trials import OWN, SOFT, SPACE
 from tests.pipelines.sweep.trials import ended_trial as trial
 
@@ -78,11 +77,6 @@ def test_a_page_is_one_html_file_and_a_text_with_the_same_tables(tmp_path: Path)
     assert "Failed" not in html
     for part in ("# Sweep a&b", "No.", "## Best", "71.00 |", "Of two."):
         assert part in page.text
-
-
-@pytest.mark.parametrize(("value", "shown"), [(0.000123456, "0.0001235"), (7, "7"), (False, "False"), ("", "(empty)")])
-def test_a_value_is_short_and_never_invisible(value: Any, shown: str) -> None:
-    assert short(value) == shown
 
 
 def outcome(*gains: Gain, is_better: bool | None = False) -> SignificanceTest:

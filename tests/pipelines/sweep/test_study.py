@@ -146,12 +146,3 @@ def test_the_half_that_is_behind_at_a_quarter_or_half_of_its_length_stops(tmp_pa
     assert is_behind(second, (0, 90), (24, 10), (25, 61)) == [False, False, True]
     assert is_behind(second, (30, 62), (50, 65.5)) == [False, True]
     assert is_behind(study_in(tmp_path, "random"), (25, 1), (50, 1)) == [False, False]
-
-
-def test_whoever_watches_is_told_of_every_beginning_and_end(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    study = study_in(tmp_path)
-    study.on_change = lambda study: seen.append((len(study.trials), len(study.ended)))
-    try_point(study, None, 50.0)
-    begin_trial(study, None)
-    assert seen == [(1, 0), (1, 1), (2, 1)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -140,18 +139,6 @@ def test_trials_of_two_kinds_have_names_of_their_own(tmp_path: Path, config: Run
     assert set(runs(config)) == {"sweep", "sweep trial 0", "sweep confirmation 0"}
 
 
-def test_while_it_is_entered_it_sends_by_itself(tmp_path: Path, config: RunConfig) -> None:
-    tracker, study = begin(tmp_path / "sweep", config)
-    with tracker.following():
-        number = begin_trial(study, point(20.0), 50.0).number
-        for _ in range(600):
-            if "sweep trial 0" in runs(config):
-                break
-            time.sleep(0.1)
-        study.end(number, "FINISHED")
-    assert "sweep trial 0" in runs(config)
-
-
 def test_a_server_that_does_not_answer_is_owed_everything(tmp_path: Path, config: RunConfig) -> None:
     """The sweep goes on, says so once, and the same command with the server back sends it all."""
     said: list[str] = []
@@ -175,7 +162,6 @@ def test_without_tracking_nothing_is_written_or_said(tmp_path: Path, config: Run
     tracker, study = begin(tmp_path / "sweep", config.override({"tracking_uri": ""}), said)
     with tracker.following():
         try_point(study, point(20.0), 50.0)
-        tracker.poll()
     assert tracker.end("FINISHED")
     assert said == []
     assert not list((tmp_path / "sweep").rglob("tracking.json"))
