@@ -28,7 +28,7 @@ def main() -> int:
     from pipelines.run.tracking import Tracker
 
     folder = RunFolder(config)
-    tracker = Tracker(folder.path, config.tracking_uri, config.experiment, say, folder.place)
+    tracker = Tracker(folder.path, config.tracking_uri, config.experiment, say, folder.storage.place)
     if folder.is_finished:
         table = folder.named("evaluation/table.md")
         say(f"The run {config.name} is finished. Its table is in {table}; another --name begins another run.")
@@ -63,7 +63,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from pipelines.run.progress import Follower, polled, progress_bar, say
 
     fewest = config.min_workers or config.workers
-    cluster = connect().prepare(config.workers, fewest, folder.place, progress_bar("waiting for machines"))
+    cluster = connect().prepare(config.workers, fewest, folder.storage.place, progress_bar("waiting for machines"))
     selection_texts(config, progress_bar("preparing texts"))
     words = prepare_words(config, folder)
     num_steps = total_steps(config, len(words.train))
@@ -72,7 +72,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     say(f"Training {what}: {size}, after Ray has started its workers")
     settings: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
-        "run_folder": folder.place,
+        "run_folder": folder.storage.place,
         "run_id": tracker.begin(describe(config, words, "train")),
         "datasets": words.description,
     }

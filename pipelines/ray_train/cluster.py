@@ -243,7 +243,7 @@ def train_on(
             ),
             run_config=RayRunConfig(
                 name="ray",
-                storage_path=run_folder.place,
+                storage_path=run_folder.storage.place,
                 failure_config=FailureConfig(max_failures=MOST_FAILURES),
             ),
         ).fit()

@@ -66,11 +66,6 @@ class RunFolder:
         """Where the files are worked on."""
         return self.storage.path
 
-    @property
-    def place(self) -> str:
-        """A path, or the URI of a folder in an object store."""
-        return self.storage.place
-
     def named(self, name: str = "") -> str:
         """What the folder, or a file in it, is called, for people."""
         return self.storage.named(name)

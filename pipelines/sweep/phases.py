@@ -6,7 +6,6 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import Datasets
@@ -22,8 +21,8 @@ from pipelines.sweep.folder import StudyFolder, SweepFolder
 from pipelines.sweep.page import Page
 from pipelines.sweep.resources import TrialResources, machines_for, resources_for
 from pipelines.sweep.search import GRACE
-from pipelines.sweep.study import PARTS
-from pipelines.sweep.tracking import SweepTracker, counted
+from pipelines.sweep.study import PARTS, SweepStudy
+from pipelines.sweep.tracking import SweepTracker
 from pipelines.sweep.tuner import StudySearch, run_trials
 
 
@@ -86,9 +85,7 @@ def try_points(config: RunConfig, folder: SweepFolder, resources: TrialResources
             f"trials of {num_steps} steps read the validation split every {config.validate_every}: too seldom for ASHA "
             "to stop one at a quarter or half of its length; give a smaller --validate-every"
         )
-    search = StudySearch(study, config, _settings(folder, words, benchmarks=False))
-    with counted(study, "trial", options.num_trials):
-        run_trials(search, options.num_trials, resources, folder.path)
+    _run("trial", study, options.num_trials, config, folder, resources, words)
 
 
 def train_candidates(
@@ -109,9 +106,7 @@ def train_candidates(
     runs.study.enqueue(runs.points)
     runs.study.retry_failed()
     wanted = sum(trial.params not in runs.points for trial in runs.study.trials) + len(runs.points)
-    search = StudySearch(runs.study, config, _settings(folder, words, benchmarks=True))
-    with counted(runs.study, label, wanted):
-        run_trials(search, wanted, resources, folder.path)
+    _run(label, runs.study, wanted, config, folder, resources, words)
 
 
 def confirm(
@@ -133,6 +128,15 @@ def confirm(
     return found
 
 
-def _settings(folder: StudyFolder, words: Datasets, benchmarks: bool) -> dict[str, Any]:
-    """Of ``run_trial``, the same for all trials."""
-    return {"threads": folder.options.cpus_per_trial, "datasets": words.description, "benchmarks": benchmarks}
+def _run(
+    label: str,
+    study: SweepStudy,
+    num_trials: int,
+    config: RunConfig,
+    folder: StudyFolder,
+    resources: TrialResources,
+    words: Datasets,
+) -> None:
+    threads, has_benchmarks = folder.options.cpus_per_trial, label != "trial"
+    settings = {"threads": threads, "datasets": words.description, "benchmarks": has_benchmarks}
+    run_trials(StudySearch(study, config, settings, label, num_trials), resources, folder.path)

@@ -137,18 +137,12 @@ def counts_note(trials: Sequence[SweepTrial], num_words: int) -> str:
     ranked = best_first(trials)
     if not ranked:
         return f"{counted} No trial ran to its end."
-    best, *others = [trial.accuracy or 0.0 for trial in ranked]
-    error = 100 * standard_error(best / 100, num_words)
-    note = (
-        f"{counted} Trial {ranked[0].number} reads {best:.2f} % of {num_words:,} validation words; "
-        f"one standard error there is {error:.2f} points"
-    )
-    if not others:
-        return note + "."
+    accuracy = ranked[0].accuracy or 0.0
+    error = 100 * standard_error(accuracy / 100, num_words)
     return (
-        f"{note}, and {sum(best - other <= error for other in others)} of the {len(others)} other finished trials are "
-        "within that of it. The best of several is flattered by chance: believe it after a confirmation with new "
-        "seeds and other words."
+        f"{counted} Trial {ranked[0].number} reads {accuracy:.2f} % of {num_words:,} validation words; one standard "
+        f"error there is {error:.2f} points, and the best of several is flattered by chance: believe it after a "
+        "confirmation with new seeds and other words."
     )
 
 

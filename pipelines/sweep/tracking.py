@@ -1,4 +1,4 @@
-"""A sweep as MLflow and the terminal show it: one run with a child for every trial, and a bar that counts them.
+"""A sweep as MLflow shows it: one run with a child for every trial.
 
 The trials' folders say everything; this only hands on what is new in them. So nothing is sent twice, and what could
 not be sent is sent by the same command later.
@@ -12,13 +12,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from kdltr_core.config import RunConfig
 from pipelines.run.description import Description
 from pipelines.run.progress import polled, say
 from pipelines.run.tracking import SECONDS_BETWEEN_TRIES, Status, Tracker
-from pipelines.sweep.study import ERROR_FILE, SweepStudy, SweepTrial, best_first, short
+from pipelines.sweep.study import ERROR_FILE, SweepStudy, SweepTrial
 
 
 class SweepTracker:
@@ -117,41 +115,3 @@ class SweepTracker:
             tags=dict(self._description.tags) | tags,
         )
         tracker.begin(description)
-
-
-@contextmanager
-def counted(study: SweepStudy, label: str, total: int) -> Iterator[None]:
-    """A bar over the study's trials on a terminal, else a line for each that ends; those that ended before not again.
-
-    Args:
-        label: what one of them is called.
-        total: trials in all.
-    """
-    seen = {trial.number for trial in study.ended}
-    bar = tqdm(total=total, desc=f"{label}s", unit=label, disable=None, initial=len(seen))
-
-    def changed(study: SweepStudy) -> None:
-        ended = study.ended
-        for trial in ended:
-            if trial.number not in seen and (bar.disable or trial.state == "FAILED"):
-                say(f"{label} {trial.number} {_outcome(trial)}")
-        seen.update(trial.number for trial in ended)
-        running, best = sum(trial.is_running for trial in study.trials), best_first(ended)
-        shown = f", best {best[0].accuracy:.2f} % ({best[0].number})" if best else ""
-        bar.set_postfix_str(f"{running} running{shown}", refresh=False)
-        bar.n = len(ended)
-        bar.refresh()
-
-    study.on_change = changed
-    try:
-        yield
-    finally:
-        study.on_change = lambda study: None
-        bar.close()
-
-
-def _outcome(trial: SweepTrial) -> str:
-    """How a trial ended, in a line: "finished, 83.25 % (soft_logits 20)"."""
-    point = ", ".join(f"{name.rpartition('.')[2]} {short(value)}" for name, value in trial.params.items())
-    read = "nothing read" if trial.accuracy is None else f"{trial.accuracy:.2f} %"
-    return f"{str(trial.state).lower()}, {read} ({point}){f': {trial.error}' if trial.error else ''}"

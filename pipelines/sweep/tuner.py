@@ -19,6 +19,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.files import write_text
 from pipelines.ray_train.cluster import MOST_FAILURES
 from pipelines.run.command_line import RunStopped
+from pipelines.run.progress import say
 from pipelines.sweep.resources import TrialResources
 from pipelines.sweep.study import ERROR_FILE, OWN_FAULT, SweepStudy, SweepTrial
 from pipelines.sweep.trial import ACCURACY_NOW, PERCENT_DONE, leave_error, run_trial
@@ -34,11 +35,15 @@ class StudySearch(Searcher):
     Args:
         config: of every trial, but for its point.
         settings: of every trial, for ``run_trial``.
+        label: what one of them is called.
+        num_trials: that are to have ended.
     """
 
-    def __init__(self, study: SweepStudy, config: RunConfig, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, study: SweepStudy, config: RunConfig, settings: Mapping[str, Any], label: str, num_trials: int
+    ) -> None:
         super().__init__(metric=ACCURACY_NOW, mode="max")
-        self.study, self.config, self.settings = study, config, settings
+        self.study, self.config, self.settings, self.label, self.num_trials = study, config, settings, label, num_trials
         self.stopped_because = ""
         self.running: dict[str, SweepTrial] = {}
         self._num_failed = 0
@@ -69,6 +74,7 @@ class StudySearch(Searcher):
             is_whole = (result or {}).get(PERCENT_DONE, 0) >= 100
             trial = self.study.end(trial.number, "FINISHED" if is_whole else "PRUNED")
             shutil.rmtree(trial.folder / "checkpoints", ignore_errors=True)
+        say(f"{len(self.study.ended)} of {self.num_trials}: {self.label} {trial.number} {trial.outcome}")
         self._count(trial)
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
@@ -115,8 +121,8 @@ class _Quiet(TrialProgressCallback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None: ...
 
 
-def run_trials(search: StudySearch, num_trials: int, resources: TrialResources, folder: Path) -> None:
-    """Trials until the study has ``num_trials`` that have ended.
+def run_trials(search: StudySearch, resources: TrialResources, folder: Path) -> None:
+    """Trials until as many as are asked for have ended.
 
     Raises: RunStopped if one after the other fails of the same error; KeyboardInterrupt.
     """
@@ -128,7 +134,7 @@ def run_trials(search: StudySearch, num_trials: int, resources: TrialResources, 
         os.environ.setdefault(name, value)
     for name in ("ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    num_left = num_trials - len(search.study.ended)
+    num_left = search.num_trials - len(search.study.ended)
     if num_left <= 0:
         return
     tuner = tune.Tuner(
@@ -156,5 +162,5 @@ def run_trials(search: StudySearch, num_trials: int, resources: TrialResources, 
         shutil.rmtree(folder / TUNE_FOLDER, ignore_errors=True)  # the study has what is worth keeping
     if search.stopped_because:
         raise RunStopped(search.stopped_because)
-    if len(search.study.ended) < num_trials:
+    if len(search.study.ended) < search.num_trials:
         raise KeyboardInterrupt

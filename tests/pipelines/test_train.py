@@ -196,7 +196,7 @@ def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tra
 
     second = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert second.returncode == 0, second.stderr
-    assert f"Resuming the run in {run.place}" in second.stderr
+    assert f"Resuming the run in {run.storage.place}" in second.stderr
     run.collect()
     table = json.loads((run.path / "evaluation" / "table.json").read_text())
     assert table["columns"] == ["teacher_high_res", "teacher_enlarged", "student_low_res"]
@@ -206,7 +206,7 @@ def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tra
     assert f"kdltr ui --tracking-uri sqlite:///{tmp_path}/mlflow.db" in second.stdout
     assert pq.read_table(run.path / "evaluation" / "predictions.parquet").num_rows == 16
     assert (run.path / "evaluation" / "examples.png").read_bytes().startswith(b"\x89PNG")
-    assert callable(load_student(f"{run.place}/student"))
+    assert callable(load_student(f"{run.storage.place}/student"))
 
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("kdltr")
@@ -232,7 +232,7 @@ def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tra
         states = [f"runs/demo/checkpoints/step-{step:08d}/state.pt" for step in range(STEPS + 1)]
         assert sum(bucket.num_reads(state) > 0 for state in states) == 1  # what it went on from
         words = ["--data.benchmark-roots", f"{bucket.uri}/sets/words", "--data.cache-folder", "another-cache"]
-        evaluate = [sys.executable, str(TRAIN.with_name("evaluate.py")), run.place, *words]
+        evaluate = [sys.executable, str(TRAIN.with_name("evaluate.py")), run.storage.place, *words]
         read = subprocess.run(evaluate, cwd=tmp_path, capture_output=True, text=True)
         assert read.returncode == 0, read.stderr
         assert read.stdout.strip() == shown

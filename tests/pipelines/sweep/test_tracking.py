@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from kdltr_core.config import RunConfig
 from pipelines.run.description import Description
 from pipelines.sweep.study import ERROR_FILE, SweepStudy
-from pipelines.sweep.tracking import SweepTracker, counted
+from pipelines.sweep.tracking import SweepTracker
 from tests.pipelines.sweep.trials import begin_trial, try_point
 
 OWN = {"objective.soft_logits": 20.0}
@@ -165,17 +165,3 @@ def test_without_tracking_nothing_is_written_or_said(tmp_path: Path, config: Run
     assert tracker.end("FINISHED")
     assert said == []
     assert not list((tmp_path / "sweep").rglob("tracking.json"))
-
-
-def test_each_trial_that_ends_is_told_once_and_those_of_an_earlier_driver_not_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    try_point(SweepStudy(tmp_path), point(1.0), 70.0)
-    study = SweepStudy(tmp_path)
-    with counted(study, "trial", 3):
-        try_point(study, {**point(0.123456), "optim.schedule": "step"}, 60.0, state="PRUNED")
-        try_point(study, point(3.0), state="FAILED", error="ValueError: no such file")
-    assert capsys.readouterr().err.strip().splitlines() == [
-        "trial 1 pruned, 60.00 % (soft_logits 0.1235, schedule step)",
-        "trial 2 failed, nothing read (soft_logits 3): ValueError: no such file",
-    ]

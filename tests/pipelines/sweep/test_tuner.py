@@ -24,7 +24,7 @@ CONFIG = RunConfig().override({"name": "sweep", "num_steps": 100, "workers": 2})
 def search_in(folder: Path) -> StudySearch:
     options = SweepOptions(search="random")
     study = SweepStudy(folder, space=SPACE, sampler=sampler_for(options, 0), pruner=pruner_for(options))
-    return StudySearch(study, CONFIG, {"threads": 1})
+    return StudySearch(study, CONFIG, {"threads": 1}, "trial", 24)
 
 
 def begin(search: StudySearch, trial_id: str) -> Path:
@@ -51,7 +51,13 @@ def test_every_trial_has_the_whole_config_that_it_trains(tmp_path: Path) -> None
     ],
 )
 def test_how_a_trial_ended_is_told_as_it_was(
-    tmp_path: Path, percent: float, error: str, lost: bool, state: State, said: str
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    percent: float,
+    error: str,
+    lost: bool,
+    state: State,
+    said: str,
 ) -> None:
     search = search_in(tmp_path)
     folder = begin(search, "a")
@@ -63,12 +69,13 @@ def test_how_a_trial_ended_is_told_as_it_was(
     (trial,) = search.study.ended
     assert (trial.state, trial.accuracy) == (state, 60.0)
     assert trial.error.startswith(said)
+    assert f"1 of 24: trial 0 {state.lower()}, 60.00 % (soft_logits " in capsys.readouterr().err
     # Only what may be tried again needs its checkpoints.
     assert (folder / "checkpoints").exists() == (state == "FAILED")
 
 
 def test_a_point_that_no_run_can_have_fails_without_being_trained(tmp_path: Path) -> None:
-    search = StudySearch(SweepStudy(tmp_path), CONFIG, {"threads": 1})
+    search = StudySearch(SweepStudy(tmp_path), CONFIG, {"threads": 1}, "trial", 24)
     search.study.enqueue([{"optim.batch_size": 63}])
     assert "does not divide by workers 2" in (begin(search, "a") / ERROR_FILE).read_text()
     search.on_trial_complete("a", {})
