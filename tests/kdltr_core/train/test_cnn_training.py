@@ -22,13 +22,14 @@ from kdltr_core.inference.weights_files import load_recognizer
 from kdltr_core.losses import LossTerms
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.matrn import SemanticVisual
+from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.checkpoint import read_checkpoint
 from kdltr_core.train.distiller import Distiller, teach
 from kdltr_core.train.optim import Gradients
 from kdltr_core.train.step import unused_parameters
 from tests.kdltr_core.small import CNN_FAMILIES, STUDENTS, TEACHERS, build_small, read_words
 from tests.kdltr_core.train import runs
-from tests.kdltr_core.train.runs import LABELS, Interrupted, assert_same, run, write_words
+from tests.kdltr_core.train.runs import LABELS, Interrupted, assert_same, leaves, run, write_words
 
 WITH_LANGUAGE = ("abinet", "matrn")
 
@@ -91,7 +92,7 @@ def test_an_interrupted_run_ends_with_bitwise_the_same_state(family: str, roots:
 
 
 @pytest.mark.usefixtures("small")
-def test_a_step_that_is_not_finite_leaves_weights_and_statistics_bitwise_alone(
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(
     roots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Distiller.forward
@@ -110,9 +111,13 @@ def test_a_step_that_is_not_finite_leaves_weights_and_statistics_bitwise_alone(
 
     mean = STUDENTS["abinet_vision"]().get_buffer("_mean")
     monkeypatch.setattr(Distiller, "forward", broken_once)
-    assert run(config_of(roots, "abinet_vision", optim__ema_decay=0.9), tmp_path)[0].num_skipped == 1
+    result, records = run(config_of(roots, "abinet_vision", optim__ema_decay=0.9), tmp_path)
+    assert result.num_skipped == 1
+    assert [records.values[step]["train/skipped_steps"] for step in (1, 2, 3)] == [0, 1, 1]
     first, second, third = (weights_at(tmp_path, step) for step in (1, 2, 3))
     assert_same(second, first)
+    before, after = (read_checkpoint(tmp_path / f"checkpoints/step-0000000{step}") for step in (1, 2))
+    assert_same(leaves(after["optimiser"]["state"]), leaves(before["optimiser"]["state"]))
     moved = {name for name in first if not torch.equal(first[name], third[name])}
     assert statistics(first).keys() < moved
 
@@ -148,11 +153,12 @@ def step_on(
     generator = torch.Generator().manual_seed(7)
     high_res = torch.randint(0, 256, (6, 3, 32, 128), dtype=torch.uint8, generator=generator)
     low_res = torch.randint(0, 256, (6, 3, 16, 64), dtype=torch.uint8, generator=generator)
-    targets, lengths = encode_targets(LABELS[:6], Charset36, 26)
-    permutations = torch.arange(27)[None]
+    student = STUDENTS[family]
+    targets, lengths = encode_targets(LABELS[:6], student().charset, student().fixed_num_steps)
+    permutations = sample_permutations(targets.shape[1] - 2, 6, generator)
     num_valid = world.all_reduce(lengths[rows].sum().float()) / world.size
     taught = teach(teacher, high_res[rows], targets[rows], permutations)
-    contrasted = valid_rows(lengths[rows], 26, 3)
+    contrasted = valid_rows(lengths[rows], targets.shape[1] - 1, 3)
     arguments = low_res[rows], targets[rows], lengths[rows], permutations, taught, num_valid, contrasted
     before = copy.deepcopy(distiller.state_dict())
     for name in unused_parameters(distiller, distiller(*arguments).total):
@@ -204,6 +210,7 @@ def work(rank: int, rendezvous: str, roots: Path, folder: Path) -> None:
     with warnings.catch_warnings(record=True) as given, pytest.MonkeyPatch.context() as monkeypatch:
         warnings.simplefilter("always")
         build_small(monkeypatch)
+        found["gradients parseq_tiny"] = gradients("parseq_tiny", world, rows, fixed_statistics=True)
         for family in WITH_LANGUAGE:
             found[f"gradients {family}"] = gradients(family, world, rows, fixed_statistics=True)
             for by_ddp in (False, True):
@@ -230,7 +237,7 @@ def two_workers(folder_of_two: Path) -> Iterator[list[dict[str, dict[str, Tensor
     return [torch.load(folder_of_two / f"found-{rank}.pt") for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("family", WITH_LANGUAGE)
+@pytest.mark.parametrize("family", ["parseq_tiny", *WITH_LANGUAGE])
 def test_gradients_of_two_workers_are_those_of_one_on_the_joined_batch(
     family: str, two_workers: list[dict[str, dict[str, Tensor]]]
 ) -> None:

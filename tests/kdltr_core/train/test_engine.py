@@ -12,22 +12,17 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from kdltr_core.charset import Charset94
-from kdltr_core.config import ObjectiveConfig, RunConfig
-from kdltr_core.data.batch import encode_targets, valid_rows
+from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import Datasets, load_datasets
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.files import NotWritten
 from kdltr_core.inference.weights_files import load_recognizer
-from kdltr_core.recognizers import Recognizer
-from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.build import build_pair
 from kdltr_core.train.checkpoint import CheckpointStore, read_checkpoint
-from kdltr_core.train.distiller import Distiller, teach
 from kdltr_core.train.engine import TrainingDiverged, fit
-from kdltr_core.train.optim import Gradients
-from tests.kdltr_core.small import STUDENTS, TEACHERS, build_small, read_words
+from tests.kdltr_core.small import STUDENTS, build_small, read_words
 from tests.kdltr_core.train import runs
-from tests.kdltr_core.train.runs import LABELS, Interrupted, Records, leaves, run, write_words
+from tests.kdltr_core.train.runs import Interrupted, Records, leaves, run, write_words
 
 
 @pytest.fixture(scope="module")
@@ -140,31 +135,6 @@ def test_the_supervised_objective_needs_no_teacher_file(roots: Path, tmp_path: P
     assert records.values[1]["train/loss"] == records.values[1]["train/cross_entropy"]
 
 
-def test_a_loss_that_is_not_finite_changes_nothing_and_is_counted(
-    roots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = config_of(roots, num_steps=3, checkpoint_every=1)
-    original = Distiller.forward
-    calls: list[int] = []
-
-    def broken_once(self: Distiller, *args: object) -> object:
-        loss = original(self, *args)  # type: ignore[arg-type]
-        calls.append(1)
-        if len(calls) == 3:  # the first is not a step: it shows which weights the loss depends on
-            loss.total.data.fill_(float("nan"))
-            return type(loss)(loss.terms, loss.total * float("nan"))
-        return loss
-
-    monkeypatch.setattr(Distiller, "forward", broken_once)
-    result, records = run(config.override({"keep_last": 9}), tmp_path)
-    assert result.num_skipped == 1
-    assert [records.values[s]["train/skipped_steps"] for s in (1, 2, 3)] == [0, 1, 1]
-    states = [read_checkpoint(tmp_path / f"checkpoints/step-0000000{s}") for s in (1, 2, 3)]
-    before, after, later = [leaves({"w": s["distiller"], "o": s["optimiser"]["state"]}) for s in states]
-    assert all(torch.equal(before[k], after[k]) for k in before)  # type: ignore[arg-type]
-    assert not torch.equal(after["/w/student.head.weight"], later["/w/student.head.weight"])  # type: ignore[arg-type]
-
-
 def test_too_many_losses_in_a_row_that_are_not_finite_stop_the_run_with_a_diagnosis(
     roots: Path, tmp_path: Path
 ) -> None:
@@ -191,35 +161,10 @@ def test_a_checkpoint_that_cannot_be_written_does_not_end_the_training(
     assert result.step == 5
 
 
-def small_distiller() -> tuple[Distiller, Recognizer]:
-    torch.manual_seed(0)
-    student, teacher = STUDENTS["parseq_tiny"](), TEACHERS["parseq_tiny"]().eval()
-    return Distiller(student, ObjectiveConfig()), teacher
-
-
-def gradients(world: DistributedContext, rows: slice) -> dict[str, torch.Tensor]:
-    """Of one step on some rows of a batch of six words."""
-    distiller, teacher = small_distiller()
-    joined = Gradients(distiller)
-    targets, lengths = encode_targets(LABELS[:6], Charset94)
-    generator = torch.Generator().manual_seed(7)
-    high_res = torch.randint(0, 256, (6, 3, 32, 128), dtype=torch.uint8, generator=generator)
-    low_res = torch.randint(0, 256, (6, 3, 16, 64), dtype=torch.uint8, generator=generator)
-    permutations = sample_permutations(targets.shape[1] - 2, 6, generator)
-    num_valid = world.all_reduce(lengths[rows].sum().float()) / world.size
-    taught = teach(teacher, high_res[rows], targets[rows], permutations)
-    contrasted = valid_rows(lengths[rows], targets.shape[1] - 1, 3)
-    terms = distiller(low_res[rows], targets[rows], lengths[rows], permutations, taught, num_valid, contrasted)
-    joined.add(terms.total / world.size)
-    world.all_reduce(joined.joined)
-    return {name: p.grad.clone() for name, p in distiller.named_parameters() if p.grad is not None}
-
-
 def work(rank: int, rendezvous: str, roots: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
     world = DistributedContext.current()
-    torch.save(gradients(world, slice(3 * rank, 3 * rank + 3)), folder / f"gradients-{rank}.pt")
     with pytest.MonkeyPatch.context() as monkeypatch:
         build_small(monkeypatch, dropout=0.1)
         result, records = run(config_of(roots, workers=2, num_steps=2), folder / "run", world=world)
@@ -235,15 +180,6 @@ def two_workers(roots: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     mp.spawn(work, (str(folder / "rendezvous"), roots, folder), nprocs=2)
     return folder
-
-
-def test_gradients_of_two_workers_are_those_of_one_on_the_joined_batch(two_workers: Path) -> None:
-    alone = gradients(DistributedContext(), slice(0, 6))
-    assert len(alone) == len(list(small_distiller()[0].parameters()))
-    for rank in (0, 1):
-        together = torch.load(two_workers / f"gradients-{rank}.pt")
-        for name, value in alone.items():
-            torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_two_workers_agree_and_only_the_first_records(two_workers: Path) -> None:
