@@ -20,12 +20,6 @@ class EpochSampler:
     batch_size: int
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        if self.num_samples < 1 or self.batch_size < 1:
-            raise ValueError(
-                f"cannot draw batches of {self.batch_size} from {self.num_samples} samples; both must be at least 1"
-            )
-
     @property
     def steps_per_epoch(self) -> float:
         return self.num_samples / self.batch_size

@@ -36,24 +36,25 @@ class LogitsReader:
         self, recognizer: Recognizer, device: torch.device, precision: str = "float32", enlarges: bool = False
     ) -> None:
         self.recognizer, self.device, self.precision, self.enlarges = recognizer, device, precision, enlarges
-        self._graphs, self._lock = Graphs(device), threading.Lock()
-        self._readings: dict[int, Callable[[Tensor], Tensor]] = {}
+        self.graphs, self._lock = Graphs(device), threading.Lock()
+        self._readings: dict[int, Callable[[Given], Tensor]] = {}
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> Tensor:
         """(N, 3, h, w) uint8, on any device, to (N, T, classes) on the recognizer's."""
         pixels = pixels.to(self.device)
-        if self._graphs.recorder is None:
+        if self.graphs.recorder is None:
             with autocast(self.device, self.precision):
                 return self.recognizer(self._images(pixels)).logits
         size = max(_FEWEST, 1 << (len(pixels) - 1).bit_length())
         with self._lock:
             if size not in self._readings:
-                kind = _Characters if isinstance(self.recognizer, Parseq) else _Whole
-                self._readings[size] = kind(self, self._graphs)
+                whole = self.in_precision(lambda images: self.recognizer(images).logits)
+                by_characters = isinstance(self.recognizer, Parseq)
+                self._readings[size] = _Characters(self) if by_characters else self.graphs.capture(whole)
             # With the same pictures again, which end when they do.
             filled = pixels.repeat(-(-size // len(pixels)), 1, 1, 1)[:size]
-            return self._readings[size](filled)[: len(pixels)].clone()
+            return self._readings[size]({"pixels": filled})[: len(pixels)].clone()
 
     def _images(self, pixels: Tensor) -> Tensor:
         images = as_float(pixels)
@@ -69,34 +70,24 @@ class LogitsReader:
         return computed
 
 
-class _Whole:
-    """Of a recognizer that reads all steps at once."""
-
-    def __init__(self, reader: LogitsReader, graphs: Graphs) -> None:
-        self.read = graphs.capture(reader.in_precision(lambda images: reader.recognizer(images).logits))
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        return self.read({"pixels": pixels})
-
-
 class _Characters:
     """Of PARSeq. After ``progress[k]`` comes ``progress[k + 1]``, each written in its place whenever it is replayed."""
 
-    def __init__(self, reader: LogitsReader, graphs: Graphs) -> None:
+    def __init__(self, reader: LogitsReader) -> None:
         assert isinstance(reader.recognizer, Parseq)
         self.parseq = reader.recognizer
         num_parts = -(-self.parseq.num_steps // STEPS_BETWEEN_QUESTIONS)
         self.progress: list[PartialReading | None] = [None] * (num_parts + 1)
 
         def capture(function: Callable[[Any], Any]) -> Callable[[Given], Any]:
-            return graphs.capture(reader.in_precision(function))
+            return reader.graphs.capture(reader.in_precision(function))
 
         self.begin = capture(self._begin)
         self.parts = [capture(partial(self._read_on, part)) for part in range(num_parts)]
         self.ends = [capture(partial(self._finish, part)) for part in range(num_parts)]
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        self.begin({"pixels": pixels})
+    def __call__(self, given: Given) -> Tensor:
+        self.begin(given)
         part = 0
         while not bool(self.parts[part]({})) and part + 1 < len(self.parts):
             part += 1

@@ -51,7 +51,10 @@ class TrainingStep:
         seed_everything(config.seed, "start")
         student, self.teacher = build_pair(config, world.device)
         self.distiller = Distiller(student, config.objective, self.teacher).to(world.device).train()
-        self.teacher_cache = self._open_cache(pairs) if config.data.teacher_cache == "on" and self.teacher else None
+        self.teacher_cache: TeacherCache | None = None
+        if config.data.teacher_cache == "on" and self.teacher:
+            place = config.data.cache_folder, world.device, config.optim.precision
+            self.teacher_cache = open_teacher_cache(self.teacher, pairs, *place)
         self.statistics = RunningStatistics(self.distiller)
         self.statistics_of_first = RunningStatistics(self.distiller)
         self._freeze_unused_parameters(pairs)
@@ -173,16 +176,6 @@ class TrainingStep:
             return teach(self.teacher, given["high_res"], given["targets"], given["orders"])
         encoded = {name.removeprefix(_ENCODED): values for name, values in given.items() if name.startswith(_ENCODED)}
         return self.teacher.decode(encoded, given["targets"], given["orders"])
-
-    def _open_cache(self, pairs: TrainingPairs) -> TeacherCache:
-        assert self.teacher is not None
-        return open_teacher_cache(
-            self.teacher,
-            pairs,
-            cache_folder=self.config.data.cache_folder,
-            device=self.world.device,
-            precision=self.config.optim.precision,
-        )
 
     def _freeze_unused_parameters(self, pairs: TrainingPairs) -> None:
         """Weights that have no part in the loss ask for no gradient; a forward pass of two words shows which."""

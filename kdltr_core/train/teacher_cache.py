@@ -19,7 +19,7 @@ from torch import Tensor
 from kdltr_core.data.dataset import TrainingPairs
 from kdltr_core.data.images import as_float
 from kdltr_core.device import autocast
-from kdltr_core.files import Progress, locked, remedy, whole_folder
+from kdltr_core.files import locked, remedy, whole_folder
 from kdltr_core.recognizers import Recognizer
 
 FORMAT_VERSION = 1
@@ -51,12 +51,10 @@ class TeacherCache:
 def open_teacher_cache(
     teacher: Recognizer,
     pairs: TrainingPairs,
-    *,
     cache_folder: str | Path,
     device: torch.device,
     precision: str,
     batch_size: int = 64,
-    progress: Progress | None = None,
 ) -> TeacherCache:
     """The cached outputs of this very teacher on these very pairs, made by the first process that asks.
 
@@ -65,7 +63,6 @@ def open_teacher_cache(
         cache_folder: they are kept in ``teacher_outputs/`` under it.
         precision: of the teacher's forward pass, as for ``device.autocast``.
         batch_size: of that pass.
-        progress: called with (pairs done, pairs in all).
 
     Raises: OSError if they cannot be kept.
     """
@@ -76,7 +73,7 @@ def open_teacher_cache(
         with locked(home / f"{key}.lock"):
             if not (folder / _INDEX).is_file():
                 with whole_folder(folder) as writing:
-                    _write(writing, teacher, pairs, device, precision, batch_size, progress)
+                    _write(writing, teacher, pairs, device, precision, batch_size)
     except OSError as error:
         raise OSError(
             f"the teacher's outputs cannot be kept in {home}: {error}; {remedy(error)}, set data.cache_folder to "
@@ -117,7 +114,6 @@ def _write(
     device: torch.device,
     precision: str,
     batch_size: int,
-    progress: Progress | None,
 ) -> None:
     columns: dict[str, np.memmap] = {}
     for start in range(0, len(pairs), batch_size):
@@ -131,8 +127,6 @@ def _write(
                 shape = (len(pairs), *values.shape[1:])
                 columns[name] = np.memmap(folder / f"{name}.bin", values.dtype, "w+", shape=shape)
             columns[name][rows] = values
-        if progress is not None:
-            progress(int(rows[-1]) + 1, len(pairs))
     for column in columns.values():
         column.flush()
     (folder / _INDEX).write_text(json.dumps({"shapes": {name: column.shape for name, column in columns.items()}}))

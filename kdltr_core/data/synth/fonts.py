@@ -17,18 +17,14 @@ from kdltr_core.charset import CHARACTERS_94
 _MISNAMED = re.compile(r"^cm(sy|ex|mi|ti)\d|lastresort|dingbat|webding|wingding|symbol|emoji|icon|barcode|math", re.I)
 
 
-def fonts() -> list[Path]:
+@cache
+def fonts() -> tuple[Path, ...]:
     """Fonts to write with: those that come with matplotlib, then what the system has.
 
     A font that cannot be opened or lacks a digit is left out, one that lacks other characters writes only texts
     without them (see ``written_with``); of several files with the same family and style the first counts. The order
     follows from the file names alone.
     """
-    return list(_fonts())
-
-
-@cache
-def _fonts() -> tuple[Path, ...]:
     from matplotlib import font_manager, get_data_path  # here: it is slow to import, and only rendering needs it
 
     bundled = sorted(Path(get_data_path(), "fonts", "ttf").glob("*.ttf"))

@@ -145,12 +145,7 @@ def test_gaussian_blur_agrees_with_another_implementation(sigma: float) -> None:
     np.testing.assert_array_equal(gaussian_blur(image, 0.0), image)
 
 
-@pytest.mark.parametrize(
-    "image", [np.zeros((16, 64), np.uint8), np.zeros((16, 64, 3), np.float32), np.zeros((3, 16, 64), np.uint8)]
-)
-def test_other_images_and_names_are_refused(image: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"expected \(H, W, 3\) uint8"):
-        degrade(image, 0)
+def test_another_name_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown degradation 'harsh'"):
         degrade(small(), 0, "harsh")  # type: ignore[arg-type]
 

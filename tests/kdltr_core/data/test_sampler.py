@@ -33,9 +33,3 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
 
 def test_steps_per_epoch_counts_parts_of_steps() -> None:
     assert EpochSampler(10, 4).steps_per_epoch == 2.5
-
-
-@pytest.mark.parametrize(("num_samples", "batch_size"), [(0, 4), (4, 0)])
-def test_nothing_to_draw_is_an_error(num_samples: int, batch_size: int) -> None:
-    with pytest.raises(ValueError, match="must be at least 1"):
-        EpochSampler(num_samples, batch_size)
