@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pipelines.run.command_line import answer_mistakes
 from tests.object_store import Bucket, Server, serve
+
+Command = Callable[..., tuple[int, str, str]]
 
 # Before torch is loaded. Several processes share the cores; and with two threads the backward pass of the tests' narrow
 # CNNs, on an odd number of images, spoils memory in torch 2.13's CPU kernels. Those of real width do not.
@@ -30,6 +34,27 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system needs root")
     yield disk
     subprocess.run(["umount", disk], check=True)
+
+
+@pytest.fixture(scope="session")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with a student that reads clean print."""
+    from tests.service import make_student  # torch takes seconds, which other tests need not wait for
+
+    return make_student(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command's main with arguments; gives exit code, stdout and stderr."""
+
+    def run(main: Callable[[], int], *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        code = answer_mistakes(main)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

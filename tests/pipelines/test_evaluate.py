@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import sys
 
 import lmdb
 import pyarrow.parquet as pq
@@ -21,7 +20,6 @@ from kdltr_core.recognizers import build_student, build_teacher
 from kdltr_core.recognizers.weights import load_weights, save_student, start_from_teacher
 from kdltr_core.train.build import teacher_file
 from pipelines.evaluate import main
-from pipelines.run.command_line import answer_mistakes
 
 NUM_WORDS = 10
 
@@ -40,17 +38,8 @@ def places(tmp_path_factory):
 
 
 @pytest.fixture
-def evaluate(places, monkeypatch, capsys):
-    """Runs the command; gives exit code, stdout and stderr."""
-
-    def run(*arguments):
-        cache = ("--data.cache-folder", str(places / "cache"))
-        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments), *cache])
-        code = answer_mistakes(main)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def evaluate(places, command):
+    return lambda *arguments: command(main, *arguments, "--data.cache-folder", places / "cache")
 
 
 def test_a_run_folder_gives_the_table_and_its_files(places, evaluate, tmp_path):
@@ -253,11 +242,3 @@ def test_a_mistyped_option_is_refused_with_the_nearest(places, evaluate, capsys)
         evaluate(places / "first-try", "--data.benchmark-root", "x")
     assert stopped.value.code == 2
     assert "--data.benchmark-roots" in capsys.readouterr().err
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -36,7 +36,6 @@ from kdltr_core.train.build import load_teacher
 from pipelines.export import main
 from pipelines.exporting.onnx_export import open_program, write_onnx
 from pipelines.prediction.onnx_reader import OnnxReader
-from pipelines.run.command_line import answer_mistakes
 from tests.kdltr_core.lively import assert_reads_as, pictures, read_alone
 
 Export = Callable[..., tuple[int, str, str]]
@@ -54,17 +53,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def export(places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Export:
-    """Runs the command; gives exit code, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        data = ("--data.cache-folder", places / "cache", "--data.benchmark-roots", places / "words")
-        monkeypatch.setattr(sys, "argv", ["export.py", *map(str, (*arguments, *data))])
-        code = answer_mistakes(main)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def export(places: Path, command: Export) -> Export:
+    data = ("--data.cache-folder", places / "cache", "--data.benchmark-roots", places / "words")
+    return lambda *arguments: command(main, *arguments, *data)
 
 
 def images(places: Path, num: int) -> list[Image.Image]:

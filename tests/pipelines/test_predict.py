@@ -27,17 +27,12 @@ from pipelines.prediction.options import Format
 from pipelines.prediction.output import as_dict, open_output
 from pipelines.prediction.predictions import PredictedWord
 from pipelines.run.command_line import answer_mistakes
-from tests.service import make_student, word_picture
+from tests.service import word_picture
 
 ROOT = Path(__file__).parents[2]
 WORDS = ("HOTEL", "Cafe", "exit", "Taxi")
 
 Predict = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_student(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")

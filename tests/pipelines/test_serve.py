@@ -24,7 +24,7 @@ from PIL import Image
 from benchmarks.load import Load, ask, service_process
 from pipelines.serve import open_port
 from pipelines.service.options import ServeOptions, ServiceLimits
-from tests.service import encoded, make_student, word_picture
+from tests.service import encoded, word_picture
 
 WORDS = ("HOTEL", "1984", "Espresso", "EXIT")
 IMAGES = [encoded(word_picture(word)) for word in WORDS]
@@ -69,11 +69,6 @@ def test_to_detect_needs_its_extra_too(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_port_that_is_taken_is_said() -> None:
     with pytest.raises(ValueError, match=r"port 70000 of 127\.0\.0\.1 cannot be opened .* give another --port"):
         open_port("127.0.0.1", 70000)
-
-
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_student(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from pipelines.report.page import write_page_files
 from tests.pipelines.report.made import made_up
 
 pytestmark = pytest.mark.browser
-_FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +20,6 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     write_page_files(folder, *made_up(600))
     return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    from playwright.sync_api import sync_playwright
-
-    program = shutil.which("chromium")
-    assert program, "this test opens pages with Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=[*_FLAGS, "--no-first-run"])
-        yield browser
-        browser.close()
 
 
 class Visit:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,19 +13,12 @@ from PIL import Image
 
 from kdltr_core.inference.reader import load_student
 from pipelines.service.options import ServiceLimits
-from tests.service import encoded, local_service, make_student, word_picture
+from tests.service import encoded, local_service, word_picture
 
 playwright = pytest.importorskip("playwright.sync_api")
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-)
 # Files given to the page as a person's hand would: a drop is an event that no test can make otherwise.
 DROP = """files => {
     const carried = new DataTransfer();
@@ -50,31 +42,15 @@ PIXELS = """image => {
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_student(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
 def service(student: Path) -> Iterator[str]:
     limits = ServiceLimits(body_megabytes=0.5, images_per_request=3)
     with local_service(student, limits, teacher=False) as address:
         yield address
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    executable = shutil.which("chromium")
-    if executable is None:
-        pytest.skip("there is no chromium")
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(browser: playwright.Browser, service: str) -> Iterator[playwright.Page]:
-    yield from opened(browser, service)
+def page(chromium: playwright.Browser, service: str) -> Iterator[playwright.Page]:
+    yield from opened(chromium, service)
 
 
 def opened(browser: playwright.Browser, address: str, **options: object) -> Iterator[playwright.Page]:
@@ -172,10 +148,10 @@ def test_markup_in_a_file_name_is_text(page: playwright.Page) -> None:
 
 
 def test_the_token_is_asked_for_until_it_is_right_and_kept_for_the_tab(
-    browser: playwright.Browser, student: Path
+    chromium: playwright.Browser, student: Path
 ) -> None:
     with local_service(student, token="right") as address:
-        for page in opened(browser, address):
+        for page in opened(chromium, address):
             page.evaluate(DROP, {"sign.png": in_base64(encoded(word_picture("EXIT")))})
             form = page.locator("#token")
             form.wait_for()
@@ -193,10 +169,10 @@ def test_the_token_is_asked_for_until_it_is_right_and_kept_for_the_tab(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_telephone_nothing_is_wider_than_the_screen(
-    browser: playwright.Browser, service: str, scheme: str
+    chromium: playwright.Browser, service: str, scheme: str
 ) -> None:
     options = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "color_scheme": scheme}
-    for page in opened(browser, service, **options):
+    for page in opened(chromium, service, **options):
         words = {f"{'long name ' * 9}.png": "Espresso", "b.png": "INTERNATIONAL"}
         page.evaluate(DROP, {name: in_base64(encoded(word_picture(word))) for name, word in words.items()})
         page.locator(".card:not(.waiting)").nth(1).wait_for()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -21,7 +19,6 @@ from kdltr_core.train.build import load_teacher
 from pipelines.evaluate import main
 from pipelines.exporting.onnx_export import describe_export, write_onnx
 from pipelines.exporting.onnx_int8 import write_int8
-from pipelines.run.command_line import answer_mistakes
 from tests.kdltr_core.lively import pictures
 from tests.object_store import Bucket
 from tests.service import make_student
@@ -50,17 +47,9 @@ def write_graph(run: Path, file: Path) -> Path:
 
 
 @pytest.fixture
-def evaluate(places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Evaluate:
-    """Runs the command; gives exit code, stdout and stderr."""
-
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        data = ("--data.benchmark-roots", places / "words", "--data.cache-folder", places / "cache")
-        monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, [*arguments, *data])])
-        code = answer_mistakes(main)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def evaluate(places: Path, command: Evaluate) -> Evaluate:
+    data = ("--data.benchmark-roots", places / "words", "--data.cache-folder", places / "cache")
+    return lambda *arguments: command(main, *arguments, *data)
 
 
 def test_a_file_stands_beside_its_run_and_reads_the_same_pixels(
@@ -164,11 +153,3 @@ def test_a_file_given_twice_is_refused(places: Path, evaluate: Evaluate, tmp_pat
     code, out, err = evaluate(whole, tmp_path / "again.onnx")
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert "is given twice" in err
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -18,19 +18,14 @@ from pipelines.prediction.onnx_reader import OnnxReader
 from pipelines.prediction.open_reader import open_reader
 from pipelines.serve import ServeOptions
 from tests.object_store import Bucket
-from tests.service import make_student, word_picture
+from tests.service import word_picture
 
 WORDS = ("HOTEL", "Cafe", "exit")
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_student(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
-def graph(student: Path) -> Path:
-    recognizer, file = load_recognizer(student), student / "student.onnx"
+def graph(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recognizer, file = load_recognizer(student), tmp_path_factory.mktemp("graph") / "student.onnx"
     write_onnx(file, PredictionGraph(recognizer), (16, 64), describe_export(find_recognizer(student), recognizer))
     return file
 

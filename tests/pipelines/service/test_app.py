@@ -22,7 +22,7 @@ from PIL import Image
 from kdltr_core.inference.reader import load_student
 from pipelines.service.app import WordAnswer, build_app
 from pipelines.service.options import ServiceLimits
-from tests.service import encoded, local_service, make_student, word_picture
+from tests.service import encoded, local_service, word_picture
 
 SMALL = ServiceLimits(body_megabytes=0.125, images_per_request=4, megapixels=1, requests_at_once=2)
 HOTEL = encoded(word_picture("HOTEL"))
@@ -39,11 +39,6 @@ class Echo:
 
     async def image_size(self) -> tuple[int, int]:
         return 16, 64
-
-
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_student(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
