@@ -6,12 +6,10 @@ A space is a module with ``SPACE``, from dotted fields to sampling functions of 
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import optuna
@@ -55,8 +53,8 @@ def load_space(source: str) -> Space:
     Raises: ValueError for an unknown name, a file that cannot be run or holds no space, a field that no run has (with
         the nearest one that it has) or that is not searched, and a range that goes where the field cannot.
     """
-    module = _module(source)
-    space = Space(Path(source).stem, _distributions(module, source), tuple(getattr(module, "POINTS", ())))
+    found = _contents(source)
+    space = Space(Path(source).stem, _distributions(found.get("SPACE"), source), tuple(found.get("POINTS", ())))
     known = RunConfig().flatten()
     for name, distribution in space.distributions.items():
         if name not in known:
@@ -78,28 +76,19 @@ def load_space(source: str) -> Space:
     return space
 
 
-def _module(source: str) -> ModuleType:
-    if source in SPACES:
-        return importlib.import_module(f"tune_spaces.{source}")
-    path = Path(source).expanduser()
-    if path.suffix != ".py" and not path.is_file():
+def _contents(source: str) -> dict[str, Any]:
+    path = Path(__file__).with_name(f"{source}.py") if source in SPACES else Path(source).expanduser()
+    if not path.is_file():
         raise ValueError(
-            f"there is no space {source!r}; spaces are {', '.join(SPACES)}, and a file named *.py is read as one"
-            f"{nearest(source, SPACES)}"
+            f"there is no space {source!r}; spaces are {', '.join(SPACES)}, or a Python file{nearest(source, SPACES)}"
         )
-    spec = importlib.util.spec_from_file_location(f"space_of_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise ValueError(f"--space names {source}, which is not a Python file")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        return runpy.run_path(str(path))
     except Exception as error:
         raise ValueError(f"the space {source} cannot be run: {type(error).__name__}: {error}") from error
-    return module
 
 
-def _distributions(module: ModuleType, source: str) -> dict[str, BaseDistribution]:
-    space = getattr(module, "SPACE", {})
+def _distributions(space: Any, source: str) -> dict[str, BaseDistribution]:
     try:
         found = OptunaSearch.convert_search_space(space) if isinstance(space, dict) else {}
     except ValueError as error:

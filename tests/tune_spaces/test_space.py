@@ -96,7 +96,7 @@ def test_a_space_that_cannot_be_searched_is_refused_when_it_is_loaded(tmp_path: 
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("los_weights", "did you mean 'loss_weights'?"), ("/nowhere/mine.py", "which is not a Python file")],
+    [("los_weights", "did you mean 'loss_weights'?"), ("/nowhere/mine.py", "or a Python file")],
 )
 def test_a_space_that_is_not_there_is_refused(name: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
