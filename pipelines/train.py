@@ -62,8 +62,7 @@ def train(config: RunConfig, folder: RunFolder, tracker: Tracker) -> None:
     from pipelines.run.folder import TRACKING_FILE
     from pipelines.run.progress import Follower, polled, progress_bar, say
 
-    fewest = config.min_workers or config.workers
-    cluster = connect().prepare(config.workers, fewest, folder.storage.place, progress_bar("waiting for machines"))
+    cluster = connect().prepare(config.workers, config.min_workers or config.workers, folder.storage.place)
     selection_texts(config, progress_bar("preparing texts"))
     words = prepare_words(config, folder)
     num_steps = total_steps(config, len(words.train))

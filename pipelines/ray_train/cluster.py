@@ -28,7 +28,7 @@ from kdltr_core.config import RunConfig
 from kdltr_core.remote import is_uri
 from pipelines.run.command_line import RunStopped
 from pipelines.run.folder import REFUSAL_FILE, RunFolder
-from pipelines.run.progress import say
+from pipelines.run.progress import progress_bar, say
 
 # Only small things pass through Ray's object store: batches are read from memory-mapped packs by the workers.
 OBJECT_STORE_BYTES = 128 * 2**20
@@ -78,16 +78,13 @@ class Cluster:
                 f"{self.room}; give --workers {self.room} or fewer, or join more nodes to the cluster"
             )
 
-    def prepare(
-        self, workers: int, fewest: int, run_folder: str | Path, progress: Callable[[int, int], None]
-    ) -> Cluster:
+    def prepare(self, workers: int, fewest: int, run_folder: str | Path) -> Cluster:
         """Wait for machines that are still starting, and ask each for the run folder.
 
         Args:
             workers: that there is to be room for.
             fewest: workers to begin with, where no more machines come.
             run_folder: a path or a URI.
-            progress: called with (GPUs or CPUs that are there, needed).
 
         Raises: ValueError if there is too little room in the end, or a machine does not see the folder.
         """
@@ -97,6 +94,7 @@ class Cluster:
             say(f"{there}; waiting up to {MINUTES_TO_WAIT} minutes for the others")
             bundle = {"CPU": 1} if self.kind == "CPU" else {"CPU": 1, "GPU": 1}
             request_resources(bundles=[bundle] * workers)
+            progress = progress_bar("waiting for machines")
             until = time.monotonic() + 60 * MINUTES_TO_WAIT
             while cluster.room < workers and time.monotonic() < until:
                 progress(cluster.room, workers)

@@ -14,7 +14,7 @@ from pipelines.ray_train.cluster import connect
 from pipelines.run.checks import prepare_words
 from pipelines.run.command_line import RunStopped
 from pipelines.run.description import describe, noted
-from pipelines.run.progress import progress_bar, say
+from pipelines.run.progress import say
 from pipelines.run.tracking import Status
 from pipelines.sweep.comparison import CandidateComparison, CandidateRuns
 from pipelines.sweep.folder import StudyFolder, SweepFolder
@@ -32,10 +32,8 @@ def prepare(config: RunConfig, folder: StudyFolder) -> tuple[TrialResources, Dat
     Raises: ValueError if no trial fits, or for words that cannot be trained with.
     """
     cluster, options = connect(), folder.options
-    machines = machines_for(options, cluster.offers_gpus)
-    cluster = cluster.prepare(*machines, folder.path, progress_bar("waiting for machines"))
-    resources = resources_for(options, cluster)
-    return resources, prepare_words(config, folder)
+    cluster = cluster.prepare(*machines_for(options, cluster.offers_gpus), folder.path)
+    return resources_for(options, cluster), prepare_words(config, folder)
 
 
 @contextmanager
