@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.machines import Machines
-from tests.faults.measured import Measured
+from tests.faults.training import Measured
 
 MEASURED = pytest.StashKey[list[Measured]]()
 

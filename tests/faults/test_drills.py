@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from tests.faults.machines import SECONDS_OF_NOTICE, Machines
-from tests.faults.measured import Measured
-from tests.faults.training import CHECKPOINT_EVERY, Training
+from tests.faults.training import CHECKPOINT_EVERY, Measured, Training
 from tests.pipelines.run.test_tracking import free_port, server
 
 pytestmark = pytest.mark.faults

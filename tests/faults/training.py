@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,23 @@ TRAIN = Path(pipelines.__path__[0]) / "train.py"
 CHECKPOINT_EVERY = 4
 VALIDATE_EVERY = 12
 SECONDS_AT_MOST = 600.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of the table.
+
+    Attributes:
+        fault: what happened.
+        steps_again: steps that had been trained and had to be trained again.
+        seconds: the longest time after it in which no step was trained for the first time.
+        weights: how the final weights differ from those of an uncorrupted run.
+    """
+
+    fault: str
+    steps_again: int
+    seconds: float
+    weights: str
 
 
 class Training:

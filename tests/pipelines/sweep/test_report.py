@@ -22,15 +22,12 @@ def section(title: str, trials: Sequence[SweepTrial], mattered: Mapping[str, flo
 
 
 def test_trials_are_ranked_with_their_values_and_the_baseline_is_never_left_out() -> None:
-    found = section("Best trials", [trial(number, 50.0 + number) for number in range(12)])
+    unfinished = [trial(12, 90.0, "PRUNED"), trial(13, 95.0, "FAILED")]
+    found = section("Best trials", [*(trial(number, 50.0 + number) for number in range(12)), *unfinished])
+    assert [t.number for t in best_first([trial(2, 60.0), trial(4, 60.0), *unfinished])] == [2, 4]
     assert found.rows[1] == ["11", "61.00", "31", "6", "step"]
     assert [row[0] for row in found.rows[2:]] == [*map(str, range(10, 1, -1)), "0 (baseline)"]
     assert "1 more ran to their end." in found.text
-
-
-def test_only_trials_that_ran_to_their_end_are_ranked_and_the_earlier_of_equals_is_first() -> None:
-    trials = [trial(0, 50.0), trial(1, 90.0, "PRUNED"), trial(2, 60.0), trial(3, 95.0, "FAILED"), trial(4, 60.0)]
-    assert [t.number for t in best_first(trials)] == [2, 4, 0]
 
 
 def test_the_note_has_the_standard_error_of_the_best() -> None:

@@ -155,13 +155,3 @@ def test_a_server_that_does_not_answer_is_owed_everything(tmp_path: Path, config
         "sweep": "FINISHED",
         "sweep trial 0": "FINISHED",
     }
-
-
-def test_without_tracking_nothing_is_written_or_said(tmp_path: Path, config: RunConfig) -> None:
-    said: list[str] = []
-    tracker, study = begin(tmp_path / "sweep", config.override({"tracking_uri": ""}), said)
-    with tracker.following():
-        try_point(study, point(20.0), 50.0)
-    assert tracker.end("FINISHED")
-    assert said == []
-    assert not list((tmp_path / "sweep").rglob("tracking.json"))
