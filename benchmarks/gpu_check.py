@@ -148,7 +148,7 @@ class _Words:
         self, name: RecognizerName, scratch: Path, device: torch.device, batch_size: int, **values: Any
     ) -> None:
         pack = build_pack(scratch / "words", cache_folder=scratch / "packs")
-        self.pairs = TrainingPairs([pack], np.arange(len(pack)), "none", "train")
+        self.pairs = TrainingPairs([pack], np.arange(len(pack)), "none")
         self.batch_size, self.device = batch_size, device
         file = scratch / f"{name}.pt"
         if name not in BUNDLED_TEACHERS and not file.is_file():

@@ -31,7 +31,6 @@ class TrainingPairs:
         packs: the sets, one behind the other.
         rows: (N,) which rows of the joined packs belong to this set.
         degradation: of low_res of single sets.
-        name: for reports.
         labels: of all rows of the joined packs; by default the packs' own.
         weights: (rows of the joined packs,) float32, of each label in cross entropy; None: all 1.
     """
@@ -41,12 +40,10 @@ class TrainingPairs:
         packs: Sequence[Pack],
         rows: np.ndarray,
         degradation: DegradationName,
-        name: str,
         *,
         labels: Sequence[str] | None = None,
         weights: np.ndarray | None = None,
     ) -> None:
-        self.name = name
         self.packs = tuple(packs)
         self.degradation: DegradationName = degradation
         self._rows = rows
@@ -210,8 +207,8 @@ def load_datasets(
 
     pairs = partial(TrainingPairs, list(joined.values()), labels=labels, weights=weights)
     return Datasets(
-        train=pairs(rows[~held_out], config.train_degradation, "train"),
-        validation=pairs(rows[held_out], config.benchmark_degradation, "validation"),
+        train=pairs(rows[~held_out], config.train_degradation),
+        validation=pairs(rows[held_out], config.benchmark_degradation),
         benchmarks=packs.benchmarks,
         rejected=rejected,
         num_read={root: len(rows_of[root]) for root in packs.unlabelled},

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kdltr_core.config import DataConfig, DegradationName, RunConfig, TextKind
 from kdltr_core.data.pack import Pack
-from kdltr_core.data.roots import RenderedSet, rendered_pack
+from kdltr_core.data.roots import RenderedSet, pack_of, rendered_folder
 from kdltr_core.files import Progress
 
 TEXTS: dict[str, dict[TextKind, float]] = {
@@ -52,5 +52,5 @@ def _held_out(
     degradation: DegradationName,
     progress: Progress | None,
 ) -> Pack:
-    config = data.model_copy(update={"text_shares": dict(shares), "benchmark_degradation": degradation})
-    return rendered_pack(config, name, num_words, progress)
+    config = data.model_copy(update={"text_shares": dict(shares)})
+    return pack_of(config, rendered_folder(config, name, num_words, progress), degradation, progress)

@@ -28,7 +28,6 @@ class PackFile:
 
     file: str
     fingerprint: str
-    num_pairs: int
     readings: str = ""
 
 
@@ -69,7 +68,7 @@ class OpenedPacks:
 
     def _file(self, root: str, pack: Pack) -> PackFile:
         readings = self.readings[root].path.name if root in self.readings else ""
-        return PackFile(pack.path.name, pack.fingerprint, len(pack), readings)
+        return PackFile(pack.path.name, pack.fingerprint, readings)
 
 
 def open_packs(config: DataConfig, progress: Progress | None, reader: WordReader | None) -> OpenedPacks:
@@ -101,10 +100,10 @@ def reopen_packs(description: DatasetsDescription, config: DataConfig) -> Opened
     def opened(files: tuple[tuple[str, PackFile], ...]) -> dict[str, Pack]:
         packs = {root: Pack(folder / file.file) for root, file in files}
         for root, file in files:
-            if (packs[root].fingerprint, len(packs[root])) != (file.fingerprint, file.num_pairs):
+            if packs[root].fingerprint != file.fingerprint:
                 raise UnusablePack(f"{file.file} is another set's")
             if file.readings:
-                readings[root] = Readings.open(folder / file.readings, file.num_pairs)
+                readings[root] = Readings.open(folder / file.readings, len(packs[root]))
         return packs
 
     try:

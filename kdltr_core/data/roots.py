@@ -78,13 +78,11 @@ def unlabelled_folders(config: DataConfig, progress: Progress | None) -> list[Pa
     return folders
 
 
-def rendered_pack(config: DataConfig, name: RenderedSet, num_texts: int, progress: Progress | None = None) -> Pack:
-    """Rendered texts in the config's shares, as a benchmark is degraded; sets of other names have other pictures."""
-    return pack_of(config, rendered_folder(config, name, num_texts, progress), config.benchmark_degradation, progress)
-
-
 def rendered_folder(config: DataConfig, name: RenderedSet, num_pairs: int, progress: Progress | None) -> Path:
-    """The LMDB of rendered texts, made by the first process that asks."""
+    """The LMDB of rendered texts in the config's shares, made by the first process that asks.
+
+    Sets of other names have other pictures.
+    """
     seed = get_args(RenderedSet).index(name)
     shares = repr(sorted(config.text_shares.items()))
     drawn = f"rendered-v{RENDERING_VERSION}-{num_pairs}-texts-seed-{seed}-{zlib.crc32(shares.encode()):08x}"

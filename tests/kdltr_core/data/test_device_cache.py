@@ -28,7 +28,7 @@ def pairs(tmp_path: Path) -> TrainingPairs:
         build_pack(write_records(tmp_path / name, paired_records(LABELS, first_seed)), cache_folder=tmp_path / "cache")
         for name, first_seed in (("one", 0), ("two", 100))
     ]
-    return TrainingPairs(packs, np.delete(np.arange(14), [2, 9]), "published", "train")
+    return TrainingPairs(packs, np.delete(np.arange(14), [2, 9]), "published")
 
 
 def batches(pairs: TrainingPairs, resident: DeviceCache | None) -> list[Batch]:
@@ -65,7 +65,7 @@ def test_what_is_degraded_is_another_picture_in_every_epoch_and_the_same_after_a
         build_pack(write_records(tmp_path / name, records(LABELS)), cache_folder=tmp_path / "cache")
         for name, records in (("single", single_records), ("paired", paired_records))
     ]
-    pairs = TrainingPairs(packs, np.arange(14), "mixed", "train")
+    pairs = TrainingPairs(packs, np.arange(14), "mixed")
     sampler = EpochSampler(14, 14, seed=2)
     own = pairs.gather_packed(np.arange(14))[1]
 

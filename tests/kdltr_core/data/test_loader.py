@@ -21,7 +21,7 @@ LABELS = ["a", "bc", "def", "ghij", "klmno", "pqrstu", "vwx's", "y", "zz", "0123
 @pytest.fixture
 def pairs(tmp_path: Path) -> TrainingPairs:
     pack = build_pack(write_records(tmp_path / "set", single_records(LABELS)), cache_folder=tmp_path / "cache")
-    return TrainingPairs([pack], np.arange(len(pack)), "published", "train")
+    return TrainingPairs([pack], np.arange(len(pack)), "published")
 
 
 def all_batches(pairs: TrainingPairs, **options: int) -> list[tuple[int, Batch]]:

@@ -31,7 +31,7 @@ NEVER = 10**6
 def make_step(name: str, folder: Path, **values: object) -> tuple[TrainingStep, TrainingPairs]:
     folder.mkdir()
     pack = build_pack(write_records(folder / "set", single_records(LABELS)), cache_folder=folder / "cache")
-    pairs = TrainingPairs([pack], np.arange(len(pack)), "none", "train")
+    pairs = TrainingPairs([pack], np.arange(len(pack)), "none")
     config = RunConfig().override(
         {
             "recognizer.name": name,
