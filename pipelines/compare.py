@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pipelines.run.command_line import RunStopped, answer_mistakes
-from pipelines.sweep.objectives import compared_fields
+from pipelines.sweep.objectives import candidate_fields
 from pipelines.sweep.options import parse_comparison
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ ABOUT = "Train a student with each of several objectives, alike in all else, and
 
 def main() -> int:
     options, config = parse_comparison(sys.argv[1:], "compare.py", ABOUT)
-    fields = compared_fields(options.objectives, config)
+    fields = {text: candidate_fields(text, config) for text in options.objectives}
 
     # Not at the top: ray, torch and mlflow take seconds, which --help and a mistyped option need not wait for.
     from pipelines.run.checks import check_files

@@ -150,7 +150,7 @@ class CompareFolder(StudyFolder):
     """Of a comparison: runs/, report/comparison.html. Objectives and seeds may be added later.
 
     Args:
-        fields: of every candidate, as ``compared_fields`` gives them.
+        fields: by candidate, as ``candidate_fields`` gives them.
     """
 
     noun, mark, verb = "comparison", "comparison.json", "compare"

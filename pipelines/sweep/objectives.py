@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from kdltr_core.config import RunConfig, fields_marked, nearest
@@ -43,14 +43,3 @@ def candidate_fields(text: str, config: RunConfig) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{text} cannot be compared here: {error}") from None
     return {field: flat[field] for field in fields}
-
-
-def compared_fields(texts: Sequence[str], config: RunConfig) -> dict[str, dict[str, Any]]:
-    """``candidate_fields`` of every text. Raises: ValueError as that, and for two that are the same."""
-    fields = {text: candidate_fields(text, config) for text in texts}
-    configs = [config.override(fields[text]) for text in texts]
-    for place, text in enumerate(texts):
-        for other in range(place):
-            if configs[other] == configs[place]:
-                raise ValueError(f"--objectives has {texts[other]} and {text}, which are the same; name each once")
-    return fields

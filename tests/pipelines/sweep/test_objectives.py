@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kdltr_core.config import RunConfig
-from pipelines.sweep.objectives import OBJECTIVES, candidate_fields, compared_fields
+from pipelines.sweep.objectives import OBJECTIVES, candidate_fields
 
 CONFIG = RunConfig(name="compared", num_steps=10)
 
@@ -36,8 +36,3 @@ def test_changes_follow_a_name_and_are_values_as_the_config_has_them() -> None:
 def test_what_cannot_be_compared_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         candidate_fields(text, CONFIG)
-
-
-def test_two_names_of_one_thing_are_refused() -> None:
-    with pytest.raises(ValueError, match="which are the same"):
-        compared_fields(("dfd", "dfd+objective.soft_temperature=4.0"), CONFIG)
