@@ -57,14 +57,10 @@ def calibrate(confidences: Sequence[float], correct: np.ndarray) -> Calibration:
     """Expected calibration error with equal bins (Guo et al. 2017, eq. 3): sum over bins of n_b / n |acc_b - conf_b|.
 
     Args:
-        confidences: N, in [0, 1].
+        confidences: N > 0, in [0, 1].
         correct: (N,) bool.
-
-    Raises: ValueError if there are no words, or not as many of both.
     """
     values = np.asarray(confidences, float)
-    if not len(values) or values.shape != correct.shape:
-        raise ValueError(f"{len(values)} confidences of {len(correct)} words; expected one a word, and words")
     # The border between two bins belongs to the lower, as in the paper: (0, 0.1], (0.1, 0.2], …
     places = np.clip(np.ceil(values * NUM_BINS).astype(int) - 1, 0, NUM_BINS - 1)
     bins = tuple(
@@ -106,8 +102,6 @@ def fit_temperature(words: Sequence[Tensor], correct: np.ndarray) -> FittedTempe
     Args:
         words: logits (steps, classes) of every word, its end included.
         correct: (N,) bool, which are right.
-
-    Raises: ValueError as ``calibrate``.
     """
     steps = pad_sequence([word.float() for word in words], batch_first=True)
     inside = torch.arange(steps.shape[1]) < torch.tensor([[len(word)] for word in words])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -22,18 +21,6 @@ LONGEST_TEXT = 25
 _ROWS, _INK, _LEAST_CONTRAST = 32, 0.2, 4.0
 
 
-@dataclass(frozen=True)
-class PictureShape:
-    """(width, height) in pixels, and the widest gap between two parts of the text, in heights of the picture."""
-
-    size: tuple[int, int]
-    gap: float
-
-    @classmethod
-    def of(cls, picture: Image.Image) -> PictureShape:
-        return cls(picture.size, widest_gap(picture))
-
-
 def widest_gap(picture: Image.Image) -> float:
     """Columns in a row that are plain, with text on both sides, over the picture's height."""
     columns = max(4, min(round(picture.width * _ROWS / picture.height), 100 * _ROWS))
@@ -46,16 +33,21 @@ def widest_gap(picture: Image.Image) -> float:
     return float(np.diff(text).max() - 1) / _ROWS
 
 
-def doubt_of(shape: PictureShape, word: Prediction) -> Doubt | None:
-    """Why what was read may not be all that the picture says; None: nothing speaks for it."""
-    width, height = shape.size
+def doubt_of(size: tuple[int, int], gap: float, word: Prediction) -> Doubt | None:
+    """Why what was read may not be all that the picture says; None: nothing speaks for it.
+
+    Args:
+        size: (width, height) of the picture in pixels.
+        gap: as ``widest_gap`` has it.
+    """
+    width, height = size
     aspect = width / height
     if min(width, height) >= LARGE_SIDE and aspect < WIDE_ASPECT and word.confidence < SURE:
         return "whole picture"
     if aspect > SQUEEZED_ASPECT:
         return "squeezed"
     is_sparse = aspect > WIDE_ASPECT and aspect > WIDEST_CHARACTER * len(word.text)
-    if shape.gap > WIDEST_GAP or is_sparse or len(word.text) >= LONGEST_TEXT:
+    if gap > WIDEST_GAP or is_sparse or len(word.text) >= LONGEST_TEXT:
         return "cut away"
     return None
 

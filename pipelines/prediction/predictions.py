@@ -12,7 +12,7 @@ from kdltr_core.data.images import open_image
 from kdltr_core.data.prefetch import prefetch
 from kdltr_core.data.rejected import RecordError
 from kdltr_core.inference.reader import BaseReader, Prediction, UnreadableImage
-from pipelines.prediction.doubt import Doubt, PictureShape, doubt_of
+from pipelines.prediction.doubt import Doubt, doubt_of, widest_gap
 from pipelines.prediction.sources import Skipped, Source
 
 Box = list[list[float]]
@@ -28,12 +28,14 @@ class Crop:
 
     Attributes:
         pixels: (h, w, 3) uint8, as the recognizer takes them.
-        shape: of the crop before it was resized.
+        size: (width, height) of the crop before it was resized.
+        gap: the widest in its text, as ``widest_gap`` has it.
         box: where it is; None: the image is the word.
     """
 
     pixels: np.ndarray
-    shape: PictureShape
+    size: tuple[int, int]
+    gap: float
     box: Box | None = None
 
 
@@ -73,7 +75,7 @@ def cropper_for(reader: BaseReader, detects: bool, num_threads: int) -> Cropper:
 
         def whole(source: Source) -> list[Crop]:
             picture = open_image(source.load(), reader.max_pixels, source.name)
-            return [Crop(reader.pixels(picture), PictureShape.of(picture))]
+            return [Crop(reader.pixels(picture), picture.size, widest_gap(picture))]
 
         return whole
     from kdltr_core.inference.detector import WordDetector
@@ -82,10 +84,8 @@ def cropper_for(reader: BaseReader, detects: bool, num_threads: int) -> Cropper:
 
     def crop(source: Source) -> list[Crop]:
         picture = np.asarray(open_image(source.load(), reader.max_pixels, source.name))
-        return [
-            Crop(reader.pixels(image), PictureShape.of(Image.fromarray(image)), corners.tolist())
-            for corners, image in detector.find(picture)
-        ]
+        found = [(corners, Image.fromarray(image)) for corners, image in detector.find(picture)]
+        return [Crop(reader.pixels(word), word.size, widest_gap(word), corners.tolist()) for corners, word in found]
 
     return crop
 
@@ -120,6 +120,6 @@ def _predict(reader: BaseReader, crops: Sequence[tuple[str, Crop]]) -> list[Pred
         return []
     predictions = reader.read_pictures([crop.pixels for _, crop in crops])
     return [
-        PredictedWord(name, word, crop.box, doubt_of(crop.shape, word))
+        PredictedWord(name, word, crop.box, doubt_of(crop.size, crop.gap, word))
         for (name, crop), word in zip(crops, predictions, strict=True)
     ]

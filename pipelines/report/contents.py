@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -13,7 +13,6 @@ from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.calibration import Calibration, calibrate
 from kdltr_core.evaluation.harm import HarmMatrix
 from kdltr_core.evaluation.table import BenchmarkTable, Column, PairedComparison, WordResult
-from kdltr_core.recognizers.decoding import Prediction
 from pipelines.report.analysis import HEIGHTS, LENGTHS, Confusions, SizeGroup, count_confusions, group_by_size
 
 
@@ -75,19 +74,20 @@ class ReportContents:
 
     @cached_property
     def calibrations(self) -> dict[Column, Calibration]:
-        return self._calibrations(lambda word: word.confidence)
+        return {
+            column: calibrate([w.predictions[column].confidence for w in self.words], right)
+            for column, right in self.table.correct.items()
+        }
 
     @cached_property
     def uncalibrated(self) -> dict[Column, Calibration]:
-        """Of the readers that have a temperature: as they were without it."""
-        return self._calibrations(lambda word: word.uncalibrated)
-
-    def _calibrations(self, confidence: Callable[[Prediction], float | None]) -> dict[Column, Calibration]:
+        """Of the readers that have a temperature, on whatever words: as they were without it."""
         found = {}
         for column, right in self.table.correct.items():
-            values = [confidence(w.predictions[column]) for w in self.words]
-            if known := [value for value in values if value is not None]:
-                found[column] = calibrate(known, right)
+            read = [w.predictions[column] for w in self.words]
+            if any(word.uncalibrated is not None for word in read):
+                values = [word.confidence if word.uncalibrated is None else word.uncalibrated for word in read]
+                found[column] = calibrate(values, right)
         return found
 
     def to_tree(self) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class WordReplica:
             text=found.text,
             confidence=round(found.confidence, DIGITS),
             character_confidences=[round(confidence, DIGITS) for confidence in found.character_confidences],
-            doubt=doubt_of(crop.shape, found),
+            doubt=doubt_of(crop.size, crop.gap, found),
             box=crop.box and [[round(number, 1) for number in corner] for corner in crop.box],
             seen=_png(crop.pixels) if with_seen else None,
         )

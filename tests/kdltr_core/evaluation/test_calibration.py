@@ -34,12 +34,6 @@ def test_the_calibration_error_is_the_mean_gap_of_ten_bins_weighted_by_words():
     assert calibrate(confidences.tolist(), correct).error == pytest.approx(total)
 
 
-def test_confidences_are_one_a_word():
-    for confidences, correct in (([], []), ([0.5], [True, False])):
-        with pytest.raises(ValueError, match="expected one a word"):
-            calibrate(confidences, np.array(correct, bool))
-
-
 def test_every_tenth_of_the_scale_is_a_bin_and_a_border_belongs_to_the_lower():
     found = calibrate([place / 20 for place in range(1, 21)], np.ones(20, bool))
     assert [b.count for b in found.bins] == [2] * 10

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from kdltr_core import Prediction
-from pipelines.prediction.doubt import PictureShape, doubt_of, doubts_sentence, widest_gap
+from pipelines.prediction.doubt import doubt_of, doubts_sentence, widest_gap
 
 
 def written(text: str, size: tuple[int, int]) -> Image.Image:
@@ -32,7 +32,7 @@ def written(text: str, size: tuple[int, int]) -> Image.Image:
 def test_a_reading_is_doubted_where_the_picture_may_say_more(
     picture: Image.Image, read: str, confidence: float, expected: str | None
 ) -> None:
-    assert doubt_of(PictureShape.of(picture), Prediction(read, confidence, ())) == expected
+    assert doubt_of(picture.size, widest_gap(picture), Prediction(read, confidence, ())) == expected
 
 
 @pytest.mark.parametrize("height", [16, 40, 200])
