@@ -120,11 +120,6 @@ class DataConfig(_Section):
         description="on: what the teacher computes from each training image is computed once, kept in cache_folder "
         "(bfloat16) and used by every run with the same words and teacher",
     )
-    num_loader_threads: int = _free(
-        1,
-        ge=1,
-        description="threads of every worker that gather ahead of the training step, and degrade if it is on a CPU",
-    )
 
 
 class RecognizerConfig(_Section):

@@ -39,12 +39,11 @@ def training_batches(
     num_output_steps: int | None = None,
     with_fixed_shapes: bool = False,
     pixels: Pixels = "degraded",
-    num_threads: int = 1,
 ) -> Iterator[tuple[int, Batch]]:
     """This worker's share of every step's batch, in order: rows rank, rank + world_size, … of the global batch.
 
-    What a step brings depends on nothing but the arguments and the step: not on the threads, nor on where the run
-    was resumed, and all workers' targets are equally wide. An error in a thread is raised here; closing the iterator
+    What a step brings depends on nothing but the arguments and the step: not on where the run was
+    resumed, and all workers' targets are equally wide. An error in a thread is raised here; closing the iterator
     ends the threads.
 
     Args:
@@ -59,7 +58,6 @@ def training_batches(
             one batch of very many) follows from T, so that a step that is recorded for every shape meets few.
         pixels: whether low_res is degraded here, or only packed, for ``on_device`` to degrade; "none": both are empty,
             for it to gather too.
-        num_threads: batches are made by so many threads.
 
     Yields: the step and its batch.
     """
@@ -93,7 +91,7 @@ def training_batches(
         weights = None if pairs.weights is None else torch.from_numpy(pairs.weights[indices])
         return step, Batch(high_res, low_res, labels, targets, lengths, indices, rows, weights, seeds)
 
-    return prefetch(make, range(start_step, num_steps), num_threads)
+    return prefetch(make, range(start_step, num_steps), num_threads=1)
 
 
 def on_device(

@@ -133,6 +133,5 @@ def refuse_other_words(description: DatasetsDescription, config: DataConfig, pac
 
 def _decides(config: DataConfig) -> str:
     after = {"cache_folder", "train_degradation", "validation_fraction", "max_rejected_fraction"}
-    after |= {"teacher_cache", "num_loader_threads"}
-    after |= {"unlabelled_min_confidence", "unlabelled_weight", "unlabelled_overlap"}
+    after |= {"teacher_cache", "unlabelled_min_confidence", "unlabelled_weight", "unlabelled_overlap"}
     return config.model_dump_json(exclude=after)

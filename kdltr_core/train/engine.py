@@ -176,7 +176,6 @@ class _Run:
             num_output_steps=student.fixed_num_steps,
             with_fixed_shapes=self.world.device.type in RECORDERS,
             pixels="degraded" if cache is None else "none" if cache.keeps else "packed",
-            num_threads=config.data.num_loader_threads,
         )
         return on_device(batches, self.world.device, cache)
 

@@ -47,12 +47,11 @@ def test_steps_come_in_order_with_the_samplers_rows(pairs: TrainingPairs) -> Non
         assert_same(batch, Batch(high_res, low_res, batch.labels, targets, lengths, indices))
 
 
-@pytest.mark.parametrize("num_threads", [1, 3])
-def test_a_resumed_loader_goes_on_as_an_uninterrupted_one(pairs: TrainingPairs, num_threads: int) -> None:
-    """Even in the middle of an epoch, and with another number of threads."""
+def test_a_resumed_loader_goes_on_as_an_uninterrupted_one(pairs: TrainingPairs) -> None:
+    """Even in the middle of an epoch."""
     whole = all_batches(pairs)
     for start in (1, 7):
-        rest = all_batches(pairs, start_step=start, num_threads=num_threads)
+        rest = all_batches(pairs, start_step=start)
         assert [step for step, _ in rest] == list(range(start, 12))
         for (_, expected), (_, found) in zip(whole[start:], rest, strict=True):
             assert_same(expected, found)
@@ -101,7 +100,7 @@ def test_of_fixed_shapes_there_are_few_and_what_counts_is_the_same(pairs: Traini
 
 def test_closing_the_iterator_ends_its_threads(pairs: TrainingPairs) -> None:
     sampler = EpochSampler(len(pairs), 4)
-    batches = training_batches(pairs, sampler, Charset36, seed=0, num_steps=10**9, num_threads=2)
+    batches = training_batches(pairs, sampler, Charset36, seed=0, num_steps=10**9)
     next(batches)
     assert loader_threads()
     batches.close()  # type: ignore[attr-defined]
@@ -116,7 +115,7 @@ def test_only_a_few_batches_are_made_ahead(pairs: TrainingPairs) -> None:
             made.append(step)
             return super().indices(step)
 
-    batches = training_batches(pairs, Counting(len(pairs), 4), Charset36, seed=0, num_steps=1000, num_threads=2)
+    batches = training_batches(pairs, Counting(len(pairs), 4), Charset36, seed=0, num_steps=1000)
     next(batches)
     batches.close()  # type: ignore[attr-defined]
     assert max(made) <= 5

@@ -43,7 +43,6 @@ def begin(output: str, with_checkpoint: bool = True) -> RunFolder:
         {"num_steps": 900},
         {"workers": 2},
         {"experiment": "another"},
-        {"data.num_loader_threads": 4},
     ],
 )
 def test_a_run_goes_on_where_only_its_length_its_workers_or_its_tracking_differ(
