@@ -51,7 +51,7 @@ def test_a_shell_completes_verbs_options_and_recipes(tmp_path: Path) -> None:
     """As bash itself answers, with the script that is printed."""
     code, script, _ = kdltr("--completion", "bash")
     assert code == 0
-    typed = {"kdltr pre": "predict", "kdltr predict --detect-c": "--detect-cut", "kdltr train dem": "demo"}
+    typed = {"kdltr pre": "predict", "kdltr predict --det": "--detect", "kdltr train dem": "demo"}
     for line, expected in typed.items():
         words = line.split()
         ask = f'COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _kdltr; echo "${{COMPREPLY[@]}}"'

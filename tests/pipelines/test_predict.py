@@ -186,25 +186,16 @@ def test_a_mistake_is_one_sentence(
         (("{folder}/no-run", "{folder}"), "{folder}/no-run is not a student or teacher that a run made"),
     ],
 )
-def test_what_is_no_student_is_one_sentence(
-    words: tuple[str, ...],
-    said: str,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["predict.py", *(word.format(folder=folder) for word in words)])
-    assert answer_mistakes(main) == 2
-    assert said.format(folder=folder) in capsys.readouterr().err
+def test_what_is_no_student_is_one_sentence(words: tuple[str, ...], said: str, folder: Path, command: Predict) -> None:
+    code, _, err = command(main, *(word.format(folder=folder) for word in words))
+    assert code == 2
+    assert said.format(folder=folder) in err
 
 
-def test_images_alone_are_read_by_the_student_that_comes_with_the_package(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_alone_are_read_by_the_student_that_comes_with_the_package(folder: Path, command: Predict) -> None:
     """And a folder of pictures is no run, so it is read too."""
-    monkeypatch.setattr(sys, "argv", ["predict.py", str(folder / "a.JPG"), str(folder)])
-    answer_mistakes(main)
-    assert [Path(json.loads(line)["image"]).name for line in capsys.readouterr().out.splitlines()].count("a.JPG") == 2
+    _, out, _ = command(main, folder / "a.JPG", folder)
+    assert [Path(json.loads(line)["image"]).name for line in out.splitlines()].count("a.JPG") == 2
 
 
 def test_half_a_file_is_never_there(tmp_path: Path) -> None:

@@ -54,15 +54,11 @@ def test_an_option_that_lets_nothing_through_is_refused(options: ServeOptions, s
         options.check()
 
 
-def test_without_its_extra_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.service.options.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'kdltr\[serve\]'"):
-        ServeOptions("x").check()
-
-
-def test_to_detect_needs_its_extra_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.service.options.find_spec", lambda name: None if name == "rapidocr" else 1)
-    with pytest.raises(ValueError, match=r"--detect needs .*pip install 'kdltr\[detect\]'"):
+@pytest.mark.parametrize("extra", ["serve", "detect"])
+def test_without_its_extra_the_way_out_is_said(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = (lambda name: name != "rapidocr" or None) if extra == "detect" else lambda name: None
+    monkeypatch.setattr("pipelines.service.options.find_spec", there)
+    with pytest.raises(ValueError, match=rf"pip install 'kdltr\[{extra}\]'"):
         ServeOptions("x", detect=True).check()
 
 

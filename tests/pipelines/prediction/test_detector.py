@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,8 +16,6 @@ from PIL import Image, ImageDraw, ImageFont
 from kdltr_core.inference.detector import WordDetector, begun, cut_between, in_reading_order, rectify, word_spans
 from kdltr_core.inference.reader import load_student
 from pipelines.predict import main
-from pipelines.run.command_line import answer_mistakes
-from tests.service import make_student
 
 LINES = [(30, 40, 48, "GRAND HOTEL"), (120, 60, 32, "rooms from 45"), (200, 420, 60, "OPEN")]
 
@@ -175,16 +173,14 @@ def test_odd_shapes_are_pictures_without_words(shape: tuple[int, int], detector:
 
 @needs_rapidocr
 @pytest.mark.long
-def test_the_command_reads_a_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    student = make_student(tmp_path / "run")
+def test_the_command_reads_a_sign(student: Path, tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> None:
     picture, words = sign()
     picture.save(tmp_path / "sign.png")
     Image.new("RGB", (300, 200), "white").save(tmp_path / "blank.png")
     (tmp_path / "broken.png").write_bytes(b"no")
     files = [str(tmp_path / name) for name in ("sign.png", "blank.png", "broken.png")]
     output = tmp_path / "words.jsonl"
-    monkeypatch.setattr(sys, "argv", ["predict.py", str(student), *files, "--detect", "--output", str(output)])
-    assert answer_mistakes(main) == 1
+    assert command(main, student, *files, "--detect", "--output", output)[0] == 1
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["text"] for row in rows] == [word for word, _ in words]
     assert {row["image"] for row in rows} == {files[0]}
