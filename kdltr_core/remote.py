@@ -238,7 +238,7 @@ def _listing(store: ObjectStore, only: str) -> dict[str, RemoteFile]:
     if not wanted:
         of_lmdbs = ", or make an LMDB of your own images: python pipelines/prepare_data.py convert"
         raise ValueError(
-            f"there is nothing to fetch at {store.uri}: none of the {len(files)} files there is called {only}; correct "
+            f"there is nothing to fetch at {store.uri}: {len(files)} files are there, none of them {only}; correct "
             f"the bucket or the path{of_lmdbs if only == LMDB_FILE else ''}"
         )
     return wanted

@@ -333,7 +333,7 @@ def test_nothing_to_fetch_is_a_mistake_with_a_way_out_and_looking_fetches_nothin
     for look in (check_there, partial(fetch, cache_folder=tmp_path)):
         with pytest.raises(ValueError, match=f"there is nothing to fetch at {bucket.uri}/stes: .* correct"):
             look(f"{bucket.uri}/stes")
-        with pytest.raises(ValueError, match=r"photos: none of the 1 files there is called data\.mdb.*convert"):
+        with pytest.raises(ValueError, match=r"photos: 1 files are there, none of them data\.mdb.*convert"):
             look(f"{bucket.uri}/photos", only=LMDB_FILE)
 
 

@@ -252,7 +252,7 @@ def test_what_is_not_in_the_store_is_found_out_before_anything_is_prepared(
     }
     check_files(RunConfig().override(there))
     nowhere = f"{bucket.uri}/nowhere"
-    with pytest.raises(ValueError, match=f"there is nothing at {nowhere}"):
+    with pytest.raises(ValueError, match=f"there is nothing to fetch at {nowhere}"):
         check_files(RunConfig().override(there | {option: (nowhere,) if option.endswith("roots") else nowhere}))
     assert bucket.num_reads("sets/data.mdb") == 0
 
