@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 import pipelines
 from kdltr_core.train.checkpoint import read_checkpoint
 from pipelines.run.metrics_log import Record, read_records
+from tests.tracked import tracked
 
 TRAIN = Path(pipelines.__path__[0]) / "train.py"
 CHECKPOINT_EVERY = 4
@@ -174,13 +175,10 @@ class Training:
         validated = sorted({0, *range(validate_every, self.num_steps, validate_every), self.num_steps})
         assert [step for step, _ in metrics_log["validation/word_accuracy"]] == validated
 
-        client = MlflowClient(uri or self.uri)
-        experiment = client.get_experiment_by_name("kdltr")
-        assert experiment is not None
-        (tracked,) = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{self._name}'")
-        assert tracked.info.status == "FINISHED"
+        client, there = MlflowClient(uri or self.uri), tracked(uri or self.uri)[self._name]
+        assert there.info.status == "FINISHED"
         for name, points in metrics_log.items():
-            history = client.get_metric_history(tracked.info.run_id, name)
+            history = client.get_metric_history(there.info.run_id, name)
             sent = sorted((point.step, point.value) for point in history if not isnan(point.value))
             # A final figure is shown as a bar, which MLflow draws of step 0.
             is_final = "/" not in name or name.startswith(("harm/", "calibration/"))

@@ -13,7 +13,7 @@ import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from pipelines.sweep.study import SweepStudy
-from tests.pipelines.test_tune import tracked
+from tests.tracked import tracked
 
 COMPARE = Path(pipelines.__path__[0]) / "compare.py"
 
@@ -45,7 +45,7 @@ def test_objectives_are_trained_alike_compared_and_none_is_trained_twice(tmp_pat
     assert "gain over dld" in first.stdout
     assert callable(load_student(trials[0].folder))
 
-    runs_of = tracked(tmp_path)
+    runs_of = tracked(f"sqlite:///{tmp_path}/mlflow.db")
     assert {run.info.status for run in runs_of.values()} == {"FINISHED"}
     assert len(runs_of) == 5
     metrics = runs_of["demo-compared"].data.metrics

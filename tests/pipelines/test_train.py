@@ -33,6 +33,7 @@ from pipelines.run.metrics_log import read_records
 from pipelines.run.storage import SECONDS_OF_A_CLAIM, Storage
 from tests.kdltr_core.data.sets import single_records, write_records
 from tests.object_store import Bucket
+from tests.tracked import tracked
 
 TRAIN = Path(pipelines.__path__[0]) / "train.py"
 STEPS = 8
@@ -209,15 +210,13 @@ def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tra
     assert callable(load_student(f"{run.storage.place}/student"))
 
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    experiment = client.get_experiment_by_name("kdltr")
-    assert experiment is not None
-    (tracked,) = client.search_runs([experiment.experiment_id])
-    assert (tracked.info.status, tracked.data.tags["resumed"]) == ("FINISHED", "1")
-    history = client.get_metric_history(tracked.info.run_id, "train/loss")
+    (run_there,) = tracked(f"sqlite:///{tmp_path}/mlflow.db").values()
+    assert (run_there.info.status, run_there.data.tags["resumed"]) == ("FINISHED", "1")
+    history = client.get_metric_history(run_there.info.run_id, "train/loss")
     assert sorted(point.step for point in history) == list(range(1, STEPS + 1))
-    history = client.get_metric_history(tracked.info.run_id, "validation/word_accuracy")
+    history = client.get_metric_history(run_there.info.run_id, "validation/word_accuracy")
     assert sorted(point.step for point in history) == [0, 4, 8]
-    paths = {artifact.path for artifact in client.list_artifacts(tracked.info.run_id, "evaluation")}
+    paths = {artifact.path for artifact in client.list_artifacts(run_there.info.run_id, "evaluation")}
     assert paths >= {f"evaluation/{name}" for name in ("table.md", "table.json", "predictions.parquet", "examples.png")}
 
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
 
 import pipelines
 from kdltr_core import load_student
@@ -19,6 +18,7 @@ from kdltr_core.config import RunConfig
 from pipelines.run.command_line import parse_run
 from pipelines.sweep.study import PARTS, SweepStudy
 from tests.pipelines.test_train import wait_until
+from tests.tracked import tracked
 
 TUNE = Path(pipelines.__path__[0]) / "tune.py"
 
@@ -63,7 +63,7 @@ def test_a_sweep_that_is_interrupted_goes_on_to_its_report_and_every_trial_is_to
     page, _ = first.communicate(timeout=300)
     assert first.returncode == 130
     assert "# Sweep demo-space" in page
-    before = tracked(tmp_path)
+    before = tracked(f"sqlite:///{tmp_path}/mlflow.db")
     assert {name: run.info.status for name, run in before.items()} == {
         "demo-space": "KILLED",
         "demo-space trial 0": "KILLED",
@@ -77,7 +77,7 @@ def test_a_sweep_that_is_interrupted_goes_on_to_its_report_and_every_trial_is_to
     assert [trial.state for trial in trials] == ["FINISHED", "PRUNED", "FAILED"]
     assert max(study.study.trials[0].intermediate_values) == PARTS
     assert "/nowhere.safetensors" in trials[2].error
-    after = tracked(tmp_path)
+    after = tracked(f"sqlite:///{tmp_path}/mlflow.db")
     states = {name: (run.info.status, run.data.tags.get("sweep.outcome")) for name, run in after.items()}
     assert states == {
         "demo-space": ("FINISHED", None),
@@ -105,14 +105,3 @@ def test_a_sweep_that_is_interrupted_goes_on_to_its_report_and_every_trial_is_to
     assert again.returncode == 0
     assert "is finished" in again.stderr
     assert json.loads((sweep / "tracking.json").read_text())["starts"] == 2
-
-
-def tracked(folder: Path) -> dict[str, Run]:
-    """MLflow's runs by name; a name that is there twice is an error."""
-    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    experiment = client.get_experiment_by_name("kdltr")
-    assert experiment is not None
-    found = client.search_runs([experiment.experiment_id])
-    by_name = {str(run.info.run_name): run for run in found}
-    assert len(by_name) == len(found)
-    return by_name

@@ -34,6 +34,7 @@ from pipelines.run.description import Description, noted
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.tracking import Tracker
 from tests.service import encoded, make_student, word_picture
+from tests.tracked import tracked
 
 DESCRIPTION = Description(
     name="first",
@@ -69,12 +70,8 @@ def record(folder: Path, *steps: int) -> None:
 
 
 def only_run(uri: str) -> Run:
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("words")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
-    assert len(runs) == 1
-    return runs[0]
+    (run,) = tracked(uri, "words").values()
+    return run
 
 
 def curve(uri: str, name: str = "train/loss") -> list[tuple[int, float]]:

@@ -15,6 +15,7 @@ from pipelines.run.description import Description
 from pipelines.sweep.study import ERROR_FILE, SweepStudy
 from pipelines.sweep.tracking import SweepTracker
 from tests.pipelines.sweep.trials import begin_trial, try_point
+from tests.tracked import tracked
 
 OWN = {"objective.soft_logits": 20.0}
 
@@ -42,14 +43,7 @@ def point(value: float) -> dict[str, float]:
 
 
 def runs(config: RunConfig) -> dict[str, Run]:
-    """By name; a name that is there twice is an error."""
-    client = MlflowClient(config.tracking_uri)
-    experiment = client.get_experiment_by_name("words")
-    assert experiment is not None
-    found = client.search_runs([experiment.experiment_id])
-    by_name = {run.info.run_name: run for run in found}
-    assert len(by_name) == len(found)
-    return {str(name): run for name, run in by_name.items()}
+    return tracked(config.tracking_uri, "words")
 
 
 def test_every_trial_is_a_child_in_the_state_that_it_ended_in(tmp_path: Path, config: RunConfig) -> None:
