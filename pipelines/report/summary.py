@@ -98,7 +98,7 @@ def draw_bars(path: str | Path, table: BenchmarkTable) -> None:
     axes.set(ylim=(0, 108), yticks=range(0, 101, 20))
     axes.set_xticks(range(len(names)), names, color=INK)
     axes.set_title("word accuracy, %", loc="left", fontsize=11, color=INK)
-    axes.legend(frameon=False, fontsize=8.5, ncols=len(table.columns), loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    axes.legend(frameon=False, fontsize=8.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     figure.savefig(path, dpi=130)
 
 
