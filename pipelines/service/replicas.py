@@ -163,16 +163,12 @@ class Replicas:
 
     def _check_room(self) -> None:
         options, cluster = self._options, self._cluster
-        kinds = (
-            ("CPU", options.cpus_per_replica, cluster.num_cpus),
-            ("GPU", options.gpus_per_replica, cluster.num_gpus),
-        )
-        for kind, each, there in kinds:
-            if options.replicas * each > there:
+        each = {"CPUs": options.cpus_per_replica, "GPUs": options.gpus_per_replica}
+        for (kind, wanted), there in zip(each.items(), (cluster.num_cpus, cluster.num_gpus), strict=True):
+            if options.replicas * wanted > there:
                 raise ValueError(
-                    f"--replicas {options.replicas} of {each:g} {kind}s each take {options.replicas * each:g} and "
-                    f"there {'is' if there == 1 else 'are'} {there}; give fewer --replicas or "
-                    f"--{kind.lower()}s-per-replica"
+                    f"--replicas {options.replicas} take {options.replicas * wanted:g} {kind} of {there}; give fewer "
+                    f"--replicas or --{kind.lower()}-per-replica"
                 )
 
 
