@@ -161,7 +161,7 @@ def test_a_report_has_its_files_and_mlflow_has_the_report(places, evaluate, tmp_
     assert student["parameters"] == sum(p.numel() for p in build_student("parseq_tiny").parameters())
     assert all(reader["milliseconds"] > 0 for reader in tree["readers"].values())
     store = LmdbStore.open(places / "words" / "rendered")
-    heights = [Image.open(io.BytesIO(store.high_res(i))).height for i in range(1, NUM_WORDS + 1)]
+    heights = [Image.open(io.BytesIO(store.image(i))).height for i in range(1, NUM_WORDS + 1)]
     tall = [group["count"] for group in tree["by_native_height"]["student_low_res"] if group["label"] == "32–47"]
     assert tall == [sum(32 <= height < 48 for height in heights)]
     written = pq.read_table(output / "predictions.parquet").to_pydict()
