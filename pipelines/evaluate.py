@@ -33,7 +33,7 @@ def main() -> int:
     from pipelines.prediction.onnx_columns import open_onnx_columns
     from pipelines.prediction.open_reader import is_onnx
     from pipelines.prediction.two_stage import two_stage_column
-    from pipelines.report.build import report
+    from pipelines.report.build import report, workload
     from pipelines.report.summary import write_evaluation
     from pipelines.run.progress import progress_bar, say
 
@@ -68,6 +68,8 @@ def main() -> int:
     sizes = {name: native_sizes(folders[name], pack.keys) for name, pack in packs.items()} if needs_sizes else {}
     if options.two_stage:
         readers.append(two_stage_column(sizes, threads))
+    if options.report:
+        say(workload(options, readers, packs))
     table = read_benchmarks(
         readers,
         packs,

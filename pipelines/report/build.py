@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 
 from kdltr_core.config import DataConfig
+from kdltr_core.data.held_out_texts import IMAGES, TEXTS
 from kdltr_core.data.pack import Pack, Pairs
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.harm import measure_harm
@@ -28,6 +30,8 @@ from pipelines.run.description import Description, git_commit, noted, testing_no
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.run.progress import progress_bar, say
 from pipelines.run.tracking import Tracker
+
+_TRIED_WORDS = 4
 
 
 def report(
@@ -74,6 +78,24 @@ def report(
         files += (folder / name for name in MATRIX_FILES)
     MetricsLog(folder / "metrics.jsonl").record(0, _metrics(contents))
     tracker.end("FINISHED", files, noted(f"{result_markdown(table)}\n{matrices}", "evaluate"))
+
+
+def workload(options: EvaluateOptions, readers: Sequence[BenchmarkReader], packs: Mapping[str, Pack]) -> str:
+    """How many predictions a report takes and how long at most, in a sentence for whoever waits for it.
+
+    At most, for a few words are timed one by one, and most are read in batches.
+    """
+    num_words = sum(map(len, packs.values()))
+    compared = [r for r in readers if r.column.role in ("student_low_res", "teacher_enlarged")]
+    parts = {
+        "the table": len(readers) * num_words,
+        "the harm matrix": len(compared) * options.harm_words * len(TEXTS) * len(IMAGES),
+        "times, one by one": len(readers) * min(options.time_words, num_words),
+    }
+    milliseconds = fmean(measure_times(readers, packs, _TRIED_WORDS).values())
+    total = sum(parts.values())
+    minutes = max(1, round(total * milliseconds / 60_000))
+    return f"{total:,} predictions, up to {minutes} min: " + ", ".join(f"{n:,} for {what}" for what, n in parts.items())
 
 
 def title_of(name: str, readers: Sequence[BenchmarkReader]) -> str:

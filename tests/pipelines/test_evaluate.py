@@ -150,8 +150,10 @@ def test_a_report_has_its_files_and_mlflow_has_the_report(places, evaluate, tmp_
     tracking = ("--tracking-uri", f"sqlite:///{database}", "--experiment", "reports")
     words = ("--data.benchmark-roots", places / "words", "--batch-size", 10)
     sizes = ("--harm-words", 2, "--time-words", 2, "--two-stage")
-    code, out, _ = evaluate(places / "first-try", *words, "--report", output, *sizes, *tracking)
+    code, out, said = evaluate(places / "first-try", *words, "--report", output, *sizes, *tracking)
     assert code == 0
+    # Four readers read all words and two of them for their times, two readers the nine cells of the matrix.
+    assert f"{4 * (NUM_WORDS + 2) + 2 * 9 * 2} predictions, up to 1 min" in out + said
     files = {"report.html", "report.json", "predictions.parquet", "harm.md", "harm.png", "harm.json"}
     assert files <= {f.name for f in output.iterdir()}
     tree = json.loads((output / "report.json").read_text(encoding="utf-8"))
