@@ -253,8 +253,6 @@ class _Run:
                 **self.training.state(),
                 "best": {"step": self.best_step, "accuracy": self.best_accuracy},
                 "metrics": self.latest,
-                "config": self.config.model_dump(mode="json"),
-                "data": self.words.fingerprints,
                 "run_id": self.run_id,
             }
             try:
