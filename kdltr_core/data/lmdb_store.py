@@ -78,7 +78,7 @@ class LmdbStore:
                 f"{root} is not an LMDB in a known layout: found {', '.join(map(repr, found)) or 'no record'}, … ; "
                 f"expected 'image-%09d' or 'image_hr-%09d'. {_OWN_IMAGES} {root}"
             )
-        if counted is None or not counted.isdigit() or int(counted) < 1:
+        if counted is None or not counted.strip().isdigit() or int(counted) < 1:
             raise ValueError(
                 f"{root}: its record 'num-samples' is {counted and counted[:40]!r}, expected a number above 0; correct "
                 "it, or make the set again"

@@ -38,20 +38,27 @@ def measure_harm(
         num_words: of each cell; 0: no matrix.
         progress: called with (predictions made by this worker, predictions it has to make).
     """
-    teachers = [r for r in readers if r.column.role == "teacher_enlarged"][:1]
-    students = [r for r in readers if r.column.role == "student_low_res"]
-    if not (num_words and teachers and students):
+    compared = compared_readers(readers)
+    if not (num_words and compared):
         return {}
     packs = matrix_packs(data, num_words)
     table = read_benchmarks(
-        [*teachers, *students],
+        compared,
         packs,
         batch_size=batch_size,
         protocol=benchmarks.protocol,
         world=world,
         progress=progress,
     )
-    return {s.column: HarmMatrix.build(table, benchmarks, s.column, teachers[0].column) for s in students}
+    teacher, *students = compared
+    return {s.column: HarmMatrix.build(table, benchmarks, s.column, teacher.column) for s in students}
+
+
+def compared_readers(readers: Sequence[BenchmarkReader]) -> list[BenchmarkReader]:
+    """Who reads the matrix: the first enlarged teacher, then all students; nobody where one of both lacks."""
+    teachers = [reader for reader in readers if reader.column.role == "teacher_enlarged"]
+    students = [reader for reader in readers if reader.column.role == "student_low_res"]
+    return [teachers[0], *students] if teachers and students else []
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from kdltr_core.config import DataConfig
 from kdltr_core.data.held_out_texts import IMAGES, TEXTS
 from kdltr_core.data.pack import Pack, Pairs
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
-from kdltr_core.evaluation.harm import measure_harm
+from kdltr_core.evaluation.harm import compared_readers, measure_harm
 from kdltr_core.evaluation.table import BenchmarkTable, Column
 from kdltr_core.inference.batched import WordBatch
 from pipelines.report.contents import ReportContents
@@ -86,10 +86,9 @@ def workload(options: EvaluateOptions, readers: Sequence[BenchmarkReader], packs
     At most, for a few words are timed one by one, and most are read in batches.
     """
     num_words = sum(map(len, packs.values()))
-    compared = [r for r in readers if r.column.role in ("student_low_res", "teacher_enlarged")]
     parts = {
         "the table": len(readers) * num_words,
-        "the harm matrix": len(compared) * options.harm_words * len(TEXTS) * len(IMAGES),
+        "the harm matrix": len(compared_readers(readers)) * options.harm_words * len(TEXTS) * len(IMAGES),
         "times, one by one": len(readers) * min(options.time_words, num_words),
     }
     milliseconds = fmean(measure_times(readers, packs, _TRIED_WORDS).values())
