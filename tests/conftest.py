@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -50,7 +51,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
     def run(main: Callable[[], int], *arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-        code = answer_mistakes(main)
+        with patch.dict(os.environ):  # what a command sets there, MLflow's address for one, ends with its process
+            code = answer_mistakes(main)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

@@ -246,7 +246,7 @@ def test_ctrl_c_ends_the_service_and_all_that_it_started(student: Path, sent: si
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["nowhere"], "nowhere is not a student"),
+        (["nowhere"], "there is no model, file or folder 'nowhere'"),
         (["{student}", "--replicas", "4000"], "give fewer --replicas"),
         (["{student}", "--gpus-per-replica", "500"], "GPUs"),
     ],
