@@ -194,14 +194,10 @@ def _check_shared(run_folder: Path) -> None:
     marker.touch()
     look = ray.remote(num_cpus=0, max_retries=0)(os.path.exists)
     try:
-        answers = {
-            node["NodeManagerAddress"]: look.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(str(marker))
-            for node in ray.nodes()
-            if node["Alive"]
-        }
-        for address, answer in answers.items():
+        nodes = [node for node in ray.nodes() if node["Alive"]]  # of one address there may be several
+        there = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+        answers = [look.options(scheduling_strategy=place).remote(str(marker)) for place in there]
+        for address, answer in zip([node["NodeManagerAddress"] for node in nodes], answers, strict=True):
             with suppress(RayError):  # a machine that is gone, or slow, is no reason
                 if not ray.get(answer, timeout=SECONDS_TO_ANSWER):
                     raise ValueError(

@@ -92,6 +92,15 @@ class Machines:
         """All processes of a node are gone at once, and their connections with them."""
         _kill(node)
 
+    def wait_until_missed(self) -> None:
+        """Ray counts a machine that lost its power for some seconds more."""
+        program = "import ray; ray.init(log_to_driver=False); print(sum(node['Alive'] for node in ray.nodes()))"
+        until, counted = time.monotonic() + SECONDS_TO_START, ""
+        while counted != str(1 + len(self.nodes)):  # the head is one of them
+            assert time.monotonic() < until, f"Ray still counts {counted} machines"
+            count = [sys.executable, "-c", program]
+            counted = subprocess.run(count, env=self.environment, capture_output=True, text=True).stdout.strip()
+
     def silence(self, node: psutil.Popen) -> None:
         """A node answers nobody any more, as if its cable were pulled: no connection is closed, nothing is refused."""
         _suspend(node)

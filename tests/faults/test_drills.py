@@ -179,6 +179,7 @@ def test_a_run_waits_for_machines_narrows_when_one_goes_and_widens_when_it_is_ba
 ) -> None:
     while len(machines.nodes) > 1:
         machines.cut_the_power(machines.nodes[0])
+    machines.wait_until_missed()
     options = (*LARGER_BATCH, "--min-workers", "1")
     training = Training(folder, machines.environment, "elastic", LONG, *options, script=WIDENS_SOON)
     training.start()
