@@ -48,7 +48,6 @@ def main() -> int:
         [place for place in options.checkpoints if not is_onnx(place)],
         world.device,
         with_teacher=options.teacher,
-        second_opinion=options.second_opinion,
         note=say,
         cache_folder=cache_folder,
     )

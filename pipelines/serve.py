@@ -31,7 +31,7 @@ def main() -> int:
 
     student = in_whole(options.student)
     # What is wrong with it is said here, and not by a replica.
-    open_reader(student, teacher=options.teacher, second_opinion=options.second_opinion)
+    open_reader(student, teacher=options.teacher)
     token = options.token or os.environ.get(TOKEN_VARIABLE, "")
     port = listening.getsockname()[1]
     address = f"http://{options.host}:{port}"

@@ -19,14 +19,7 @@ from kdltr_core.inference.batched import (
     read_set,
     recognizer_reader,
 )
-from kdltr_core.inference.reader import Reader
-from kdltr_core.inference.weights_files import (
-    FILES,
-    fetch_recognizer,
-    find_recognizer,
-    load_recognizer,
-    stated_temperature,
-)
+from kdltr_core.inference.weights_files import FILES, fetch_recognizer, find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction
 from kdltr_core.recognizers.weights import read_metadata
@@ -60,7 +53,6 @@ def open_readers(
     device: torch.device,
     *,
     with_teacher: bool = True,
-    second_opinion: bool = False,
     note: Callable[[str], None] = lambda sentence: None,
     cache_folder: str | Path = _CACHE_FOLDER,
 ) -> list[BenchmarkReader]:
@@ -71,7 +63,6 @@ def open_readers(
             or URIs in an object store.
         device: where they will read.
         with_teacher: False leaves out the teachers that only the students' configs name.
-        second_opinion: students that have a teacher ask it too, in columns of their own.
         note: called with a sentence where such a teacher is left out because it cannot be had.
         cache_folder: where checkpoints and teachers that a URI names are fetched to.
 
@@ -86,11 +77,10 @@ def open_readers(
     names = {file: read_metadata(file)["recognizer"] for file in files}
     teachers = {file: module for file, module in made.items() if module.image_size == HIGH_RES_SIZE}
     students = {file: module for file, module in made.items() if file not in teachers}
-    teacher_of: dict[Path, Path] = {}
     for student in students if with_teacher else ():
         try:
             config = config_of_student(student).override({"data.cache_folder": str(cache_folder)})
-            file = teacher_of[student] = teacher_file(config).resolve()
+            file = teacher_file(config).resolve()
         except ValueError as error:
             note(f"without the teacher of {student}: {error}")
             continue
@@ -99,30 +89,17 @@ def open_readers(
 
     readers: list[BenchmarkReader] = []
 
-    def add(
-        role: Role, name: str, file: Path, module: Recognizer, method: str, read: BatchReader | None = None
-    ) -> None:
+    def add(role: Role, name: str, file: Path, module: Recognizer, method: str) -> None:
         column, parameters = Column(role, name), sum(p.numel() for p in module.parameters())
-        read = read or recognizer_reader(module, column.image, device)
+        read = recognizer_reader(module, column.image, device)
         readers.append(BenchmarkReader(column, read, names[file], method, _source(file), parameters))
 
     for name, (file, module) in zip(_short_names(list(teachers)), teachers.items(), strict=True):
         add("teacher_high_res", name, file, module, "teacher")
         add("teacher_enlarged", name, file, module, "teacher")
-    student_names = _short_names(list(students))
-    for name, (file, module) in zip(student_names, students.items(), strict=True):
+    for name, (file, module) in zip(_short_names(list(students)), students.items(), strict=True):
         add("student_low_res", name, file, module, _method_of(file))
-    for name, (file, module) in zip(student_names, students.items(), strict=True):
-        if second_opinion and file in teacher_of:
-            read = _second_opinion(file, module, teachers[teacher_of[file]], device)
-            add("student_low_res", f"{name} with second opinion".strip(), file, module, "second opinion", read)
     return readers
-
-
-def _second_opinion(file: Path, student: Recognizer, teacher: Recognizer, device: torch.device) -> BatchReader:
-    temperature = stated_temperature(file, of_teacher=True)
-    reader = Reader(student, device, teacher=teacher, second_opinion=True, teacher_temperature=temperature)
-    return lambda batch: reader.read_pixels(batch.low_res)
 
 
 def read_benchmarks(

@@ -28,8 +28,7 @@ class PretrainedModel:
         licence: of the weights.
         word_accuracy: in % (36 characters) by benchmark; of a teacher on enlarged low_res.
         reproduce: the command that trained or measured it.
-        temperature: of its confidences, where its file does not say it; ``teacher_temperature`` of a student's teacher
-            on enlarged images.
+        temperature: of its confidences, where its file does not say it.
     """
 
     name: str
@@ -42,7 +41,6 @@ class PretrainedModel:
     word_accuracy: dict[str, float]
     reproduce: str
     temperature: float = 1.0
-    teacher_temperature: float = 1.0
 
     @property
     def path(self) -> Path:

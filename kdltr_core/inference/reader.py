@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -16,7 +17,7 @@ from kdltr_core.config import HIGH_RES_SIZE, DataConfig
 from kdltr_core.data.images import MAX_PIXELS, ImageSource, UnreadableImage, open_image, resize
 from kdltr_core.inference.captured import LogitsReader
 from kdltr_core.inference.pretrained import DEFAULT_STUDENT
-from kdltr_core.inference.weights_files import fetch_recognizer, find_recognizer, load_recognizer, stated_temperature
+from kdltr_core.inference.weights_files import fetch_recognizer, find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
 
@@ -92,8 +93,6 @@ class Reader(BaseReader):
         device: None: a GPU where there is one.
         batch_size, max_pixels: as ``BaseReader`` takes them.
         teacher: of a student: it reads the pictures that have more than ``LARGE_ROWS`` rows.
-        second_opinion: the teacher reads the small ones too, enlarged, and the more confident of the two counts.
-        teacher_temperature: of the teacher's confidences on enlarged pictures.
 
     Raises: ValueError if the device is not there, or as ``BaseReader``.
 
@@ -111,20 +110,13 @@ class Reader(BaseReader):
         max_pixels: int = MAX_PIXELS,
         *,
         teacher: Recognizer | None = None,
-        second_opinion: bool = False,
-        teacher_temperature: float = 1.0,
     ) -> None:
         super().__init__(recognizer.image_size, batch_size, max_pixels)
-        if second_opinion and teacher is None:
-            raise ValueError("a second opinion is the teacher's, and there is none; give the teacher, or leave it out")
         self.device = _device(device)
         self.recognizer = recognizer.to(self.device).eval()
         self.teacher = teacher.to(self.device).eval() if teacher is not None else None
-        self.second_opinion, self._teacher_temperature = second_opinion, teacher_temperature
-        self._student_logits = LogitsReader(self.recognizer, self.device)
-        if self.teacher:
-            self._large_logits = LogitsReader(self.teacher, self.device)
-            self._enlarged_logits = LogitsReader(self.teacher, self.device, enlarges=True)
+        present = [module for module in (self.recognizer, self.teacher) if module is not None]
+        self._readers = {module.image_size: LogitsReader(module, self.device) for module in present}
 
     def _size_for(self, picture: Image.Image) -> tuple[int, int]:
         return self.teacher.image_size if self.teacher and picture.height > LARGE_ROWS else self.image_size
@@ -134,34 +126,26 @@ class Reader(BaseReader):
 
         Raises: ValueError for others.
         """
-        sizes = [self.image_size, *([self.teacher.image_size] if self.teacher else [])]
-        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or tuple(pixels.shape[1:]) not in {(3, *s) for s in sizes}:
-            expected = " or ".join(f"(N, {(3, *size)})" for size in sizes)
+        if pixels.dtype != torch.uint8 or tuple(pixels.shape[1:]) not in {(3, *size) for size in self._readers}:
+            expected = " or ".join(f"(N, {(3, *size)})" for size in self._readers)
             raise ValueError(f"pixels are {pixels.dtype} {tuple(pixels.shape)}, expected uint8 {expected}")
+        read = self._readers[pixels.shape[2], pixels.shape[3]]
         words: list[Prediction] = []
         for batch in pixels.split(self.batch_size) if len(pixels) else ():
-            if self.teacher and tuple(pixels.shape[2:]) == self.teacher.image_size:
-                words += _words(self._large_logits(batch), self.teacher, self.teacher.temperature)
-                continue
-            read = _words(self._student_logits(batch), self.recognizer, self.recognizer.temperature)
-            if self.teacher and self.second_opinion:
-                second = _words(self._enlarged_logits(batch), self.teacher, self._teacher_temperature)
-                read = [max(pair, key=lambda word: word.confidence) for pair in zip(read, second, strict=True)]
-            words += read
+            logits = read(batch).cpu()
+            words += decode_with_confidence(logits, read.recognizer.charset, read.recognizer.temperature)
         return words
 
 
 @overload
 def load_student(
     path: str | Path = ..., device: torch.device | str | None = ..., batch_size: int = ..., *,
-    max_pixels: int = ..., cache_folder: str | Path = ..., teacher: bool = ..., second_opinion: bool = ...,
-    detect: Literal[False] = ...,
+    max_pixels: int = ..., cache_folder: str | Path = ..., teacher: bool = ..., detect: Literal[False] = ...,
 ) -> Reader: ...  # fmt: skip
 @overload
 def load_student(
     path: str | Path = ..., device: torch.device | str | None = ..., batch_size: int = ..., *,
-    max_pixels: int = ..., cache_folder: str | Path = ..., teacher: bool = ..., second_opinion: bool = ...,
-    detect: Literal[True],
+    max_pixels: int = ..., cache_folder: str | Path = ..., teacher: bool = ..., detect: Literal[True],
 ) -> PictureReader: ...  # fmt: skip
 def load_student(
     path: str | Path = DEFAULT_STUDENT,
@@ -171,7 +155,6 @@ def load_student(
     max_pixels: int = MAX_PIXELS,
     cache_folder: str | Path = _CACHE_FOLDER,
     teacher: bool = True,
-    second_opinion: bool = False,
     detect: bool = False,
 ) -> Reader | PictureReader:
     """A reader of images of any size; of a run that made a teacher, the teacher reads them.
@@ -183,11 +166,9 @@ def load_student(
         cache_folder: where a student that a URI names is kept.
         teacher: pictures with pixels enough are read by the teacher that the student's config.yaml names, where its
             file is at hand.
-        second_opinion: small ones are read by both, and the more confident of the two counts, in twice the time.
         detect: a ``PictureReader``, which finds the words of whole pictures first.
 
-    Raises: ValueError if there is no student or device, or no teacher for a second opinion; as ``fetch``, and as
-        ``PictureReader``.
+    Raises: ValueError if there is no student or device; as ``fetch``, and as ``PictureReader``.
 
     Example:
         >>> reader = load_student("parseq_tiny")
@@ -196,34 +177,17 @@ def load_student(
     if detect:
         from kdltr_core.inference.pictures import PictureReader
 
-        more: dict[str, Any] = {"max_pixels": max_pixels, "cache_folder": cache_folder}
-        more |= {"teacher": teacher, "second_opinion": second_opinion}
+        more: dict[str, Any] = {"max_pixels": max_pixels, "cache_folder": cache_folder, "teacher": teacher}
         return PictureReader(load_student(path, device, batch_size, **more))
     file = find_recognizer(fetch_recognizer(path, cache_folder))
     recognizer = load_recognizer(file)
-    if recognizer.image_size == HIGH_RES_SIZE or not (teacher or second_opinion):
-        return Reader(recognizer, device, batch_size, max_pixels)
-    from kdltr_core.train.build import teacher_of_student  # here: training itself reads with what this package offers
+    beside = None
+    if teacher and recognizer.image_size != HIGH_RES_SIZE:
+        from kdltr_core.train.build import teacher_of_student  # here: training itself reads with this package
 
-    try:
-        beside = teacher_of_student(file, cache_folder)
-    except ValueError as error:
-        if second_opinion:
-            raise ValueError(f"there is no teacher for a second opinion: {error}") from error
-        beside = None
-    return Reader(
-        recognizer,
-        device,
-        batch_size,
-        max_pixels,
-        teacher=beside,
-        second_opinion=second_opinion,
-        teacher_temperature=stated_temperature(file, of_teacher=True),
-    )
-
-
-def _words(logits: Tensor, recognizer: Recognizer, temperature: float) -> list[Prediction]:
-    return decode_with_confidence(logits.cpu(), recognizer.charset, temperature)
+        with suppress(ValueError):
+            beside = teacher_of_student(file, cache_folder)
+    return Reader(recognizer, device, batch_size, max_pixels, teacher=beside)
 
 
 def _device(wanted: torch.device | str | None) -> torch.device:

@@ -91,11 +91,10 @@ def load_recognizer(path: str | Path) -> Recognizer:
     return recognizer.eval()
 
 
-def stated_temperature(file: Path, of_teacher: bool = False) -> float:
-    """Of a file's recognizer, or of its teacher on enlarged images; of what comes with the package as it is listed."""
-    name = "teacher_temperature" if of_teacher else "temperature"
-    listed = [getattr(model, name) for model in pretrained_models().values() if model.path == file]
-    return float(read_metadata(file).get(name, listed[0] if listed else 1.0))
+def stated_temperature(file: Path) -> float:
+    """Of a file's recognizer; of what comes with the package as it is listed."""
+    listed = [model.temperature for model in pretrained_models().values() if model.path == file]
+    return float(read_metadata(file).get("temperature", listed[0] if listed else 1.0))
 
 
 def add_notes(file: Path, **notes: str) -> None:

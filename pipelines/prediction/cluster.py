@@ -83,8 +83,7 @@ def read_on_cluster(options: PredictOptions, reader: BaseReader, sources: Source
     weights = fetch(student, cache_folder) if is_onnx(student) else fetch_recognizer(student, cache_folder)
     file = weights if is_onnx(student) else find_recognizer(weights)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    job = {"student": digest, "detect": options.detect, "max_pixels": options.max_pixels}
-    job |= {"teacher": options.teacher, "second_opinion": options.second_opinion}
+    job = {"student": digest} | {name: getattr(options, name) for name in ("detect", "max_pixels", "teacher")}
     _check_job(folder, job)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK_FILE, seconds=0):

@@ -32,7 +32,6 @@ def open_reader(
     max_pixels: int = MAX_PIXELS,
     cache_folder: str | Path = _CACHE_FOLDER,
     teacher: bool = True,
-    second_opinion: bool = False,
 ) -> Reader | OnnxReader:
     """A reader of images.
 
@@ -42,7 +41,7 @@ def open_reader(
         batch_size, max_pixels: as ``BaseReader`` takes them; an ONNX file is given no more than it reads fastest.
         num_threads: for one call of an ONNX file; 0: as many as there are cores.
         cache_folder: where what a URI names is kept.
-        teacher, second_opinion: as ``load_student`` takes them; an ONNX file stands alone.
+        teacher: as ``load_student`` takes it; an ONNX file stands alone.
 
     Raises: ValueError as ``load_student``, or if an ONNX file is none, not there, or cannot be read so; as ``fetch``.
     """
@@ -54,10 +53,7 @@ def open_reader(
             max_pixels=max_pixels,
             cache_folder=cache_folder,
             teacher=teacher,
-            second_opinion=second_opinion,
         )
-    if second_opinion:
-        raise ValueError(f"{student} has no teacher for a second opinion; give the run that it was exported from")
     if device not in ("", "cpu"):
         raise ValueError(f"{student} is read on the CPU and not on {device}; give the run that it was exported from")
     if find_spec("onnxruntime") is None:
@@ -80,5 +76,4 @@ def open_reader_for(options: PredictOptions, device: str, num_threads: int = 0) 
         max_pixels=options.max_pixels,
         cache_folder=options.cache_folder,
         teacher=options.teacher,
-        second_opinion=options.second_opinion,
     )

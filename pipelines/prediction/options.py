@@ -42,8 +42,6 @@ class PredictOptions:
     """the images are whole pictures: RapidOCR's detector finds the words in each; needs pip install 'kdltr[detect]'"""
     teacher: bool = True
     """pictures of more than 18 rows are read by the student's teacher, where its file is at hand"""
-    second_opinion: bool = False
-    """smaller ones are read by both, and the more confident of the two counts, in twice the time"""
     ray: bool = False
     """read with all CPUs (or GPUs) of a Ray cluster, into a folder of Parquet files that all its machines see; the same
     command again reads what has no row there yet. A skipped image is a row with its error"""

@@ -31,7 +31,6 @@ from kdltr_core.inference.weights_files import FILES, add_notes, load_recognizer
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.recognizers.weights import read_metadata
 from kdltr_core.remote import is_uri
-from kdltr_core.train.build import load_teacher
 from kdltr_core.train.engine import FitResult, TrainingDiverged, fit
 from pipelines.run.checks import VALIDATED_ON_READINGS
 from pipelines.run.folder import REFUSAL_FILE
@@ -175,21 +174,15 @@ def _train(config: RunConfig, storage: Storage, run_id: str, datasets: DatasetsD
 def _calibrate(
     config: RunConfig, storage: Storage, words: Datasets, world: DistributedContext, note: Callable[[str], None]
 ) -> dict[str, float]:
-    """Fits the temperatures of what was trained, and of a student's enlarged teacher, and keeps them in its file."""
+    """Fits the temperature of what was trained, and keeps it in its file."""
     trained = config.recognizer.trained
     file = storage.path / trained / FILES[trained]
     module = load_recognizer(file).to(world.device)
     texts = selection_texts(config)
     held_out = [words.validation, *([texts] if texts is not None else [])]
     found = fit_on_pairs(module, held_out, config.recognizer.resolution, world=world)
-    notes = {"temperature": str(found.value)}
-    if trained == "student":
-        with suppress(ValueError):  # it learnt without a teacher
-            teacher = load_teacher(config, world.device)
-            enlarged = fit_on_pairs(teacher, held_out, "enlarged", world=world)
-            notes["teacher_temperature"] = str(enlarged.value)
     if world.is_main:
-        add_notes(file, **notes)
+        add_notes(file, temperature=str(found.value))
         storage.push(trained)
         note(found.sentence)
     world.barrier()

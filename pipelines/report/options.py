@@ -43,8 +43,6 @@ class EvaluateOptions:
     """images read at a time"""
     teacher: bool = True
     """the two columns of the teacher that a student's config names, where its file is at hand"""
-    second_opinion: bool = False
-    """also each student with its enlarged teacher beside it, the more confident of the two counting"""
     two_stage: bool = False
     """a column of the two-stage baseline: low_res enlarged (bicubic), then read with RapidOCR's recognizer; needs
     pip install 'kdltr[detect]'"""
@@ -72,8 +70,6 @@ class EvaluateOptions:
             )
         if self.batch_size < 1:
             raise ValueError(f"--batch-size is {self.batch_size}, expected at least 1")
-        if self.second_opinion and not self.teacher:
-            raise ValueError("--second-opinion asks the teacher; leave out --no-teacher")
         for option in ("harm_words", "time_words"):
             if getattr(self, option) < 0:
                 raise ValueError(f"--{option.replace('_', '-')} is {getattr(self, option)}, expected 0 or more words")

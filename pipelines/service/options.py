@@ -44,8 +44,6 @@ class ServeOptions:
     of one"""
     teacher: bool = True
     """pictures of more than 18 rows are read by the student's teacher, where its file is at hand"""
-    second_opinion: bool = False
-    """smaller ones are read by both, and the more confident of the two counts, in twice the time"""
     detect: bool = False
     """the images are whole pictures: RapidOCR's detector finds the words in each; needs pip install 'kdltr[detect]'"""
     host: str = "127.0.0.1"

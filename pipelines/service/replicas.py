@@ -50,7 +50,6 @@ class WordReplica:
             num_threads=num_threads,
             max_pixels=limits.pixels,
             teacher=options.teacher,
-            second_opinion=options.second_opinion,
         )
         self._detects = options.detect
         self._crop = cropper_for(self._reader, options.detect, num_threads)

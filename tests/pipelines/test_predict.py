@@ -262,7 +262,7 @@ def test_an_interrupted_run_says_so_and_writes_nothing(student: Path, folder: Pa
 
 def test_a_folder_of_another_job_is_left_alone(folder: Path, predict: Predict, tmp_path: Path) -> None:
     job = {"student": "of another", "detect": False, "max_pixels": 64_000_000}
-    (tmp_path / JOB_FILE).write_text(json.dumps({**job, "teacher": True, "second_opinion": False}))
+    (tmp_path / JOB_FILE).write_text(json.dumps({**job, "teacher": True}))
     code, _, err = predict(folder, "--ray", "--output", tmp_path)
     assert code == 2
     assert f"{tmp_path} holds words that were read with another student; give another --output" in err

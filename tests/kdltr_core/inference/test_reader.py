@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 import kdltr_core
@@ -17,7 +16,6 @@ from kdltr_core import Prediction, Reader, UnreadableImage, load_student
 from kdltr_core.config import RunConfig
 from kdltr_core.data.images import resize
 from kdltr_core.inference.weights_files import export_recognizer
-from kdltr_core.recognizers.decoding import decode_with_confidence
 from tests.kdltr_core.small import STUDENTS, TEACHERS
 
 
@@ -141,26 +139,6 @@ def test_a_picture_of_many_rows_goes_to_the_teacher_and_a_small_one_to_the_stude
     mixed = [picture for both in zip(pictures, large, strict=True) for picture in both]
     expected = [word for both in zip(reader(pictures), by_teacher, strict=True) for word in both]
     assert close(pair(mixed), expected)
-
-
-def test_a_second_opinion_is_the_more_confident_reading_of_a_small_picture(
-    reader: Reader, pair: Reader, pictures: list[np.ndarray]
-) -> None:
-    small = np.stack([resize(Image.fromarray(picture), (16, 64)) for picture in pictures])
-    enlarged = F.interpolate(
-        torch.from_numpy(small).permute(0, 3, 1, 2) / 255, scale_factor=2, mode="bicubic", align_corners=True
-    )
-    assert pair.teacher is not None
-    with torch.no_grad():
-        second = decode_with_confidence(pair.teacher(enlarged).logits, pair.teacher.charset, temperature=0.5)
-    both = Reader(reader.recognizer, "cpu", teacher=pair.teacher, second_opinion=True, teacher_temperature=0.5)(
-        list(small)
-    )
-    expected = [max(a, b, key=lambda word: word.confidence) for a, b in zip(reader(list(small)), second, strict=True)]
-    assert {a in second for a in expected} == {True, False}, "each is the more confident somewhere"
-    assert close(both, expected)
-    with pytest.raises(ValueError, match="a second opinion is the teacher's, and there is none"):
-        Reader(reader.recognizer, "cpu", second_opinion=True)
 
 
 def test_a_device_that_is_not_there_and_an_empty_batch_are_refused(reader: Reader) -> None:
