@@ -96,7 +96,7 @@ def _write_graphs(
 ) -> dict[str, Path]:
     graphs = {name: folder / f"{name}.onnx" for name in ("onnx", "int8")}
     if {"onnx", "int8"} & set(options.candidates):
-        write_checked(graphs["onnx"], export, student, recognizer, packs)
+        write_checked(graphs["onnx"], student, recognizer, packs)
     if "int8" in options.candidates:
         shutil.copyfile(graphs["onnx"], graphs["int8"])
         quantise(graphs["int8"], export, packs)

@@ -1,4 +1,4 @@
-"""A finished student for use elsewhere:  python pipelines/export.py STUDENT [--format onnx|torch|mlflow]"""
+"""A finished student for use elsewhere:  python pipelines/export.py STUDENT [--format onnx|mlflow]"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def main() -> int:
     packs = open_benchmarks(options.benchmarks(), progress=progress_bar("preparing words"))
     with tempfile.TemporaryDirectory(prefix=".export-", dir=place.parent) as scratch:
         file = Path(scratch) / place.name
-        found = write_checked(file, options, student, recognizer, packs)
+        found = write_checked(file, student, recognizer, packs)
         if options.quantise == "int8":
             found |= quantise(file, options, packs)
         if options.format == "mlflow":

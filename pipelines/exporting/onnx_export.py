@@ -1,17 +1,15 @@
-"""A student's graph as a file, of ONNX or of torch.export, that says all that whoever reads with it needs."""
+"""A student's graph as an ONNX file that says all that whoever reads with it needs."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,9 +20,6 @@ from kdltr_core.recognizers.weights import read_metadata
 
 # The first with an operator for attention; ONNX Runtime 1.23 and newer have it.
 OPSET = 23
-NOTES = "notes.json"
-Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""Pixels (N, 3, h, w) uint8 to classes (N, 26) and probabilities (N, 26)"""
 
 
 def describe_export(student: Path, recognizer: Recognizer) -> dict[str, str]:
@@ -61,12 +56,15 @@ def write_onnx(path: Path, graph: PredictionGraph, image_size: tuple[int, int], 
         for name, child in module.named_children():
             if isinstance(child, SelfAttention):
                 setattr(module, name, _OnnxAttention(child))
+    # A batch of one would be taken for a batch that is always one.
+    pixels = torch.zeros(2, 3, *image_size, dtype=torch.uint8)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        traced = torch.export.export(graph, (pixels,), dynamic_shapes=({0: torch.export.Dim("num_pictures", min=1)},))
         program = torch.onnx.export(
-            _trace(graph, image_size),
-            (_example_pixels(image_size),),
+            traced,
+            (pixels,),
             input_names=["pixels"],
             output_names=["classes", "probabilities"],
             dynamo=True,
@@ -77,38 +75,6 @@ def write_onnx(path: Path, graph: PredictionGraph, image_size: tuple[int, int], 
     model = program.model_proto
     onnx.helper.set_model_props(model, dict(notes))
     onnx.save(model, path)
-
-
-def write_program(path: Path, graph: PredictionGraph, image_size: tuple[int, int], notes: Mapping[str, str]) -> None:
-    """``torch.export.save``, the notes as the extra file ``notes.json``."""
-    torch.export.save(_trace(graph, image_size), path, extra_files={NOTES: json.dumps(dict(notes))})
-
-
-def open_program(path: str | Path) -> tuple[Predict, dict[str, str]]:
-    """What a program predicts, and its notes."""
-    extra = {NOTES: ""}
-    # A path that does not end in .pt2, as while it is being written, is warned of.
-    module = torch.export.load(io.BytesIO(Path(path).read_bytes()), extra_files=extra).module()
-
-    @torch.inference_mode()
-    def predict(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        classes, probabilities = module(torch.from_numpy(pixels))
-        return classes.numpy(), probabilities.numpy()
-
-    return predict, json.loads(extra[NOTES])
-
-
-def _example_pixels(image_size: tuple[int, int]) -> Tensor:
-    """Two pictures: a batch of one would be taken for a batch that is always one."""
-    return torch.zeros(2, 3, *image_size, dtype=torch.uint8)
-
-
-def _trace(graph: PredictionGraph, image_size: tuple[int, int]) -> torch.export.ExportedProgram:
-    """The graph for any number of pictures from one on."""
-    shapes = ({0: torch.export.Dim("num_pictures", min=1)},)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.export.export(graph, (_example_pixels(image_size),), dynamic_shapes=shapes)
 
 
 class _OnnxAttention(nn.Module):

@@ -14,7 +14,6 @@ from kdltr_core.inference.pretrained import pretrained
 from pipelines.report.options import BenchmarkOptions
 
 _RUN = RunConfig()
-_ENDINGS = {"onnx": ".onnx", "torch": ".pt2", "mlflow": ".onnx"}
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,13 @@ class ExportOptions:
 
     student: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDENT")]
     """a pretrained model's name, run folder, student or teacher folder in it, .safetensors file, or a URI of one"""
-    format: Literal["onnx", "torch", "mlflow"] = "onnx"
-    """onnx: for ONNX Runtime; torch: torch.export's .pt2; mlflow: a model in MLflow's registry that reads bytes"""
+    format: Literal["onnx", "mlflow"] = "onnx"
+    """onnx: for ONNX Runtime; mlflow: a model in MLflow's registry that reads bytes"""
     quantise: Literal["none", "int8"] = "none"
-    """int8: products in eight-bit integers, of onnx and mlflow; what it costs is measured on the benchmarks"""
+    """int8: products in eight-bit integers; what it costs is measured on the benchmarks"""
     output: str = ""
-    """file to write; empty: student.onnx, student-int8.onnx or student.pt2 beside the student's weights, of a
-    pretrained model NAME.onnx and so on, here"""
+    """file to write; empty: student.onnx or student-int8.onnx beside the student's weights, of a pretrained model
+    NAME.onnx and so on, here"""
     data: BenchmarkOptions = field(default_factory=BenchmarkOptions)
     max_loss: float = 2.0
     """percentage points of word accuracy on the benchmarks that int8 may cost; a graph that costs more is not kept"""
@@ -42,28 +41,24 @@ class ExportOptions:
         """Raises: ValueError for what cannot be meant, or lacks a package."""
         if not self.student.strip():
             raise ValueError("expected the folder of a finished run, or a student.safetensors; --help says more")
-        if self.quantise == "int8" and self.format == "torch":
-            raise ValueError("--quantise int8 is for --format onnx and mlflow; leave it out, or give one of them")
         if self.output and self.format == "mlflow":
             raise ValueError(f"--output is {self.output}, but a registered model has no file: give its --name instead")
         if self.format != "mlflow" and (self.name or self.tracking_uri):
             raise ValueError("--name and --tracking-uri are for --format mlflow; leave them out, or give it")
-        if self.format != "torch":
-            for package in ("onnx", "onnxruntime", "onnxscript"):
-                if importlib.util.find_spec(package) is None:
-                    raise ValueError(f"--format {self.format} needs {package}: pip install 'kdltr[export]'")
+        for package in ("onnx", "onnxruntime", "onnxscript"):
+            if importlib.util.find_spec(package) is None:
+                raise ValueError(f"exporting needs {package}: pip install 'kdltr[export]'")
 
     def place(self, student: Path) -> Path:
         """The file to write; of a model for MLflow the one inside it.
 
-        Raises: ValueError if its ending is another format's or its folder is not there.
+        Raises: ValueError if it does not end in .onnx or its folder is not there.
         """
-        ending = _ENDINGS[self.format]
         suffix = "-int8" if self.quantise == "int8" else ""
         beside = Path(self.student) if pretrained(self.student) else student.with_suffix("")
-        place = Path(self.output or f"{beside}{suffix}{ending}").expanduser()
-        if place.suffix != ending:
-            raise ValueError(f"--output is {self.output}, expected a file name that ends in {ending}")
+        place = Path(self.output or f"{beside}{suffix}.onnx").expanduser()
+        if place.suffix != ".onnx":
+            raise ValueError(f"--output is {self.output}, expected a file name that ends in .onnx")
         if not place.parent.is_dir():
             raise ValueError(f"there is no folder {place.parent}; make it, or give another --output")
         return place

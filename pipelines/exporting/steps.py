@@ -18,37 +18,32 @@ from kdltr_core.evaluation.table import BenchmarkTable
 from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.decoding import Prediction, decode_with_confidence
-from pipelines.exporting.onnx_export import Predict, describe_export, open_program, write_onnx, write_program
+from pipelines.exporting.onnx_export import describe_export, write_onnx
+from pipelines.exporting.onnx_int8 import write_int8
 from pipelines.exporting.options import ExportOptions
+from pipelines.prediction.onnx_columns import onnx_columns
+from pipelines.prediction.onnx_reader import OnnxReader
 from pipelines.run.progress import clock, progress_bar, say
 
 # Words on which graph and PyTorch must agree, and by how much their probabilities may differ.
 NUM_CHECKED, TOLERANCE = 256, 1e-3
 _BATCH = 16
 Progress = Callable[[int, int], None]
+Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Pixels (N, 3, h, w) uint8 to classes (N, 26) and probabilities (N, 26)"""
 
 
 class PredictsOtherwise(ValueError):
     """An exported graph that is not the recognizer."""
 
 
-def write_checked(
-    file: Path, options: ExportOptions, student: Path, recognizer: Recognizer, packs: Mapping[str, Pack]
-) -> dict[str, str]:
+def write_checked(file: Path, student: Path, recognizer: Recognizer, packs: Mapping[str, Pack]) -> dict[str, str]:
     """The graph in float32, read back and compared. Returns: what was found. Raises: PredictsOtherwise."""
     say(f"writing the graph of {student}: some ten seconds")
-    notes, graph = describe_export(student, recognizer), PredictionGraph(recognizer)
     with clock("writing the graph"):
-        if options.format == "torch":
-            write_program(file, graph, recognizer.image_size, notes)
-            predict, _ = open_program(file)
-        else:
-            from pipelines.prediction.onnx_reader import OnnxReader
-
-            write_onnx(file, graph, recognizer.image_size, notes)
-            predict = OnnxReader(file).run
+        write_onnx(file, PredictionGraph(recognizer), recognizer.image_size, describe_export(student, recognizer))
     pixels = gather_pixels(packs, NUM_CHECKED, recognizer.image_size)
-    largest = check_predictions(predict, recognizer, pixels, file.name, progress_bar("checking"))
+    largest = check_predictions(OnnxReader(file).run, recognizer, pixels, file.name, progress_bar("checking"))
     same = f"{len(pixels)} words of {', '.join(packs)} are read exactly as by PyTorch"
     say(f"{same}; probabilities differ by {largest:.1g} at most")
     return {"checked_words": str(len(pixels)), "largest_difference": f"{largest:.2g}"}
@@ -56,10 +51,6 @@ def write_checked(
 
 def quantise(file: Path, options: ExportOptions, packs: Mapping[str, Pack]) -> dict[str, str]:
     """The file with products in integers. Returns: what it costs. Raises: PredictsOtherwise if that is too much."""
-    from pipelines.exporting.onnx_int8 import write_int8
-    from pipelines.prediction.onnx_columns import onnx_columns
-    from pipelines.prediction.onnx_reader import OnnxReader
-
     before, smaller = OnnxReader(file), file.with_suffix(".int8.onnx")
     rendered = open_benchmarks(options.rendered(), progress=progress_bar("rendering words"))
     write_int8(smaller, file, gather_pixels(rendered, sum(map(len, rendered.values())), before.image_size))

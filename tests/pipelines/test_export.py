@@ -28,13 +28,13 @@ from kdltr_core.config import RunConfig
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.inference.graph import GRAPH_FORMAT, PredictionGraph
-from kdltr_core.inference.reader import Reader, load_student
+from kdltr_core.inference.reader import load_student
 from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.recognizers import build_student
 from kdltr_core.recognizers.weights import start_from_teacher
 from kdltr_core.train.build import load_teacher
 from pipelines.export import main
-from pipelines.exporting.onnx_export import open_program, write_onnx
+from pipelines.exporting.onnx_export import write_onnx
 from pipelines.prediction.onnx_reader import OnnxReader
 from tests.kdltr_core.lively import assert_reads_as, pictures, read_alone
 
@@ -69,7 +69,6 @@ def test_mistakes_are_one_sentence_and_exit_code_2(places: Path, export: Export,
         ((tmp_path,), "is not a student or teacher that a run made"),
         ((run, "--output", tmp_path / "x.pt2"), "expected a file name that ends in .onnx"),
         ((run, "--output", tmp_path / "no" / "x.onnx"), f"there is no folder {tmp_path / 'no'}"),
-        ((run, "--format", "torch", "--quantise", "int8"), "--quantise int8 is for --format onnx and mlflow"),
         ((run, "--format", "mlflow", "--output", "x.onnx"), "a registered model has no file: give its --name"),
         ((run, "--name", "reader"), "--name and --tracking-uri are for --format mlflow"),
     ]:
@@ -104,19 +103,6 @@ def test_int8_is_measured_and_not_kept_where_it_costs_too_much(places: Path, exp
     assert code == 0
     assert OnnxReader(tmp_path / "small.onnx").notes["weights"] == "int8"
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
-
-
-@pytest.mark.long
-def test_a_student_becomes_a_program_of_torch_export(places: Path, export: Export, tmp_path: Path) -> None:
-    code, _, _ = export(places / "first-try", "--format", "torch", "--output", tmp_path / "s.pt2")
-    assert code == 0
-    read, notes = open_program(tmp_path / "s.pt2")
-    reader = Reader(load_student(places / "first-try").recognizer, "cpu", batch_size=1)
-    pixels = np.stack([reader.pixels(image) for image in images(places, 5)]).transpose(0, 3, 1, 2)
-    for num in (1, 5):
-        classes, _ = read(np.ascontiguousarray(pixels[:num]))
-        texts = ["".join(notes["characters"][i - 1] for i in ids if i) for ids in classes]
-        assert texts == [word.text for word in reader(images(places, num))]
 
 
 @pytest.mark.long
