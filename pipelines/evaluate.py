@@ -62,10 +62,9 @@ def main() -> int:
     for name, pack in packs.items():
         if not pack.report.is_clean:
             say(f"{name}: {pack.report.describe()}")
-    folders = benchmark_folders(run.data)
-    needs_sizes = options.two_stage or options.report
-    sizes = {name: native_sizes(folders[name], pack.keys) for name, pack in packs.items()} if needs_sizes else {}
     if options.two_stage:
+        folders = benchmark_folders(run.data)
+        sizes = {name: native_sizes(folders[name], pack.keys) for name, pack in packs.items()}
         readers.append(two_stage_column(sizes, threads))
     if options.report:
         say(workload(options, readers, packs))
@@ -83,7 +82,7 @@ def main() -> int:
         say(f"table, predictions of every word and example words: {options.output_folder}")
     print(table.to_markdown(), flush=True)
     if options.report:
-        report(options, readers, packs, run.data, sizes, table, world.device)
+        report(options, readers, packs, run.data, table, world.device)
         say(f"the report: {Path(options.report) / 'report.html'}")
     return 0
 

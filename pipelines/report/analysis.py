@@ -1,23 +1,18 @@
-"""Analysis of predictions: character confusions and accuracy by size."""
+"""Analysis of predictions: character confusions."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from kdltr_core.charset import Protocol, fold
-from kdltr_core.metrics import standard_error
 
 # Characters on a side, of differences that are counted.
 LONGEST = 3
-# The least size of each group of words: characters of the label, and rows of the native image.
-LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13)
-HEIGHTS = (1, 16, 24, 32, 48, 64, 96)
 
 Confusion = tuple[str, str]
 
@@ -69,40 +64,3 @@ def count_confusions(words: Iterable[tuple[str, str]], protocol: Protocol = "36"
         num_near += 1
         counts.update(pair for pair in found if max(map(len, pair)) <= LONGEST)
     return Confusions(counts, num_near, num_far)
-
-
-@dataclass(frozen=True)
-class SizeGroup:
-    """Words of like size; ``label`` says which, accuracy and standard error are in [0, 1]."""
-
-    label: str
-    count: int
-    accuracy: float
-
-    @property
-    def error(self) -> float:
-        return standard_error(self.accuracy, self.count)
-
-
-def group_by_size(sizes: Sequence[int], correct: np.ndarray, starts: Sequence[int]) -> list[SizeGroup]:
-    """Accuracy by size; groups without a word are left out.
-
-    Args:
-        sizes: N whole numbers; those below the first start belong to no group.
-        correct: (N,) bool.
-        starts: least size of each group, ascending; the last group has no end.
-    """
-    values = np.asarray(sizes)
-    groups = []
-    ends = [*starts[1:], None]
-    for start, end in zip(starts, ends, strict=True):
-        here = (values >= start) & (values < end) if end is not None else values >= start
-        if here.any():
-            groups.append(SizeGroup(_size_label(start, end), int(here.sum()), float(correct[here].mean())))
-    return groups
-
-
-def _size_label(start: int, end: int | None) -> str:
-    if end is None:
-        return f"≥ {start}"
-    return str(start) if end == start + 1 else f"{start}–{end - 1}"

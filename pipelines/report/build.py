@@ -39,7 +39,6 @@ def report(
     readers: Sequence[BenchmarkReader],
     packs: Mapping[str, Pack],
     data: DataConfig,
-    sizes: Mapping[str, Sequence[tuple[int, int]]],
     table: BenchmarkTable,
     device: torch.device,
 ) -> None:
@@ -48,7 +47,6 @@ def report(
     Args:
         readers: of the table's columns.
         packs: what they read, as ``data`` names it.
-        sizes: (height, width) of the native images, by set, as the packs' rows.
         device: where the recognizers read.
     """
     folder, title = Path(options.report), title_of(options.name, readers)
@@ -68,7 +66,6 @@ def report(
         made=f"{datetime.date.today()}, commit {git_commit()[:10]}",
         readers=readers,
         milliseconds=milliseconds,
-        heights=[sizes[w.set_name][w.row][0] for w in table.judged],
         harm=harm,
         times_note=times_note,
     )

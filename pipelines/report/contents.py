@@ -8,12 +8,11 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
-from kdltr_core.charset import fold
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.calibration import Calibration, calibrate
 from kdltr_core.evaluation.harm import HarmMatrix
 from kdltr_core.evaluation.table import BenchmarkTable, Column, PairedComparison, WordResult
-from pipelines.report.analysis import HEIGHTS, LENGTHS, Confusions, SizeGroup, count_confusions, group_by_size
+from pipelines.report.analysis import Confusions, count_confusions
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,6 @@ class ReportContents:
         made: when, and by which version of the code.
         readers: of the table's columns, in their order.
         milliseconds: a word, as ``build.measure_times`` has them; empty where nobody was timed.
-        heights: rows of the native image of each judged word, in the table's order; empty where not known.
         harm: of the students, where there is an enlarged teacher to hold them against.
         times_note: how the milliseconds were taken, in a sentence.
     """
@@ -35,7 +33,6 @@ class ReportContents:
     made: str = ""
     readers: Sequence[BenchmarkReader] = ()
     milliseconds: Mapping[Column, float] = field(default_factory=dict)
-    heights: Sequence[int] = ()
     harm: Mapping[Column, HarmMatrix] = field(default_factory=dict)
     times_note: str = ""
 
@@ -59,18 +56,6 @@ class ReportContents:
             c: count_confusions(((w.label, w.predictions[c].text) for w in self.words), self.table.protocol)
             for c in self.columns
         }
-
-    @cached_property
-    def by_length(self) -> dict[Column, list[SizeGroup]]:
-        """By characters of the label that count."""
-        lengths = [len(fold(w.label, self.table.protocol)) for w in self.words]
-        return {c: group_by_size(lengths, right, LENGTHS) for c, right in self.table.correct.items()}
-
-    @cached_property
-    def by_height(self) -> dict[Column, list[SizeGroup]]:
-        if not self.heights:
-            return {}
-        return {c: group_by_size(self.heights, right, HEIGHTS) for c, right in self.table.correct.items()}
 
     @cached_property
     def calibrations(self) -> dict[Column, Calibration]:
@@ -115,12 +100,6 @@ class ReportContents:
                 }
                 for c, found in self.confusions.items()
             },
-            "by_length": _groups_tree(self.by_length),
-            "by_native_height": _groups_tree(self.by_height),
             "calibration": {c.key: asdict(found) for c, found in self.calibrations.items()},
             "uncalibrated": {c.key: asdict(found) for c, found in self.uncalibrated.items()},
         }
-
-
-def _groups_tree(groups: Mapping[Column, Sequence[SizeGroup]]) -> dict[str, Any]:
-    return {c.key: [{**asdict(g), "standard_error": g.error} for g in of_one] for c, of_one in groups.items()}

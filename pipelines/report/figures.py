@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,11 +15,10 @@ from PIL import Image
 
 from kdltr_core.data.pack import Pairs
 from kdltr_core.evaluation.calibration import Calibration
-from kdltr_core.evaluation.table import BenchmarkTable, Column, WordResult
-from pipelines.report.analysis import SizeGroup
+from kdltr_core.evaluation.table import BenchmarkTable, WordResult
 from pipelines.report.contents import ReportContents
 from pipelines.report.examples import OutcomeGroup, in_fixed_order
-from pipelines.report.plots import COLOURS, GREY, line_style, style_axes
+from pipelines.report.plots import COLOURS, GREY, style_axes
 
 WORDS_A_SIDE = 8
 MOST_STUDENTS = 6
@@ -60,15 +59,6 @@ def word_images(word: WordResult, packs: Mapping[str, Pairs]) -> tuple[str, str]
     return embed(high_res, "jpeg"), embed(low_res, "png")
 
 
-def size_charts(report: ReportContents) -> list[Chart]:
-    """Accuracy by length and, where the sources are at hand and differ, by native height."""
-    panels = [_groups_chart("Word accuracy, %, by length", "characters of the label", report.by_length)]
-    if any(len(groups) > 1 for groups in report.by_height.values()):
-        title = "Word accuracy, %, by native height"
-        panels.append(_groups_chart(title, "rows of the image before it was resized", report.by_height))
-    return panels
-
-
 def reliability_charts(report: ReportContents) -> list[Chart]:
     """One panel a reader."""
     return [
@@ -95,25 +85,6 @@ def word_groups(table: BenchmarkTable) -> list[OutcomeGroup]:
             heading = f"Only {first.title} is correct, not {second.title}"
             groups.append(OutcomeGroup(heading, len(words), tuple(words[:WORDS_A_SIDE])))
     return groups
-
-
-def _groups_chart(title: str, axis: str, groups: Mapping[Column, Sequence[SizeGroup]]) -> Chart:
-    names = [f"{group.label}\n{group.count}" for group in next(iter(groups.values()))]
-
-    def draw(axes: Axes) -> None:
-        for place, of_one in enumerate(groups.values()):
-            style = line_style(place)
-            values, halves = (100 * np.array([getattr(g, what) for g in of_one]) for what in ("accuracy", "error"))
-            axes.plot(range(len(names)), values, style.dash, color=style.colour, linewidth=2, marker="o", markersize=4)
-            axes.fill_between(range(len(names)), values - halves, values + halves, color=style.colour, alpha=0.15, lw=0)
-        # A little room, so that a point at 100 is a whole point.
-        axes.set(ylim=(-2, 102), yticks=range(0, 101, 20))
-        axes.set_xticks(range(len(names)))
-        axes.set_xticklabels(names, fontsize=8)
-        style_axes(axes)
-        axes.set_xlabel(f"{axis}; below: words", color=GREY)
-
-    return draw_chart(title, draw, height=3.2)
 
 
 def _draw_reliability(axes: Axes, found: Calibration, before: Calibration | None, place: int) -> None:

@@ -13,7 +13,6 @@ from kdltr_core.evaluation.table import PROTOCOL_TITLES, write_predictions
 from kdltr_core.files import whole_file, write_text
 from pipelines.report import figures, tables
 from pipelines.report.contents import ReportContents
-from pipelines.report.plots import line_style
 
 
 def open_template(name: str) -> Template:
@@ -34,7 +33,6 @@ def render_page(report: ReportContents, packs: Mapping[str, Pairs]) -> str:
         report=report,
         tables=tables,
         figures=figures,
-        line_style=line_style,
         packs=packs,
         word_groups=figures.word_groups(report.table),
         protocol=PROTOCOL_TITLES[report.table.protocol],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,20 +16,6 @@ from pipelines.run.metrics_log import read_records
 
 INK, GREY, RULE = "#1f2933", "#6b7785", "#dfe3e8"
 COLOURS = ("#1f2933", "#0b6bcb", "#c2570c", "#1a7f37", "#7b3fa0", "#b8860b")
-
-
-class LineStyle(NamedTuple):
-    """Of one among many lines: its colour, its dash in Matplotlib, and that of a border in CSS."""
-
-    colour: str
-    dash: str
-    border: str
-
-
-def line_style(number: int) -> LineStyle:
-    """Colours first, then dashes."""
-    dash, border = (("-", "solid"), ("--", "dashed"), (":", "dotted"), ("-.", "dotted"))[number // len(COLOURS) % 4]
-    return LineStyle(COLOURS[number % len(COLOURS)], dash, border)
 
 
 def draw_curves(path: str | Path, metrics_log: str | Path, column: str = "student_low_res") -> None:

@@ -64,8 +64,8 @@ def test_the_page_opens_from_a_file_and_asks_for_nothing_else(visit, report, sch
 
 def test_every_picture_loads(visit):
     pictures = visit().page.locator("img").evaluate_all("all => all.map(i => [i.complete, i.naturalWidth])")
-    # Two of each of 16 words, and charts of 2 sizes and 4 readers' calibration.
-    assert len(pictures) == 2 * 16 + 2 + 4
+    # Two of each of 16 words, and charts of 4 readers' calibration.
+    assert len(pictures) == 2 * 16 + 4
     assert all(complete and width > 0 for complete, width in pictures)
 
 
@@ -129,7 +129,7 @@ def test_the_page_does_not_scroll_sideways_but_its_tables_do(visit, width):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_charts_can_be_told_from_their_ground(visit, scheme):
     """By the pixels of the text under a chart's axis: no page colour reaches into an image."""
-    chart = visit(scheme=scheme).page.locator("#sizes .chart img").first
+    chart = visit(scheme=scheme).page.locator("#calibration .chart img").first
     pixels = np.asarray(Image.open(io.BytesIO(chart.screenshot())).convert("RGB"))
     ground, below = pixels[0, 0].astype(int), pixels[-24:].reshape(-1, 3).astype(int)
     ink = below[np.abs(below - ground).sum(axis=1).argmax()]

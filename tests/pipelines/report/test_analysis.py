@@ -1,16 +1,11 @@
-"""Analysis of predictions, against alignments by hand, closed forms, and definitions written out word by word."""
+"""Confusions of characters, against alignments by hand and the edit distance."""
 
 import random
 
-import numpy as np
 import pytest
 from rapidfuzz.distance import Levenshtein
 
-from pipelines.report.analysis import (
-    count_confusions,
-    differences,
-    group_by_size,
-)
+from pipelines.report.analysis import count_confusions, differences
 
 
 @pytest.mark.parametrize(
@@ -53,20 +48,3 @@ def test_a_prediction_with_little_in_common_says_nothing_of_single_characters():
     # Half of taxi is wrong, which is not more than half.
     assert (found.num_near, found.num_far) == (1, 1)
     assert found.counts == {("t", "m"): 1, ("i", "l"): 1}
-
-
-def test_groups_hold_the_words_from_their_start_to_the_next():
-    groups = group_by_size([1, 2, 3, 4, 9, 12], np.array([1, 1, 0, 1, 0, 1], bool), (1, 2, 4, 10))
-    assert [(g.label, g.count, g.accuracy) for g in groups] == [
-        ("1", 1, 1.0),
-        ("2–3", 2, 0.5),
-        ("4–9", 2, 0.5),
-        ("≥ 10", 1, 1.0),
-    ]
-    # sqrt(p (1 - p) / n)
-    assert groups[1].error == pytest.approx((0.25 / 2) ** 0.5)
-
-
-def test_empty_groups_and_words_below_the_first_start_are_left_out():
-    groups = group_by_size([0, 5], np.array([True, True]), (1, 4, 8))
-    assert [(g.label, g.count) for g in groups] == [("4–7", 1)]

@@ -58,9 +58,7 @@ def test_nothing_on_the_page_lies_elsewhere(page):
     assert all(address.startswith(("data:", "#")) for address in outline.addresses)
     assert not re.search(r"url\((?!#)|@import|http-equiv=\"refresh", page)
     assert "default-src 'none'" in page
-    assert {"accuracy", "pairs", "harm", "confusions", "sizes", "calibration", "words", "predictions"} <= set(
-        outline.ids
-    )
+    assert {"accuracy", "pairs", "harm", "confusions", "calibration", "words", "predictions"} <= set(outline.ids)
 
 
 def test_the_title_names_run_date_and_commit(page):
