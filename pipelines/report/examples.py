@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rapidfuzz.distance import Levenshtein
 
-from kdltr_core.charset import Protocol, fold
+from kdltr_core.charset import fold
 from kdltr_core.data.pack import Pairs
-from kdltr_core.evaluation.table import BenchmarkTable, Column, WordResult
+from kdltr_core.evaluation.table import BenchmarkTable, WordResult
 from pipelines.report.plots import GREY, INK, RULE
 
 _RIGHT, _WRONG = "#1a7f37", "#c8102e"
@@ -35,37 +34,26 @@ class OutcomeGroup:
 
 
 def choose_examples(table: BenchmarkTable, num_examples: int = 20) -> list[OutcomeGroup]:
-    """A mix of outcomes, the same for the same predictions: two fifths of what only the student reads, the rest even.
-
-    What an outcome cannot fill is shared out to the others. Words of three characters and more come first, and no
-    label twice where there are enough others. Without a student, the outcomes are those of the first column.
-    """
+    """As many of each outcome, the same for the same predictions; without a student, of the first column's outcomes."""
     student = next((c for c in table.columns if c.role == "student_low_res"), table.columns[0])
     teacher = next((c for c in table.columns if c.role == "teacher_enlarged"), None)
-    # By heading: the part of the examples, and whether student and teacher are right; None: whatever the teacher is.
-    outcomes: dict[str, tuple[float, bool, bool | None]]
-    if teacher is None or student.role != "student_low_res":
-        outcomes = {"Read correctly": (0.5, True, None), "Misread": (0.5, False, None)}
-    else:
+    right = table.correct[student]
+    outcomes = {"Read correctly": right, "Misread": ~right}
+    if teacher is not None and student.role == "student_low_res":
+        enlarged = table.correct[teacher]
         outcomes = {
-            "Only the student is correct": (0.4, True, False),
-            "Student and enlarged teacher both right": (0.2, True, True),
-            "Student and enlarged teacher both wrong": (0.2, False, False),
-            "Only the enlarged teacher is correct": (0.2, False, True),
+            "Only the student is correct": right & ~enlarged,
+            "Student and enlarged teacher both right": right & enlarged,
+            "Student and enlarged teacher both wrong": ~right & ~enlarged,
+            "Only the enlarged teacher is correct": ~right & enlarged,
         }
-    members: list[list[WordResult]] = []
-    for _, by_student, by_teacher in outcomes.values():
-        alike = table.correct[student] == by_student
-        if teacher is not None and by_teacher is not None:
-            alike = alike & (table.correct[teacher] == by_teacher)
-        members.append(in_fixed_order(table, alike))
-    wanted = [round(num_examples * part) for part, _, _ in outcomes.values()]
-    sizes = _share_out(wanted, [len(alike) for alike in members], num_examples)
-    return [
-        OutcomeGroup(heading, len(alike), tuple(alike[:size]))
-        for heading, alike, size in zip(outcomes, members, sizes, strict=True)
-        if size
-    ]
+    return group_words(table, outcomes, num_examples // len(outcomes))
+
+
+def group_words(table: BenchmarkTable, outcomes: Mapping[str, np.ndarray], num_each: int) -> list[OutcomeGroup]:
+    """The outcomes that have words, by heading: (num_words,) bool over judged words; so many are shown of each."""
+    words = {heading: in_fixed_order(table, chosen) for heading, chosen in outcomes.items()}
+    return [OutcomeGroup(heading, len(all_), tuple(all_[:num_each])) for heading, all_ in words.items() if all_]
 
 
 def in_fixed_order(table: BenchmarkTable, chosen: np.ndarray) -> list[WordResult]:
@@ -89,7 +77,7 @@ def in_fixed_order(table: BenchmarkTable, chosen: np.ndarray) -> list[WordResult
 def draw_examples(
     path: str | Path, table: BenchmarkTable, packs: Mapping[str, Pairs], *, num_examples: int = 20
 ) -> None:
-    """Example words as a PNG: both images, the label, and every reader's prediction with its mistakes marked.
+    """Example words as a PNG: both images, the label, and every reader's prediction.
 
     Args:
         table: its first student, or else its first column, decides which words are shown.
@@ -122,54 +110,21 @@ def draw_examples(
             for left, image in zip(lefts, (low_res, high_res), strict=False):
                 extent = (left, left + _IMAGE_WIDTH, middle - _IMAGE_WIDTH / 8, middle + _IMAGE_WIDTH / 8)
                 page.imshow(image[0].numpy().transpose(1, 2, 0), extent=extent, interpolation="nearest", aspect="auto")
-            _write(page, lefts[2], middle + 0.06, word.label)
+            _write(page, lefts[2], middle + 0.06, word.label, INK)
             page.text(lefts[2], middle - 0.2, word.set_name, color=GREY, fontsize=7.5, parse_math=False)
             for left, column in zip(lefts[3:], table.columns, strict=True):
-                _write_prediction(page, left, middle, word, column, table.protocol)
+                text, right = word.predictions[column].text, word.is_correct(column, table.protocol)
+                mark, colour = ("✓", _RIGHT) if right else ("✗", _WRONG)
+                page.text(left, middle, mark, color=colour, fontsize=12, fontweight="bold", va="center_baseline")
+                _write(page, left + 0.22, middle, text or "(nothing)", INK if right else _WRONG)
             top -= _ROW
     page.set(xlim=(0, width), ylim=(0, height))
     figure.savefig(path, dpi=130)
 
 
-def _share_out(wanted: Sequence[int], available: Sequence[int], total: int) -> list[int]:
-    """As wanted where there are enough; what is then missing of the total, one by one from those that have more."""
-    sizes = [min(w, a) for w, a in zip(wanted, available, strict=True)]
-    while sum(sizes) < min(total, sum(available)):
-        for i, there in enumerate(available):
-            if sizes[i] < there and sum(sizes) < total:
-                sizes[i] += 1
-    return sizes
-
-
-def _write_prediction(
-    page: Axes, left: float, middle: float, word: WordResult, column: Column, protocol: Protocol
-) -> None:
-    text, right = word.predictions[column].text, word.is_correct(column, protocol)
-    mark, colour = ("✓", _RIGHT) if right else ("✗", _WRONG)
-    page.text(left, middle, mark, color=colour, fontsize=12, fontweight="bold", va="center_baseline")
-    if not text:
-        page.text(left + 0.22, middle, "nothing", color=colour, fontsize=10, style="italic", va="center_baseline")
-    _write(page, left + 0.22, middle, text, () if right else wrong_characters(text, word.label, protocol))
-
-
-def _write(page: Axes, left: float, middle: float, text: str, wrong: Sequence[int] = ()) -> None:
-    """In one width a character, so small that it fits its column."""
+def _write(page: Axes, left: float, middle: float, text: str, colour: str) -> None:
+    """So small that it fits its column."""
+    shown = "".join(character if character.isprintable() else "·" for character in text)
     size = min(11.5, (_TEXT_WIDTH - 0.42) * 72 / _ADVANCE / max(len(text), 1))
-    for i, character in enumerate(text):
-        page.text(
-            left + i * size * _ADVANCE / 72,
-            middle,
-            character if character.isprintable() else "·",
-            color=_WRONG if i in wrong else INK,
-            fontsize=size,
-            family="DejaVu Sans Mono",
-            va="center_baseline",
-            parse_math=False,
-        )
-
-
-def wrong_characters(text: str, label: str, protocol: Protocol) -> list[int]:
-    """Places in a prediction of characters that the label has otherwise or not at all."""
-    counted = [i for i, character in enumerate(text) for _ in fold(character, protocol)]
-    edits = Levenshtein.editops(fold(text, protocol), fold(label, protocol))
-    return [counted[edit.src_pos] for edit in edits if edit.tag != "insert"]
+    page.text(left, middle, shown, color=colour, fontsize=size, family="DejaVu Sans Mono", va="center_baseline",
+              parse_math=False)  # fmt: skip

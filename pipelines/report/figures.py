@@ -17,7 +17,7 @@ from kdltr_core.data.pack import Pairs
 from kdltr_core.evaluation.calibration import Calibration
 from kdltr_core.evaluation.table import BenchmarkTable, WordResult
 from pipelines.report.contents import ReportContents
-from pipelines.report.examples import OutcomeGroup, in_fixed_order
+from pipelines.report.examples import OutcomeGroup, group_words
 from pipelines.report.plots import COLOURS, GREY, style_axes
 
 WORDS_A_SIDE = 8
@@ -79,12 +79,11 @@ def word_groups(table: BenchmarkTable) -> list[OutcomeGroup]:
     beside = [c for c in table.columns if c.role == "teacher_enlarged"]
     beside += [c for c in table.columns if c.role == "two_stage"]
     pairs = [(s, beside[0]) for s in students] if beside else [(students[0], other) for other in students[1:]]
-    groups = []
-    for first, second in (pair for a, b in pairs for pair in ((a, b), (b, a))):
-        if words := in_fixed_order(table, table.correct[first] & ~table.correct[second]):
-            heading = f"Only {first.title} is correct, not {second.title}"
-            groups.append(OutcomeGroup(heading, len(words), tuple(words[:WORDS_A_SIDE])))
-    return groups
+    outcomes = {
+        f"Only {first.title} is correct, not {second.title}": table.correct[first] & ~table.correct[second]
+        for first, second in (pair for a, b in pairs for pair in ((a, b), (b, a)))
+    }
+    return group_words(table, outcomes, WORDS_A_SIDE)
 
 
 def _draw_reliability(axes: Axes, found: Calibration, before: Calibration | None, place: int) -> None:

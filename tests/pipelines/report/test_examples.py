@@ -1,4 +1,4 @@
-"""Which example words are shown, and what is marked in them."""
+"""Which example words are shown, and how."""
 
 import warnings
 
@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
-from pipelines.report.examples import choose_examples, draw_examples, wrong_characters
+from pipelines.report.examples import choose_examples, draw_examples
 from tests.kdltr_core.evaluation.tables import table_of
 from tests.pipelines.report.made import Stripes
 
@@ -32,13 +32,11 @@ def _table(num_student, num_both, num_none, num_teacher, labels=None):
 @pytest.mark.parametrize(
     ("outcomes", "shown"),
     [
-        ((50, 50, 50, 50), (8, 4, 4, 4)),
-        ((2, 50, 50, 50), (2, 6, 6, 6)),  # what an outcome cannot fill is shared out to the others
-        ((50, 0, 0, 0), (20, 0, 0, 0)),
-        ((3, 1, 0, 2), (3, 1, 0, 2)),  # fewer words than are asked for
+        ((50, 50, 50, 50), (5, 5, 5, 5)),
+        ((3, 1, 0, 20), (3, 1, 0, 5)),
     ],
 )
-def test_examples_are_a_mix_led_by_what_only_the_student_reads(outcomes, shown):
+def test_as_many_examples_of_each_outcome_are_shown(outcomes, shown):
     both = "Student and enlarged teacher both"
     headings = ("Only the student is correct", f"{both} right", f"{both} wrong", "Only the enlarged teacher is correct")
     expected = [(h, n, k) for h, n, k in zip(headings, outcomes, shown, strict=True) if k]
@@ -54,7 +52,7 @@ def test_the_same_predictions_give_the_same_examples():
 
 
 def test_examples_repeat_no_label_and_short_words_come_last():
-    (group,) = choose_examples(_table(8, 0, 0, 0, ["stop", "STOP", "stop!", "a", "of", "open", "taxi", "sale"]), 4)
+    (group,) = choose_examples(_table(8, 0, 0, 0, ["stop", "STOP", "stop!", "a", "of", "open", "taxi", "sale"]), 16)
     assert {r.label.lower().strip("!") for r in group.examples} == {"stop", "open", "taxi", "sale"}
 
 
@@ -64,23 +62,6 @@ def test_without_a_student_the_teachers_own_hits_and_misses_are_shown():
     table = table_of({"a": labels}, {"a": columns})
     groups = {group.heading: {r.label for r in group.examples} for group in choose_examples(table)}
     assert groups == {"Read correctly": {"stop", "taxi"}, "Misread": {"open"}}
-
-
-@pytest.mark.parametrize(
-    ("prediction", "label", "protocol", "wrong"),
-    [
-        ("FOOFBALL", "football", "36", [3]),
-        ("srop", "Stop!", "36", [1]),
-        ("stp", "stop", "36", []),  # one is missing, none is wrong
-        ("stopp", "stop", "36", [4]),
-        ("d'ont", "done", "36", [4]),  # characters that do not count are never wrong
-        ("", "stop", "36", []),
-        ("Stop", "stop", "36", []),
-        ("Stop", "stop", "62", [0]),
-    ],
-)
-def test_wrong_characters_are_found(prediction, label, protocol, wrong):
-    assert wrong_characters(prediction, label, protocol) == wrong
 
 
 def test_the_picture_shows_the_words_pixels_and_any_text(tmp_path):
