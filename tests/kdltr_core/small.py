@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE
+from kdltr_core.data.batch import encode_targets
 from kdltr_core.inference.batched import read_with_recognizer
 from kdltr_core.recognizers import Recognizer, registry
 from kdltr_core.recognizers.abinet import Abinet, AbinetSize, AbinetVision
 from kdltr_core.recognizers.matrn import Matrn
 from kdltr_core.recognizers.parseq import Parseq, ParseqSize
+from kdltr_core.recognizers.permutations import sample_permutations
 
 SMALL = AbinetSize(
     planes=(8, 8, 8, 8, 16),
@@ -68,3 +71,12 @@ def save_teacher(name: str, folder: Path, seed: int = 0) -> str:
 def read_words(module: Recognizer, pairs: Any, image: str, **options: Any) -> list[str]:
     """As ``read_with_recognizer``, the text alone."""
     return [word.text for word in read_with_recognizer(module, pairs, image, **options)]
+
+
+def drawn_batch(recognizer: Recognizer, *labels: str, num_orders: int = 2) -> tuple[Tensor, ...]:
+    """high_res, low_res, targets, lengths and orders of words whose pixels are noise."""
+    generator = torch.Generator().manual_seed(1)
+    high_res = torch.randint(0, 256, (len(labels), 3, *HIGH_RES_SIZE), dtype=torch.uint8, generator=generator)
+    low_res = torch.randint(0, 256, (len(labels), 3, *LOW_RES_SIZE), dtype=torch.uint8, generator=generator)
+    targets, lengths = encode_targets(list(labels), recognizer.charset, recognizer.fixed_num_steps)
+    return high_res, low_res, targets, lengths, sample_permutations(targets.shape[1] - 2, num_orders, generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from kdltr_core.train.step import TrainingStep
 from tests.kdltr_core.data.sets import single_records, write_records
 from tests.kdltr_core.replay import Operations, Reads, replay_on_cpu
 from tests.kdltr_core.small import build_small, save_teacher
-from tests.kdltr_core.train.runs import Interrupted, config_of, leaves, run, write_words
+from tests.kdltr_core.train.runs import Interrupted, assert_same, config_of, leaves, run, write_words
 
 LABELS = ["Hello", "a", "kd7", "EXIT"]
 NEVER = 10**6
@@ -74,19 +75,27 @@ def test_a_recorded_step_is_the_eager_one_bitwise(
         batch = make_batch(pairs, step.distiller.student.charset, step.distiller.student.fixed_num_steps)
         for number, (rate, num_valid_steps) in enumerate(((1.0, 20.0), (0.5, 10.0), (2.0, 0.0), (2.0, 20.0))):
             step.run(number, [batch], rate, torch.tensor(num_valid_steps))
+        step.meters.take()
         ends.append({**leaves(step.state()), **step.meters.sums})
         assert step.meters.sums["skipped"] == 1
     assert (made[0].num_recorded, made[0].num_replayed) == (2, 4)
-    assert_equal(ends[1], ends[0])
+    assert_same(ends[1], ends[0])
 
 
-def assert_equal(actual: dict[str, object], expected: dict[str, object]) -> None:
-    assert actual.keys() == expected.keys()
-    for place, value in expected.items():
-        if isinstance(value, torch.Tensor):
-            torch.testing.assert_close(actual[place], value, rtol=0, atol=0, equal_nan=True, msg=place)
-        else:
-            assert value == actual[place] or "images_per_second" in place, place
+def test_a_step_that_is_not_finite_changes_neither_weights_nor_statistics_and_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_small(monkeypatch)
+    step, pairs = make_step("abinet_vision", tmp_path / "run")
+    batch, ends = make_batch(pairs, step.distiller.student.charset, step.distiller.student.fixed_num_steps), []
+    for number, num_valid_steps in enumerate((20.0, 0.0, 20.0)):
+        step.run(number, [batch], 1.0, torch.tensor(num_valid_steps))
+        step.meters.take()
+        ends.append(leaves(copy.deepcopy(step.state())))
+    assert [end.pop("/num_skipped") for end in ends] == [0, 1, 1]
+    assert_same(ends[1], ends[0])
+    moved = {name for name, value in ends[2].items() if "running_" in name and not torch.equal(value, ends[1][name])}
+    assert moved == {name for name in ends[2] if "running_" in name}
 
 
 def test_a_run_is_the_same_whether_recorded_or_not_and_resumes_either(
@@ -107,8 +116,8 @@ def test_a_run_is_the_same_whether_recorded_or_not_and_resumes_either(
         run(config, tmp_path / name)
         assert any(each.num_replayed > 0 for recorders in made for each in recorders) == (then is not None)
         ends[name] = leaves(read_checkpoint(tmp_path / name / "checkpoints/step-00000008"))
-    assert_equal(ends["recorded first"], ends["eager"])
-    assert_equal(ends["recorded then"], ends["eager"])
+    assert_same(ends["recorded first"], ends["eager"])
+    assert_same(ends["recorded then"], ends["eager"])
 
 
 def test_a_step_that_cannot_be_recorded_goes_on_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

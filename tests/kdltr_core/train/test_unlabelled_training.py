@@ -9,16 +9,15 @@ import pytest
 import torch
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.dataset import Datasets, load_datasets
+from kdltr_core.data.dataset import load_datasets
 from kdltr_core.recognizers.decoding import Prediction
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.build import load_teacher
 from kdltr_core.train.checkpoint import read_checkpoint
-from kdltr_core.train.engine import FitResult, fit
 from kdltr_core.train.teacher_readings import teacher_reader
 from tests.kdltr_core.data.sets import single_records, write_records
 from tests.kdltr_core.small import TEACHERS, build_small, read_words
-from tests.kdltr_core.train.runs import Interrupted, Records, assert_same, config_of, write_words
+from tests.kdltr_core.train.runs import Interrupted, assert_same, config_of, run, write_words
 
 CPU = torch.device("cpu")
 
@@ -39,15 +38,6 @@ def small(roots: Path, family: str = "parseq_tiny") -> dict[str, object]:
     return {"recognizer__name": family, "recognizer__teacher_weights": str(roots / f"{family}-0.pt")}
 
 
-def load(config: RunConfig) -> Datasets:
-    return load_datasets(config.data, charset_of(config), reader=teacher_reader(config))
-
-
-def train(config: RunConfig, folder: Path, cut_at: int | None = None) -> tuple[FitResult, Records]:
-    records = Records(cut_at)
-    return fit(config, load(config), run_folder=folder, record=records), records
-
-
 @pytest.fixture
 def fluent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small teachers, whose random weights would read nothing."""
@@ -61,7 +51,7 @@ def fluent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_readings_are_the_bundled_teachers_of_high_res(roots: Path) -> None:
     config = unlabelled(roots, data__train_roots=(), data__validation_fraction=0.4)
-    words = load(config)
+    words = load_datasets(config.data, charset_of(config), reader=teacher_reader(config))
     for side in (words.train, words.validation):
         assert side.labels == read_words(load_teacher(config, CPU), side, "high_res", batch_size=8, precision="float32")
 
@@ -73,7 +63,7 @@ def test_every_family_learns_from_them_beside_labels_and_without(
 ) -> None:
     without = {} if labelled else {"data__train_roots": ()}
     config = unlabelled(roots, **small(roots, family), num_steps=2, **without)
-    result, records = train(config, tmp_path)
+    result, records = run(config, tmp_path)
     assert result.step == 2
     assert records.values[2]["train/loss"] > 0
 
@@ -82,10 +72,10 @@ def test_an_interrupted_run_with_kept_teacher_outputs_ends_bit_for_bit_the_same(
     roots: Path, tmp_path: Path, fluent: None
 ) -> None:
     config = unlabelled(roots, **small(roots), data__unlabelled_weight=0.5, data__teacher_cache="on")
-    train(config, tmp_path / "whole")
+    run(config, tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(config, tmp_path / "cut", cut_at=3)
-    train(config, tmp_path / "cut")
+        run(config, tmp_path / "cut", cut_at=3)
+    run(config, tmp_path / "cut")
     whole, cut = (read_checkpoint(tmp_path / name / "checkpoints/step-00000005") for name in ("whole", "cut"))
     assert_same(cut["distiller"], whole["distiller"])
 
@@ -95,7 +85,7 @@ def test_a_weight_of_zero_leaves_what_the_teacher_shows(roots: Path, tmp_path: P
     first: list[dict[str, float]] = []
     for weight in (1.0, 0.5, 0.0):
         config = unlabelled(roots, data__train_roots=(), data__unlabelled_weight=weight, **small(roots), num_steps=1)
-        first.append(train(config, tmp_path / str(weight))[1].values[1])
+        first.append(run(config, tmp_path / str(weight))[1].values[1])
     one, half, none = (values["train/cross_entropy"] for values in first)
     assert (half, none) == (pytest.approx(0.5 * one, rel=1e-5), 0)
     for term in ("visual_focus", "semantic_contrast", "soft_logits"):
