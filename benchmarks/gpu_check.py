@@ -36,7 +36,7 @@ from kdltr_core.data.images import as_float
 from kdltr_core.data.loader import on_device, training_batches
 from kdltr_core.data.pack import build_pack
 from kdltr_core.data.sampler import EpochSampler
-from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.data.synth.render import render_words
 from kdltr_core.distributed import DistributedContext
 from kdltr_core.inference.captured import LogitsReader
 from kdltr_core.recognizers import build_student, build_teacher
@@ -84,8 +84,8 @@ def main(config: CheckConfig) -> int:
     config.output.mkdir(parents=True, exist_ok=True)
     found = {}
     with tempfile.TemporaryDirectory(prefix="kdltr-gpu-") as scratch:
-        render_pairs(Path(scratch) / "words", max(64, 4 * config.batch_size), seed=0)
-        build_pack(Path(scratch) / "words", cache_folder=Path(scratch) / "packs")
+        render_words(Path(scratch) / "words", max(64, 4 * config.batch_size), seed=0)
+        build_pack(Path(scratch) / "words", cache_folder=Path(scratch) / "packs", degradation="interlaced")
         for part in config.parts:
             found[part] = _in_a_process(part, config, Path(scratch))
             (config.output / "gpu_check.json").write_text(json.dumps(found, indent=2) + "\n")
@@ -147,7 +147,7 @@ class _Words:
     def __init__(
         self, name: RecognizerName, scratch: Path, device: torch.device, batch_size: int, **values: Any
     ) -> None:
-        pack = build_pack(scratch / "words", cache_folder=scratch / "packs")
+        pack = build_pack(scratch / "words", cache_folder=scratch / "packs", degradation="interlaced")
         self.pairs = TrainingPairs([pack], np.arange(len(pack)), "none")
         self.batch_size, self.device = batch_size, device
         file = scratch / f"{name}.pt"
@@ -208,7 +208,7 @@ def _captured(name: RecognizerName, config: CheckConfig, scratch: Path) -> dict[
 
 
 def _degradation(kind: str, config: CheckConfig, scratch: Path) -> dict[str, Any]:
-    pack, device = build_pack(scratch / "words", cache_folder=scratch / "packs"), _device()
+    pack, device = build_pack(scratch / "words", cache_folder=scratch / "packs", degradation="interlaced"), _device()
     pairs = pack.gather(np.arange(min(len(pack), 4 * config.batch_size)))
     on_device = [side.to(device) for side in pairs]
     row: dict[str, Any] = {"images": len(pairs[0])}

@@ -25,7 +25,8 @@ import tyro
 from PIL import Image
 
 from benchmarks.speed_table import tell
-from kdltr_core.data.synth.render import fonts, render_pair
+from kdltr_core.data.synth.fonts import fonts
+from kdltr_core.data.synth.render import render_word
 from pipelines.run.command_line import RunStopped, answer_mistakes
 from pipelines.run.progress import progress_bar, say
 
@@ -186,7 +187,7 @@ def rendered_words(number: int) -> list[bytes]:
     faces, files = fonts(), []
     for index in range(number):
         file = io.BytesIO()
-        Image.fromarray(render_pair(0, index, faces).picture).save(file, "PNG")
+        Image.fromarray(render_word(0, index, faces)[1]).save(file, "PNG")
         files.append(file.getvalue())
     return files
 

@@ -19,7 +19,7 @@ import tyro
 from benchmarks.speed_table import tell
 from benchmarks.step import Bench
 from kdltr_core.data.pack import Pack, build_pack
-from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.data.synth.render import render_words
 from kdltr_core.train.optim import rate_factor, set_rates
 from pipelines.recipes import parseq_tiny_ltr
 from pipelines.run.command_line import answer_mistakes
@@ -50,8 +50,8 @@ def main(config: CurveConfig) -> int:
     torch.set_num_threads(config.num_threads)
     with tempfile.TemporaryDirectory(prefix="kdltr-curves-") as scratch:
         root = Path(scratch) / "rendered"
-        render_pairs(root, config.num_steps * config.batch_size, seed=0, progress=progress_bar("rendering"))
-        pack = build_pack(root, cache_folder=Path(scratch) / "packs")
+        render_words(root, config.num_steps * config.batch_size, seed=0, progress=progress_bar("rendering"))
+        pack = build_pack(root, cache_folder=Path(scratch) / "packs", degradation="interlaced")
         ways = {f"{way}, seed {seed}": (way, seed) for seed in (0, 1) for way in ("reference", "fast")}
         curves = {name: train_curve(config, pack, *how, label=name) for name, how in ways.items()}
     tell(config.output, "curves", curves, curves_markdown(curves))

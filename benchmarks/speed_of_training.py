@@ -24,7 +24,7 @@ from benchmarks.step import (
 )
 from benchmarks.stopwatch import machine
 from kdltr_core.data.pack import build_pack
-from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.data.synth.render import render_words
 from pipelines.recipes import RECIPES
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import progress_bar, say
@@ -79,7 +79,7 @@ def _measure(config: BenchmarkConfig, scratch: Path, device: torch.device) -> It
     root, precision = config.root, config.precision
     if root is None:
         root = scratch / "rendered"
-        render_pairs(root, config.num_pairs, seed=0, progress=progress_bar("rendering"))
+        render_words(root, config.num_pairs, seed=0, progress=progress_bar("rendering"))
     pack = build_pack(root, cache_folder=scratch / "packs")
     for name in config.sections:
         say(f"measuring {name}")

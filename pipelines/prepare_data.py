@@ -11,10 +11,9 @@ import tyro
 
 from kdltr_core.config import DataConfig, DegradationName, TextKind
 from kdltr_core.data.convert import convert
-from kdltr_core.data.lmdb_store import Kind
 from kdltr_core.data.pack import build_pack
 from kdltr_core.data.roots import lmdb_folders
-from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.data.synth.render import render_words
 from kdltr_core.data.verify import to_markdown, verify
 from pipelines.run.command_line import answer_mistakes
 from pipelines.run.progress import progress_bar
@@ -79,24 +78,22 @@ def pack_sets(
     return 0
 
 
-def render_words(
+def render_set(
     root: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="ROOT")],
-    num_pairs: Annotated[int, tyro.conf.arg(aliases=["-n"])] = DEFAULTS.num_rendered_train,
+    num_words: Annotated[int, tyro.conf.arg(aliases=["-n"])] = DEFAULTS.num_rendered_train,
     seed: int = 1000,
-    layout: Kind = "paired",
     text_shares: dict[TextKind, float] = DEFAULTS.text_shares,
 ) -> int:
     """Draw texts with the fonts of this machine into an LMDB.
 
     Args:
         root: The LMDB to make.
-        num_pairs: How many.
+        num_words: How many.
         seed: Another seed draws other pictures; training without roots draws its own with seeds 0 and 1.
-        layout: paired: TextZoom's, with a low_res as an interlaced camera sees it; single: the pictures as drawn.
         text_shares: How much of each kind of text, as parts of their sum.
     """
-    render_pairs(root, num_pairs, seed, layout=layout, shares=text_shares, progress=progress_bar("rendering"))
-    print(f"{root}: {num_pairs} {layout} samples")
+    render_words(root, num_words, seed, shares=text_shares, progress=progress_bar("rendering"))
+    print(f"{root}: {num_words} words")
     return 0
 
 
@@ -105,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "verify": verify_sets,
         "convert": convert_images,
         "pack": pack_sets,
-        "render": render_words,
+        "render": render_set,
     }
     return tyro.extras.subcommand_cli_from_dict(commands, args=arguments, description=__doc__)
 

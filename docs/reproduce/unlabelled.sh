@@ -7,13 +7,13 @@ python - "$datasets/textzoom/train2" tenth/train2 <<'PYTHON'
 import sys
 from pathlib import Path
 
-from kdltr_core.data.convert import write_lmdb
-from kdltr_core.data.lmdb_store import LmdbStore
+from kdltr_core.data.lmdb_store import LmdbStore, write_lmdb
 
 source, output = LmdbStore.open(sys.argv[1]), Path(sys.argv[2])
 numbers = range(1, len(source) + 1, 10)
 if not output.exists():
-    write_lmdb(output, (((source.high_res(i), source.low_res(i)), source.label(i)) for i in numbers), 1 << 28)
+    samples = (((source.image(i, 0), source.image(i, 1)), source.label(i)) for i in numbers)
+    write_lmdb(output, samples, len(numbers))
 PYTHON
 for seed in 0 1; do
     for arm in tenth unlabelled; do

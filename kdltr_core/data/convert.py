@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import lmdb
-
 from kdltr_core.data.images import decode_image
 from kdltr_core.data.lmdb_store import LmdbStore, write_lmdb
 from kdltr_core.data.rejected import RecordError
-from kdltr_core.files import Progress, whole_folder
+from kdltr_core.files import Progress
 
-_PAGE = 4096
 _LINES_SHOWN = 5
 
 
@@ -25,20 +22,14 @@ def convert(folder: Path, labels: Path, output: Path, *, progress: Progress | No
     Args:
         folder: of the images.
         labels: the UTF-8 file of tab-separated lines.
-        output: the LMDB's folder, which must not exist yet.
+        output: the LMDB's folder, which must not exist yet, or be empty.
         progress: called with (samples done, samples in all) now and then, and at the end.
 
     Raises: ValueError naming the lines that are malformed, or whose images are missing or corrupt, or if output is
         taken; OSError if output cannot be written.
     """
-    if output.exists():
-        raise ValueError(f"{output} is there already, and nothing is overwritten; name another output or remove it")
     samples = _read_labels(folder, labels)
-    try:
-        with whole_folder(output) as unfinished:
-            write_lmdb(unfinished, _checked(samples, labels), len(samples), _size(samples), progress)
-    except lmdb.Error as error:
-        raise OSError(f"{output} cannot be written: {error}; nothing was left there") from error
+    write_lmdb(output, _checked(samples, labels), len(samples), progress)
     return LmdbStore.open(output)
 
 
@@ -87,9 +78,3 @@ def _refuse(labels: Path, problems: list[str]) -> None:
     if problems:
         more = f"; and {len(problems) - _LINES_SHOWN} more" if len(problems) > _LINES_SHOWN else ""
         raise ValueError(f"{labels}: {'; '.join(problems[:_LINES_SHOWN])}{more}. Mend them; nothing was written")
-
-
-def _size(samples: list[tuple[int, list[Path], str]]) -> int:
-    """Room for every value in whole pages, its branch of the tree, and the copies that a transaction keeps."""
-    values = sum(path.stat().st_size + 2 * _PAGE for _, paths, _ in samples for path in paths)
-    return 2 * (values + _PAGE * len(samples)) + (16 << 20)

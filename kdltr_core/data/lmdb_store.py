@@ -14,13 +14,14 @@ from typing import Any, Literal
 import lmdb
 
 from kdltr_core.data.rejected import RecordError
-from kdltr_core.files import Progress
+from kdltr_core.files import Progress, whole_folder
 
 Kind = Literal["paired", "single"]
 
 NUM_SAMPLES_KEY = b"num-samples"
 _RECORDS_IN_A_FINGERPRINT = 256
 _SAMPLES_A_TRANSACTION = 256
+_MOST_BYTES = 1 << 40  # of address space: a file is as large as what is in it
 _OWN_IMAGES = "If these are your own images, run: python pipelines/prepare_data.py convert"
 IMAGE_PREFIXES: dict[Kind, tuple[str, ...]] = {"paired": ("image_hr", "image_lr"), "single": ("image",)}
 
@@ -169,31 +170,37 @@ def write_lmdb(
     root: Path,
     samples: Iterable[tuple[tuple[bytes, ...], str]],
     num_samples: int,
-    map_size: int,
     progress: Progress | None = None,
 ) -> None:
-    """Write samples, ((image,) or (high_res, low_res), label), with 1-based keys.
+    """Write samples, ((image,) or (high_res, low_res), label), with 1-based keys, whole or not at all.
 
     Args:
-        root: a folder that nobody else knows before it is whole.
+        root: the LMDB's folder, which must not exist yet, or be empty.
         num_samples: how many there are.
-        map_size: most bytes of the file.
         progress: called with (samples done, samples in all) now and then, and at the end.
 
-    Raises: lmdb.Error if it cannot be written.
+    Raises: ValueError if the folder is taken; OSError if it cannot be written.
     """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise ValueError(f"{root} is there already and is not overwritten; name another folder or remove it first")
     numbered = enumerate(samples, start=1)
-    with lmdb.open(str(root), map_size=map_size, lock=False, sync=False) as environment:
-        while part := list(islice(numbered, _SAMPLES_A_TRANSACTION)):
-            with environment.begin(write=True) as records:
-                for number, (images, label) in part:
-                    prefixes = IMAGE_PREFIXES["paired" if len(images) == 2 else "single"]
-                    for prefix, value in zip((*prefixes, "label"), (*images, label.encode()), strict=True):
-                        records.put(f"{prefix}-{number:09d}".encode(), value)
-                records.put(NUM_SAMPLES_KEY, str(number).encode())
-            if progress is not None:
-                progress(number, num_samples)
-        environment.sync(True)
+    try:
+        with (
+            whole_folder(root) as writing,
+            lmdb.open(str(writing), map_size=_MOST_BYTES, lock=False, sync=False) as environment,
+        ):
+            while part := list(islice(numbered, _SAMPLES_A_TRANSACTION)):
+                with environment.begin(write=True) as records:
+                    for number, (images, label) in part:
+                        prefixes = IMAGE_PREFIXES["paired" if len(images) == 2 else "single"]
+                        for prefix, value in zip((*prefixes, "label"), (*images, label.encode()), strict=True):
+                            records.put(f"{prefix}-{number:09d}".encode(), value)
+                    records.put(NUM_SAMPLES_KEY, str(number).encode())
+                if progress is not None:
+                    progress(number, num_samples)
+            environment.sync(True)
+    except lmdb.Error as error:
+        raise OSError(f"{root} cannot be written: {error}; nothing was left there") from error
 
 
 def spread(num_samples: int) -> Iterator[int]:

@@ -10,13 +10,13 @@ from typing import Literal, get_args
 from kdltr_core.config import DataConfig, DegradationName
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import Pack, build_pack
-from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.data.synth.render import render_words
 from kdltr_core.files import Progress, locked
 from kdltr_core.remote import LMDB_FILE, fetch
 
 RenderedSet = Literal["train", "benchmark", "selection", "matrix"]
 
-# Raise it when render_pairs draws other pictures from the same seed, so that cached ones are drawn anew.
+# Raise it when render_words draws other pictures from the same seed, so that cached ones are drawn anew.
 RENDERING_VERSION = 3
 
 
@@ -96,7 +96,7 @@ def rendered_folder(config: DataConfig, name: RenderedSet, num_pairs: int, progr
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / f"{name}.lock"):
         if not (root / LMDB_FILE).is_file():
-            render_pairs(root, num_pairs, seed, layout="single", shares=config.text_shares, progress=progress)
+            render_words(root, num_pairs, seed, shares=config.text_shares, progress=progress)
     return root
 
 

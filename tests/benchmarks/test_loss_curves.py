@@ -9,7 +9,7 @@ import torch
 from benchmarks.loss_curves import CurveConfig, curves_markdown, train_curve
 from benchmarks.step import Bench
 from kdltr_core.data.pack import Pack, build_pack
-from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.data.synth.render import render_words
 
 STEPS = 4
 
@@ -17,7 +17,7 @@ STEPS = 4
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     folder = tmp_path_factory.mktemp("curves")
-    render_pairs(folder / "words", STEPS * 4, seed=0)
+    render_words(folder / "words", STEPS * 4, seed=0)
     return build_pack(folder / "words", cache_folder=folder / "packs")
 
 

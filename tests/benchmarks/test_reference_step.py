@@ -12,7 +12,7 @@ from kdltr_core.config import ObjectiveConfig
 from kdltr_core.data.batch import encode_targets
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import build_pack
-from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.data.synth.render import render_words
 from kdltr_core.losses.sequence_targets import sequence_targets
 from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.distiller import Distiller, teach
@@ -36,7 +36,7 @@ def test_a_limited_priority_queue_still_gives_distributions():
 
 def test_decoding_from_the_lmdb_gives_the_pixels_of_the_pack(tmp_path):
     root = tmp_path / "words"
-    render_pairs(root, 6, seed=0)
+    render_words(root, 6, seed=0)
     pack = build_pack(root, cache_folder=tmp_path / "packs")
     rows = np.array([4, 0, 2])
     for decoded, gathered in zip(decode_pairs(LmdbStore.open(root), rows + 1), pack.gather(rows), strict=True):

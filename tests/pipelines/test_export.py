@@ -26,7 +26,7 @@ from PIL import Image
 
 from kdltr_core.config import RunConfig
 from kdltr_core.data.lmdb_store import LmdbStore
-from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.data.synth.render import render_words
 from kdltr_core.inference.graph import GRAPH_FORMAT, PredictionGraph
 from kdltr_core.inference.reader import load_student
 from kdltr_core.inference.weights_files import export_recognizer
@@ -48,7 +48,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     teacher, student = load_teacher(config, torch.device("cpu")), build_student("parseq_tiny")
     start_from_teacher(student, teacher, "teacher")
     export_recognizer(folder / "first-try" / "student", student, student.state_dict(), config)
-    render_pairs(folder / "words", 40, seed=1)
+    render_words(folder / "words", 40, seed=1)
     return folder
 
 
@@ -60,7 +60,7 @@ def export(places: Path, command: Export) -> Export:
 
 def images(places: Path, num: int) -> list[Image.Image]:
     store = LmdbStore.open(places / "words")
-    return [Image.open(io.BytesIO(store.image(number, 1))) for number in range(1, num + 1)]
+    return [Image.open(io.BytesIO(store.image(number))) for number in range(1, num + 1)]
 
 
 def test_mistakes_are_one_sentence_and_exit_code_2(places: Path, export: Export, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ import pytest
 
 from kdltr_core import Prediction, load_student
 from kdltr_core.data.lmdb_store import LmdbStore
-from kdltr_core.data.synth.render import render_pairs
 from kdltr_core.files import locked
 from pipelines.predict import main
 from pipelines.prediction.cluster import JOB_FILE, LOCK_FILE
@@ -27,6 +26,7 @@ from pipelines.prediction.options import Format
 from pipelines.prediction.output import as_dict, open_output
 from pipelines.prediction.predictions import PredictedWord
 from pipelines.run.command_line import answer_mistakes
+from tests.kdltr_core.data.sets import paired_records, write_records
 from tests.service import word_picture
 
 ROOT = Path(__file__).parents[2]
@@ -135,15 +135,15 @@ def test_every_format_says_the_same(folder: Path, predict: Predict, tmp_path: Pa
 
 
 def test_the_student_reads_low_res_of_pairs(student: Path, predict: Predict, tmp_path: Path) -> None:
-    render_pairs(tmp_path / "sets" / "rendered", 5, seed=3)
-    store = LmdbStore.open(tmp_path / "sets" / "rendered")
+    write_records(tmp_path / "sets" / "pairs", paired_records(list("abcde")))
+    store = LmdbStore.open(tmp_path / "sets" / "pairs")
     expected = load_student(student, "cpu")([store.image(i, 1) for i in range(1, 6)])
-    for root in (tmp_path / "sets", tmp_path / "sets" / "rendered"):
+    for root in (tmp_path / "sets", tmp_path / "sets" / "pairs"):
         code, out, _ = predict("--lmdb", root, "--batch-size", 2, "--threads", 1)
         rows = [json.loads(line) for line in out.splitlines()]
         assert code == 0
         assert [row["text"] for row in rows] == [word.text for word in expected]
-        assert rows[4]["image"] == f"{tmp_path}/sets/rendered/image_lr-000000005"
+        assert rows[4]["image"] == f"{tmp_path}/sets/pairs/image_lr-000000005"
 
 
 def test_an_image_of_too_many_pixels_is_passed_over(folder: Path, predict: Predict) -> None:

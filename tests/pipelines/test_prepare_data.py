@@ -50,10 +50,10 @@ def test_convert_then_pack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert run("convert", folder) == 2
 
 
-def test_render_makes_a_paired_set(tmp_path: Path) -> None:
+def test_render_makes_a_set(tmp_path: Path) -> None:
     assert run("render", tmp_path / "drawn", "-n", 3, "--seed", 5) == 0
     store = LmdbStore.open(tmp_path / "drawn")
-    assert (store.kind, len(store)) == ("paired", 3)
+    assert (store.kind, len(store)) == ("single", 3)
 
 
 def test_a_full_disk_gives_one_sentence(

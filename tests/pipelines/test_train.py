@@ -21,7 +21,7 @@ from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import load_datasets
 from kdltr_core.data.readings import WordReader
-from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.data.synth.render import render_words
 from kdltr_core.recognizers.registry import charset_of
 from kdltr_core.train.build import teacher_file
 from pipelines.ray_train import worker
@@ -152,7 +152,7 @@ def options(tmp_path: Path, bucket: Bucket | None) -> list[str]:
     if bucket is None:
         return ["--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16"]
     for name, num_words, seed in (("train", 64, 2), ("words", 16, 1)):
-        render_pairs(tmp_path / name, num_words, seed=seed)
+        render_words(tmp_path / name, num_words, seed=seed)
         bucket.put_tree(tmp_path / name, f"sets/{name}")
     bucket.put("teacher.safetensors", teacher_file(RunConfig()).read_bytes())
     # fmt: off

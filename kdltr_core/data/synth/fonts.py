@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -18,8 +18,8 @@ _MISNAMED = re.compile(r"^cm(sy|ex|mi|ti)\d|lastresort|dingbat|webding|wingding|
 
 
 @cache
-def fonts() -> tuple[Path, ...]:
-    """Fonts to write with: those that come with matplotlib, then what the system has.
+def fonts() -> dict[Path, frozenset[str]]:
+    """Fonts to write with, and the characters that each writes: those that come with matplotlib, then the system's.
 
     A font that cannot be opened or lacks a digit is left out, one that lacks other characters writes only texts
     without them (see ``written_with``); of several files with the same family and style the first counts. The order
@@ -29,16 +29,16 @@ def fonts() -> tuple[Path, ...]:
 
     bundled = sorted(Path(get_data_path(), "fonts", "ttf").glob("*.ttf"))
     system = sorted(map(Path, font_manager.findSystemFonts()), key=lambda path: (path.name, str(path)))
-    return tuple(usable([*bundled, *system]))
+    return usable([*bundled, *system])
 
 
-def usable(paths: Sequence[Path]) -> list[Path]:
+def usable(paths: Iterable[Path]) -> dict[Path, frozenset[str]]:
     """Those of the fonts that can write the digits at least, without doubles, in the order given."""
     found: dict[tuple[str | None, str | None], Path] = {}
     for path in paths:
         if not _MISNAMED.search(path.name) and written_with(path):
             found.setdefault(ImageFont.truetype(path, 24).getname(), path)
-    return list(found.values())
+    return {path: written_with(path) for path in found.values()}
 
 
 @cache

@@ -21,7 +21,7 @@ from kdltr_core.data.batch_mean_shift import mean_shift
 from kdltr_core.data.batch_superpixels import _first_pixels
 from kdltr_core.data.degrade import gaussian_blur, motion_kernel
 from kdltr_core.data.pack import build_pack
-from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.data.synth.render import render_words
 from tests.kdltr_core.replay import Operations, Reads
 
 CPU = torch.device("cpu")
@@ -32,8 +32,10 @@ SEEDS = np.random.default_rng(1).integers(0, 2**63, 600, np.uint64)
 def words(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tensor, Tensor]:
     """600 pairs of 150 rendered words."""
     folder: Path = tmp_path_factory.mktemp("words")
-    render_pairs(folder / "words", 150, seed=0)
-    high_res, low_res = build_pack(folder / "words", cache_folder=folder / "cache").gather(np.arange(150))
+    render_words(folder / "words", 150, seed=0)
+    high_res, low_res = build_pack(folder / "words", cache_folder=folder / "cache", degradation="interlaced").gather(
+        np.arange(150)
+    )
     return high_res.repeat(4, 1, 1, 1), low_res.repeat(4, 1, 1, 1)
 
 

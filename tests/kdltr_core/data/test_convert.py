@@ -63,7 +63,7 @@ def test_bad_lines_are_named_and_nothing_is_written(folder: Path, tmp_path: Path
 
 def test_what_is_there_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
     convert(folder, labels_file(folder, "a.png\tfirst\n"), tmp_path / "out")
-    with pytest.raises(ValueError, match="is there already, and nothing is overwritten"):
+    with pytest.raises(ValueError, match="is there already and is not overwritten"):
         convert(folder, labels_file(folder, "a.png\tsecond\n"), tmp_path / "out")
     assert LmdbStore.open(tmp_path / "out").label(1) == "first"
 

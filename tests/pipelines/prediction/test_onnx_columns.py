@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kdltr_core.config import RunConfig
-from kdltr_core.data.synth.render import render_pairs
+from kdltr_core.data.synth.render import render_words
 from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.inference.weights_files import export_recognizer, find_recognizer, load_recognizer
 from kdltr_core.train.build import load_teacher
@@ -36,7 +36,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_graph(folder / "run", folder / "exported" / "student.onnx")
     pixels = pictures(32, seed=2).numpy()
     write_int8(folder / "exported" / "student-int8.onnx", folder / "exported" / "student.onnx", pixels)
-    render_pairs(folder / "words" / "rendered", NUM_WORDS, seed=1)
+    render_words(folder / "words" / "rendered", NUM_WORDS, seed=1)
     return folder
 
 

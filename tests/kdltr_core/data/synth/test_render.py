@@ -1,4 +1,4 @@
-"""Rendered words: the same every time, in TextZoom's layout, whole or not at all."""
+"""Rendered words: the same every time, as single images, whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from kdltr_core.charset import CHARACTERS_94, Charset36, fold
 from kdltr_core.config import TEXT_SHARES, TextKind
 from kdltr_core.data import lmdb_store
 from kdltr_core.data.synth import render
-from kdltr_core.data.synth.fonts import usable, written_with
-from kdltr_core.data.synth.render import fonts, render_pair, render_pairs
+from kdltr_core.data.synth.fonts import fonts, usable, written_with
+from kdltr_core.data.synth.render import render_word, render_words
 from kdltr_core.data.synth.texts import draw_text
 from kdltr_core.data.synth.vocabulary import words
 
@@ -37,34 +37,27 @@ def records(root: Path) -> dict[bytes, bytes]:
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("rendered") / "set"
-    render_pairs(root, 24, seed=5)
+    render_words(root, 24, seed=5)
     return root
 
 
-def test_the_layout_is_textzooms(rendered: Path) -> None:
+def test_a_set_holds_numbered_pictures_as_drawn_and_its_size(rendered: Path) -> None:
     held = records(rendered)
-    expected = {f"{column}-{i:09d}" for i in range(1, 25) for column in ("image_hr", "image_lr", "label")}
+    expected = {f"{column}-{i:09d}" for i in range(1, 25) for column in ("image", "label")}
     assert {key.decode() for key in held} == expected | {"num-samples"}
     assert held[b"num-samples"] == b"24"
-
-
-def test_images_are_rgb_png_of_the_two_sizes(rendered: Path) -> None:
-    for key, value in records(rendered).items():
-        if key.startswith(b"image"):
-            image = Image.open(io.BytesIO(value))
-            size = (128, 32) if key.startswith(b"image_hr") else (64, 16)
-            assert (image.format, image.mode, image.size) == ("PNG", "RGB", size)
-
-
-def test_same_seed_and_fonts_give_the_same_bytes(rendered: Path, tmp_path: Path) -> None:
-    render_pairs(tmp_path / "again", 24, seed=5, fonts=fonts())
-    assert records(tmp_path / "again") == records(rendered)
+    for index in range(24):
+        label, picture = render_word(5, index, fonts())
+        image = Image.open(io.BytesIO(held[b"image-%09d" % (index + 1)]))
+        assert (image.format, image.mode) == ("PNG", "RGB")
+        assert np.array_equal(np.asarray(image), picture)
+        assert held[b"label-%09d" % (index + 1)].decode() == label
 
 
 @pytest.fixture
 def three_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render, "_PAIRS_A_PROCESS", 8)
-    monkeypatch.setattr(render, "_PAIRS_A_JOB", 5)
+    monkeypatch.setattr(render, "_WORDS_A_PROCESS", 8)
+    monkeypatch.setattr(render, "_WORDS_A_JOB", 5)
     monkeypatch.setattr(lmdb_store, "_SAMPLES_A_TRANSACTION", 2)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(64)))
 
@@ -77,7 +70,7 @@ def children() -> list[int]:
 @pytest.mark.usefixtures("three_processes")
 def test_other_processes_draw_the_same_bytes(rendered: Path, tmp_path: Path) -> None:
     drawing: list[int] = []
-    render_pairs(tmp_path / "shared", 24, seed=5, progress=lambda done, total: drawing.extend(children()))
+    render_words(tmp_path / "shared", 24, seed=5, progress=lambda done, total: drawing.extend(children()))
     assert len(set(drawing)) == 3
     assert records(tmp_path / "shared") == records(rendered)
     assert not children()
@@ -91,8 +84,8 @@ def test_what_a_killed_process_leaves_is_drawn_here(
         for pid in children():
             os.kill(pid, signal.SIGKILL)
 
-    monkeypatch.setattr(render, "_PAIRS_A_JOB", 1)
-    render_pairs(tmp_path / "killed", 24, seed=5, progress=kill_all)
+    monkeypatch.setattr(render, "_WORDS_A_JOB", 1)
+    render_words(tmp_path / "killed", 24, seed=5, progress=kill_all)
     assert records(tmp_path / "killed") == records(rendered)
 
 
@@ -103,7 +96,7 @@ def test_a_script_without_a_guard_draws_its_words_and_ends(tmp_path: Path) -> No
     script.write_text(
         "import os; from kdltr_core.charset import Charset36; from kdltr_core.config import DataConfig\n"
         "from kdltr_core.data.dataset import load_datasets; os.sched_getaffinity = lambda process: {0, 1}\n"
-        "from kdltr_core.data.synth import render; render._PAIRS_A_PROCESS = 32\n"
+        "from kdltr_core.data.synth import render; render._WORDS_A_PROCESS = 32\n"
         f"config = DataConfig(cache_folder={str(tmp_path)!r}, num_rendered_train=64, num_rendered_benchmark=16)\n"
         "print(len(load_datasets(config, Charset36).benchmarks['rendered_benchmark']))\n"
     )
@@ -114,46 +107,31 @@ def test_a_script_without_a_guard_draws_its_words_and_ends(tmp_path: Path) -> No
 
 
 def test_a_shorter_set_is_the_beginning_of_a_longer_one(rendered: Path, tmp_path: Path) -> None:
-    render_pairs(tmp_path / "short", 3, seed=5)
+    render_words(tmp_path / "short", 3, seed=5)
     short, long = records(tmp_path / "short"), records(rendered)
     del short[b"num-samples"]
     assert short.items() <= long.items()
 
 
 def test_two_seeds_share_no_picture(rendered: Path, tmp_path: Path) -> None:
-    render_pairs(tmp_path / "other", 24, seed=6)
+    render_words(tmp_path / "other", 24, seed=6)
     ours, theirs = records(rendered), records(tmp_path / "other")
-    pictures = [{v for k, v in held.items() if k.startswith(b"image_hr")} for held in (ours, theirs)]
+    pictures = [{v for k, v in held.items() if k.startswith(b"image")} for held in (ours, theirs)]
     assert len(pictures[0]) == len(pictures[1]) == 24
     assert not pictures[0] & pictures[1]
 
 
 def test_letters_stand_out_from_their_ground() -> None:
-    """Blank pictures would teach nothing: brightness varies in every high_res image."""
-    faces = fonts()
+    """Blank pictures would teach nothing: brightness varies in every one."""
     for index in range(40):
-        assert render_pair(1, index, faces).high_res.mean(2).std() > 4
-
-
-def test_low_res_shows_the_same_picture() -> None:
-    """On average over a set: the mean colours of both sizes agree, whatever blur and noise did to single ones."""
-    faces = fonts()
-    pairs = [render_pair(2, index, faces) for index in range(40)]
-    difference = [abs(p.high_res.mean((0, 1)) - p.low_res.mean((0, 1))).max() for p in pairs]
-    assert np.median(difference) < 3
-
-
-def test_progress_ends_at_the_total(tmp_path: Path) -> None:
-    seen: list[tuple[int, int]] = []
-    render_pairs(tmp_path / "set", 5, seed=0, progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (5, 5)
+        assert render_word(1, index, fonts())[1].mean(2).std() > 4
 
 
 def test_a_taken_folder_is_refused_and_stays(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("text")
     with pytest.raises(ValueError, match="not overwritten"):
-        render_pairs(tmp_path / "mine", 2, seed=0)
+        render_words(tmp_path / "mine", 2, seed=0)
     assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis.txt"]
 
 
@@ -162,7 +140,7 @@ def test_an_interrupted_rendering_leaves_nothing(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        render_pairs(tmp_path / "set", 2, seed=0, progress=interrupt)
+        render_words(tmp_path / "set", 2, seed=0, progress=interrupt)
     assert not list(tmp_path.iterdir())
 
 
@@ -174,26 +152,24 @@ def test_a_full_disk_is_said_in_one_sentence_and_leaves_nothing(
 
     monkeypatch.setattr(lmdb, "open", full)
     with pytest.raises(OSError, match="cannot be written: No space left"):
-        render_pairs(tmp_path / "set", 2, seed=0)
+        render_words(tmp_path / "set", 2, seed=0)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("num_pairs", "seed", "sentence"),
-    [(0, 0, "num_pairs is 0"), (-3, 0, "num_pairs is -3"), (1, -1, "seed is -1")],
+    ("num_words", "seed", "sentence"),
+    [(0, 0, "num_words is 0"), (-3, 0, "num_words is -3"), (1, -1, "seed is -1")],
 )
-def test_values_out_of_range_are_named(tmp_path: Path, num_pairs: int, seed: int, sentence: str) -> None:
+def test_values_out_of_range_are_named(tmp_path: Path, num_words: int, seed: int, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        render_pairs(tmp_path / "set", num_pairs, seed)
+        render_words(tmp_path / "set", num_words, seed)
 
 
-def test_what_is_no_font_is_skipped_and_without_any_the_user_is_told(tmp_path: Path) -> None:
+def test_what_is_no_font_is_skipped(tmp_path: Path) -> None:
     broken = tmp_path / "broken.ttf"
     broken.write_bytes(b"not a font")
-    good = fonts()[0]
-    assert usable([broken, tmp_path / "absent.ttf", good, good]) == [good]
-    with pytest.raises(ValueError, match="no font"):
-        render_pairs(tmp_path / "set", 1, seed=0, fonts=[broken])
+    good = next(iter(fonts()))
+    assert list(usable([broken, tmp_path / "absent.ttf", good, good])) == [good]
 
 
 def test_symbol_fonts_are_left_out_and_text_fonts_kept() -> None:
@@ -239,7 +215,7 @@ def test_shares_are_those_that_were_asked_for() -> None:
 
 def test_a_display_writes_only_what_it_can_tell_apart(tmp_path: Path) -> None:
     """A font with the digits and A to F alone is never asked for another letter, and often for what it has."""
-    whole = fonts()[0]
+    whole = next(iter(fonts()))
     display = tmp_path / "display.ttf"
     subset = subsetting.Options(notdef_outline=True, name_IDs=["*"])
     font = TTFont(whole)
@@ -250,20 +226,9 @@ def test_a_display_writes_only_what_it_can_tell_apart(tmp_path: Path) -> None:
     subsetter.subset(font)
     font.save(display)
     assert written_with(display) == frozenset("0123456789ABCDEF")
-    assert usable([display, whole]) == [display, whole]
+    written = usable([display, whole])
+    assert list(written) == [display, whole]
     rng = np.random.default_rng(0)
-    written = {face: written_with(face) for face in (whole, display)}
     chosen = {text: [render.draw_face(text, written, rng) for _ in range(50)] for text in ("10:30", "2041", "GB")}
     assert set(chosen["10:30"]) == set(chosen["GB"]) == {whole}
     assert set(chosen["2041"]) == {whole, display}
-
-
-def test_single_images_are_the_pictures_as_drawn(tmp_path: Path) -> None:
-    render_pairs(tmp_path / "single", 3, seed=5, layout="single")
-    held = records(tmp_path / "single")
-    assert {key.decode() for key in held} == {f"{c}-{i:09d}" for i in (1, 2, 3) for c in ("image", "label")} | {
-        "num-samples"
-    }
-    pictures = [render_pair(5, index, fonts()).picture for index in range(3)]
-    for index, picture in enumerate(pictures):
-        assert np.array_equal(np.asarray(Image.open(io.BytesIO(held[b"image-%09d" % (index + 1)]))), picture)
