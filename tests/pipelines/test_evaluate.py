@@ -12,7 +12,7 @@ from PIL import Image
 
 from kdltr_core import load_student
 from kdltr_core.config import LOW_RES_SIZE, RunConfig
-from kdltr_core.data.images import resize
+from kdltr_core.data.images import decode_image, resize
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.synth.render import render_words
 from kdltr_core.inference.weights_files import export_recognizer
@@ -60,8 +60,8 @@ def test_a_run_folder_gives_the_table_and_its_files(places, evaluate, tmp_path):
     read = load_student(places / "first-try")
     low_res = []
     for i in range(1, NUM_WORDS + 1):
-        with Image.open(io.BytesIO(store.image(i))) as word:
-            Image.fromarray(resize(word, LOW_RES_SIZE)).save(tmp_path / f"{i}.png")
+        word = resize(decode_image(store.image(i), "word"), LOW_RES_SIZE)
+        Image.fromarray(word).save(tmp_path / f"{i}.png")
         low_res.append(read([tmp_path / f"{i}.png"])[0].text)
     written = pq.read_table(output / "predictions.parquet").to_pydict()
     assert written["student_low_res"] == low_res
