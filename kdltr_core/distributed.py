@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -81,11 +81,11 @@ class RunningStatistics:
         for buffers, before in zip(self._buffers, self._before, strict=True):
             _joined(buffers, before)
 
-    def restore_where(self, flag: Tensor | bool) -> None:
-        """Put back what was remembered where the flag, a bool or a scalar bool on the device, is true."""
+    def restore_where(self, flag: Tensor | Literal[True]) -> None:
+        """Put back what was remembered where the flag, True or a scalar bool on the device, is true."""
         # Joined, because ABINet has 171 of these and a choice for each would be felt at every step.
         for buffers, before in zip(self._buffers, self._before, strict=True):
-            kept = torch.where(torch.as_tensor(flag, device=before.device), before, _joined(buffers))
+            kept = before if flag is True else torch.where(flag, before, _joined(buffers))
             parts = kept.split([b.numel() for b in buffers])
             torch._foreach_copy_(buffers, [part.view_as(b) for part, b in zip(parts, buffers, strict=True)])
 

@@ -66,7 +66,7 @@ def on(device: torch.device, values: np.ndarray) -> Tensor:
     """A copy on the device, which the processor does not wait for; float64 becomes float32."""
     values = values.astype(np.float32) if values.dtype == np.float64 else values
     tensor = torch.from_numpy(np.ascontiguousarray(values))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def change_rows(images: Tensor, rows: np.ndarray, operation: Operation) -> None:
