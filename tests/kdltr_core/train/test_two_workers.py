@@ -47,8 +47,8 @@ def weights_at(folder: Path, step: int) -> dict[str, Tensor]:
     return read_checkpoint(folder / f"checkpoints/step-{step:08d}")["distiller"]
 
 
-def gradients(family: str, world: DistributedContext, rows: slice) -> dict[str, Tensor]:
-    """Of some of six words, joined with the other workers' as a step does it, with fixed running statistics."""
+def gradients(family: str, world: DistributedContext, rows: slice, by_ddp: bool = False) -> dict[str, Tensor]:
+    """Of some of six words, joined with the other workers' as a step, or torch, does it; fixed running statistics."""
     torch.manual_seed(0)
     distiller, teacher = Distiller(STUDENTS[family](), ObjectiveConfig()).train(), TEACHERS[family]().eval()
     for module in distiller.modules():
@@ -60,12 +60,19 @@ def gradients(family: str, world: DistributedContext, rows: slice) -> dict[str, 
     num_valid = world.all_reduce(lengths[rows].sum().float()) / world.size
     contrasted = valid_rows(lengths[rows], targets.shape[1] - 1, 3)
     taught = teach(teacher, high_res[rows], targets[rows], orders)
-    loss = distiller(low_res[rows], targets[rows], lengths[rows], orders, taught, num_valid, contrasted).total
+    given = low_res[rows], targets[rows], lengths[rows], orders, taught, num_valid, contrasted
+    torch.manual_seed(1)
+    loss = distiller(*given).total
     for name in unused_parameters(distiller, loss):
         distiller.get_parameter(name).requires_grad_(False)
-    joined = Gradients(distiller)
-    joined.add(loss / world.size)
-    world.all_reduce(joined.joined)
+    if by_ddp:
+        model = nn.parallel.DistributedDataParallel(distiller)  # which has to live until the backward
+        torch.manual_seed(1)
+        model(*given).total.backward()
+    else:
+        joined = Gradients(distiller)
+        joined.add(loss / world.size)
+        world.all_reduce(joined.joined)
     return {name: p.grad.clone() for name, p in distiller.named_parameters() if p.grad is not None}
 
 
@@ -89,8 +96,9 @@ def work(rank: int, rendezvous: str, roots: Path, folder: Path) -> None:
         build_small(monkeypatch, dropout=0.1)
         for family in FAMILIES:
             result, records = run(config_of(roots, family), folder / family, world=world)
-            of_six = gradients(family, world, slice(3 * rank, 3 * rank + 3))
-            found[family] = {"result": vars(result), "records": records.values, "gradients": of_six}
+            mine = slice(3 * rank, 3 * rank + 3)
+            of_six, by_ddp = (gradients(family, world, mine, by_ddp) for by_ddp in (False, True))
+            found[family] = {"result": vars(result), "records": records.values, "gradients": of_six, "by_ddp": by_ddp}
         found["readings"] = read_all(roots, world)
     torch.save(found, folder / f"found-{rank}.pt")
     dist.barrier()
@@ -103,6 +111,17 @@ def two_workers(roots: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     folder = tmp_path_factory.mktemp("two")
     mp.spawn(work, (str(folder / "rendezvous"), roots, folder), nprocs=2)
     return folder, [torch.load(folder / f"found-{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_added_up_in_one_piece_are_those_of_distributed_data_parallel(
+    family: str, two_workers: tuple[Path, list[Any]]
+) -> None:
+    for found in two_workers[1]:
+        mine, theirs = found[family]["gradients"], found[family]["by_ddp"]
+        assert mine.keys() == theirs.keys()
+        for name, value in theirs.items():
+            torch.testing.assert_close(mine[name], value, rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -133,7 +152,9 @@ def test_one_worker_that_computes_both_shares_ends_where_two_workers_end(
     once_together, together = (weights_at(folder / family, step) for step in (1, 2))
     for name in once:
         if name.endswith(STATISTICS):
-            torch.testing.assert_close(once_together[name], once[name], rtol=1e-4, atol=1e-6, msg=name)
+            torch.testing.assert_close(
+                once_together[name], once[name], rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}"
+            )
     # Adam's first steps go by the sign of the gradient, so what two workers round differently may part by a step.
     rate, far, moved, size = 1e-4, 0, 0, 0
     for name, value in alone.items():
