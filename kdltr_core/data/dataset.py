@@ -15,9 +15,9 @@ from torch import Tensor
 from kdltr_core.charset import Charset
 from kdltr_core.config import MAX_LABEL_LENGTH, DataConfig, DegradationName
 from kdltr_core.data.degrade import make_low_res
-from kdltr_core.data.opened_packs import DatasetsDescription, OpenedPacks, open_packs, refuse_other_words, reopen_packs
+from kdltr_core.data.opened_packs import DatasetsDescription, OpenedPack, Role, describe_packs, open_packs
 from kdltr_core.data.pack import Pack
-from kdltr_core.data.readings import WordReader
+from kdltr_core.data.readings import Readings, WordReader
 from kdltr_core.data.rejected import RejectionReport, RejectReason
 from kdltr_core.files import Progress
 
@@ -124,9 +124,9 @@ class Datasets:
     def fingerprints(self) -> dict[str, str]:
         """Of every set, as hex by "train/NAME" or "benchmark/NAME": other words have another, copies the same."""
         found: dict[str, str] = {}
-        for pack in self.train.packs:
-            count = sum(other.name == pack.name for other in self.train.packs[: len(found)])
-            found[f"train/{pack.name}" + (f"-{count + 1}" if count else "")] = pack.fingerprint
+        for number, pack in enumerate(self.train.packs, start=1):
+            name = f"train/{pack.name}"
+            found[f"{name}-{number}" if name in found else name] = pack.fingerprint
         if self.readings:
             found["the teacher's readings"] = self.readings
         return found | {f"benchmark/{name}": pack.fingerprint for name, pack in self.benchmarks.items()}
@@ -162,59 +162,56 @@ def load_datasets(
     Raises: ValueError for a root that cannot be used, if too much would be rejected, for roots that hold other words
         than those that were described, or for pictures without labels that a benchmark has too; as ``fetch``.
     """
-    packs = reopen_packs(description, config) if description else None
-    if packs is None:
-        packs = open_packs(config, progress, reader)
-        if description:
-            refuse_other_words(description, config, packs)
+    packs = open_packs(config, progress, reader, description)
+    joined = [opened for opened in packs if opened.role != "benchmark"]
+    benchmarks = {opened.name: opened.pack for opened in packs if opened.role == "benchmark"}
+    of_benchmarks = np.concatenate([pack.image_hashes for pack in benchmarks.values()])
+    validated: Role = "train" if any(opened.role == "train" for opened in joined) else "unlabelled"
     rejected: dict[str, RejectionReport] = {}
-    rows_of: dict[str, np.ndarray] = {}
-    for root, pack in {**packs.train, **packs.beside}.items():
-        rejected[root] = copy.deepcopy(pack.report)
-        rows_of[root] = _writable_rows(pack.keys, pack.labels, charset, rejected[root])
-        rejected[root].check(root, config.max_rejected_fraction)
-    labelled = [pack.image_hashes[rows_of[root]] for root, pack in packs.train.items()]
-    for root, pack in packs.unlabelled.items():
-        rejected[root] = copy.deepcopy(pack.report)
-        others = np.concatenate([*labelled, np.empty(0, np.uint64)])
-        rows_of[root] = _trusted_rows(root, packs, config, charset, others, rejected[root])
-    rejected |= {name: pack.report for name, pack in packs.benchmarks.items()}
+    usable: list[np.ndarray] = []
+    labelled = np.empty(0, np.uint64)
+    for opened in joined:
+        report = rejected[opened.name] = copy.deepcopy(opened.pack.report)
+        if opened.readings:
+            usable.append(_trusted_rows(opened, opened.readings, config, charset, of_benchmarks, labelled, report))
+            continue
+        usable.append(_writable_rows(opened.pack.keys, opened.pack.labels, charset, report))
+        report.check(opened.name, config.max_rejected_fraction)
+        if opened.role == "train":
+            labelled = np.concatenate([labelled, opened.pack.image_hashes[usable[-1]]])
+    rejected |= {name: pack.report for name, pack in benchmarks.items()}
 
-    joined = {**packs.train, **packs.unlabelled, **packs.beside}
-    starts = dict(zip(joined, np.cumsum([0, *map(len, joined.values())]), strict=False))
-    rows = np.concatenate([rows_of[root] + starts[root] for root in joined])
-    may_be_held_out = np.concatenate(
-        [np.full(len(rows_of[root]), root in (packs.train or packs.unlabelled)) for root in joined]
-    )
-    hashes = np.concatenate([pack.image_hashes for pack in joined.values()])[rows]
+    starts = np.cumsum([0, *(len(opened.pack) for opened in joined)])[:-1]
+    rows = np.concatenate([some + start for some, start in zip(usable, starts, strict=True)])
+    hashes = np.concatenate([opened.pack.image_hashes for opened in joined])[rows]
+    may_be_held_out = np.repeat([opened.role == validated for opened in joined], list(map(len, usable)))
     held_out = np.zeros(len(rows), bool)
     held_out[may_be_held_out] = held_out_rows(hashes[may_be_held_out], config.validation_fraction)
     if held_out.sum() == may_be_held_out.sum():
-        what = "training pairs" if packs.train else "pictures without labels"
         raise ValueError(
-            f"the {may_be_held_out.sum()} usable {what} are copies of too few images to hold some out for validation; "
-            "give more with data.train_roots"
+            f"the {may_be_held_out.sum()} usable words of data.{validated}_roots are copies of too few images to hold "
+            "some out for validation; give more with data.train_roots"
         )
-    texts = {root: readings.texts for root, readings in packs.readings.items()}
-    labels = [label for root, pack in joined.items() for label in texts.get(root, pack.labels)]
     weights = None
-    if packs.unlabelled and config.unlabelled_weight != 1:
-        of_roots = [
-            np.full(len(pack), config.unlabelled_weight if root in packs.unlabelled else 1, np.float32)
-            for root, pack in joined.items()
-        ]
-        weights = np.concatenate(of_roots)
-
-    pairs = partial(TrainingPairs, list(joined.values()), labels=labels, weights=weights)
+    if config.unlabelled_weight != 1 and any(opened.readings for opened in joined):
+        of_roots = [config.unlabelled_weight if opened.readings else 1.0 for opened in joined]
+        weights = np.repeat(np.array(of_roots, np.float32), [len(opened.pack) for opened in joined])
+    pairs = partial(
+        TrainingPairs,
+        [opened.pack for opened in joined],
+        labels=[label for p in joined for label in (p.readings.texts if p.readings else p.pack.labels)],
+        weights=weights,
+    )
+    read = [(opened, some) for opened, some in zip(joined, usable, strict=True) if opened.readings]
     return Datasets(
         train=pairs(rows[~held_out], config.train_degradation),
         validation=pairs(rows[held_out], config.benchmark_degradation),
-        benchmarks=packs.benchmarks,
+        benchmarks=benchmarks,
         rejected=rejected,
-        num_read={root: len(rows_of[root]) for root in packs.unlabelled},
-        readings=_fingerprint_of_readings(packs, rows_of) if packs.unlabelled else "",
-        validates_on_readings=not packs.train,
-        description=packs.describe(config),
+        num_read={opened.name: len(some) for opened, some in read},
+        readings=_fingerprint_of_readings(read) if read else "",
+        validates_on_readings=validated == "unlabelled",
+        description=describe_packs(config, packs),
     )
 
 
@@ -241,20 +238,26 @@ def _writable_rows(keys: Sequence[str], labels: Sequence[str], charset: Charset,
 
 
 def _trusted_rows(
-    root: str, packs: OpenedPacks, config: DataConfig, charset: Charset, labelled: np.ndarray, report: RejectionReport
+    opened: OpenedPack,
+    readings: Readings,
+    config: DataConfig,
+    charset: Charset,
+    of_benchmarks: np.ndarray,
+    labelled: np.ndarray,
+    report: RejectionReport,
 ) -> np.ndarray:
     """Rows of pictures without labels whose reading can stand for a label; the report is told of the others.
 
     Args:
-        labelled: hashes of the images that have a label.
+        of_benchmarks, labelled: hashes of the images of benchmarks, and of those that have a label.
 
     Raises: ValueError for pictures that a benchmark has too, unless they are to be left out; if nothing is left.
     """
-    pack, readings = packs.unlabelled[root], packs.readings[root]
-    shared = np.isin(pack.image_hashes, np.concatenate([b.image_hashes for b in packs.benchmarks.values()]))
+    pack = opened.pack
+    shared = np.isin(pack.image_hashes, of_benchmarks)
     if shared.any() and config.unlabelled_overlap == "refuse":
         raise ValueError(
-            f"{shared.sum()} of the {len(pack)} pictures in {root} are pictures of a benchmark too, such as "
+            f"{shared.sum()} of the {len(pack)} pictures in {opened.name} are pictures of a benchmark too, such as "
             f"{pack.keys[shared.argmax()]}: who trains on them is not measured by it any more. Leave them out with "
             "--data.unlabelled-overlap leave_out, or leave that benchmark out"
         )
@@ -271,16 +274,19 @@ def _trusted_rows(
             report.add(reason, pack.keys[row])
         kept &= ~rows
     if not kept.any():
-        raise ValueError(f"{root}: {report.describe()}; none is left to train on. Lower data.unlabelled_min_confidence")
+        raise ValueError(
+            f"{opened.name}: {report.describe()}; none is left to train on. Lower data.unlabelled_min_confidence"
+        )
     return np.flatnonzero(kept)
 
 
-def _fingerprint_of_readings(packs: OpenedPacks, rows_of: Mapping[str, np.ndarray]) -> str:
+def _fingerprint_of_readings(read: Sequence[tuple[OpenedPack, np.ndarray]]) -> str:
     """Of what is used: confidences that differ in their last digits, on another machine for instance, are the same."""
     digest = hashlib.blake2b(digest_size=16)
-    for root, readings in packs.readings.items():
-        digest.update(packs.unlabelled[root].fingerprint.encode() + rows_of[root].tobytes())
-        digest.update("\n".join(readings.texts[row] for row in rows_of[root]).encode())
+    for opened, rows in read:
+        assert opened.readings is not None
+        digest.update(opened.pack.fingerprint.encode() + rows.tobytes())
+        digest.update("\n".join(opened.readings.texts[row] for row in rows).encode())
     return digest.hexdigest()
 
 

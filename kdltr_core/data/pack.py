@@ -63,7 +63,7 @@ class Pack:
         fingerprint: of the LMDB's content and of everything that decides what is in this folder.
         report: the samples that are not in it, and why.
 
-    Raises: FileNotFoundError if it is not there; UnusablePack if it is cut short or of another format version.
+    Raises: UnusablePack if it is not there, cut short or of another format version.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -84,8 +84,6 @@ class Pack:
                 np.asarray(np.memmap(self.path / side, np.uint8, "r", shape=(len(table), *shape)))
                 for side, shape in (("high_res", HIGH_RES_SHAPE), ("low_res", LOW_RES_SHAPE))
             )
-        except FileNotFoundError:
-            raise
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             raise UnusablePack(f"{self.path} is not a whole pack of this version ({error})") from error
 
@@ -157,10 +155,10 @@ def build_pack(
 
 
 def _cached(path: Path, fingerprint: str) -> Pack | None:
+    if not path.exists():
+        return None
     try:
         pack = Pack(path)
-    except FileNotFoundError:
-        return None
     except UnusablePack as error:
         warnings.warn(f"{error}; it is built again", stacklevel=3)
         return None

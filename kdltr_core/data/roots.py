@@ -54,28 +54,27 @@ def lmdb_folders(root: str | Path) -> list[Path]:
 
 
 def folders_of(
-    config: DataConfig, field: Literal["train_roots", "benchmark_roots"], progress: Progress | None
+    config: DataConfig,
+    field: Literal["train_roots", "unlabelled_roots", "benchmark_roots"],
+    progress: Progress | None = None,
 ) -> list[Path]:
-    """The LMDBs under the roots of a field; where it names none, that of rendered words."""
+    """The LMDBs under the roots of a field. Where it names none, that of rendered words.
+
+    A root of unlabelled pictures without an LMDB stands for itself, and no such root for nothing.
+    """
     folders: list[Path] = []
+    labelled = field != "unlabelled_roots"
     for root in getattr(config, field):
-        for folder in lmdb_folders(fetch(root, config.cache_folder, progress, only=LMDB_FILE)):
+        place = fetch(root, config.cache_folder, progress, only=LMDB_FILE if labelled else "*")
+        for folder in lmdb_folders(place) if labelled or any(place.rglob(LMDB_FILE)) else [place]:
             if any(folder.samefile(other) for other in folders):
                 raise ValueError(f"{folder} is given twice in data.{field}; name it once")
             folders.append(folder)
-    if not folders and field == "train_roots":
-        folders = [rendered_folder(config, "train", config.num_rendered_train, progress)]
-    return folders or [rendered_folder(config, "benchmark", config.num_rendered_benchmark, progress)]
-
-
-def unlabelled_folders(config: DataConfig, progress: Progress | None) -> list[Path]:
-    """Those of LMDBs under a root, or, where there is none, the root itself."""
-    folders: list[Path] = []
-    for root in config.unlabelled_roots:
-        place = fetch(root, config.cache_folder, progress)
-        found = [file.parent for file in sorted(place.rglob(LMDB_FILE))]
-        folders += [folder for folder in found or [place] if folder not in folders]
-    return folders
+    if folders or not labelled:
+        return folders
+    if field == "train_roots":
+        return [rendered_folder(config, "train", config.num_rendered_train, progress)]
+    return [rendered_folder(config, "benchmark", config.num_rendered_benchmark, progress)]
 
 
 def rendered_folder(config: DataConfig, name: RenderedSet, num_pairs: int, progress: Progress | None) -> Path:

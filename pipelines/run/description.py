@@ -72,10 +72,12 @@ def describe(config: RunConfig, words: Datasets, verb: str) -> Description:
         parameters["unlabelled.num_refused"] = sum(report.num_rejected for report in refused.values())
     if words.validates_on_readings:
         tags["validation"] = VALIDATED_ON_READINGS
-    data, found = config.data, words.description
-    sources = [given_source(root, data.train_roots, data.cache_folder) for root, _ in found.train]
-    sources += [given_source(root, data.unlabelled_roots, data.cache_folder, only="*") for root, _ in found.unlabelled]
-    sources += [root for root, _ in found.beside]
+    data, roots = config.data, {"train": config.data.train_roots, "unlabelled": config.data.unlabelled_roots}
+    sources = [
+        given_source(p.name, roots.get(p.role, ()), data.cache_folder, "*" if p.role == "unlabelled" else LMDB_FILE)
+        for p in words.description.packs
+        if p.role != "benchmark"
+    ]
     training = [dataset_note(pack, source) for pack, source in zip(words.train.packs, sources, strict=True)]
     headlines = ("accuracy", "images_per_second") if verb == "train" else ()
     return Description(config.name, parameters, tags, training, testing_notes(data, words.benchmarks), headlines)
