@@ -106,7 +106,6 @@ class Datasets:
         benchmarks: packs by the name of their set.
         rejected: what could not be used of each set, by the root of a training set or the name of a benchmark.
         num_read: by the roots of pictures without labels, how many are used with the teacher's reading as their label.
-        readings: fingerprint of those pictures and readings; '' without any.
         validates_on_readings: whether the held-out pairs' labels are the teacher's readings, as no word has a label.
         description: for ``load_datasets`` in another process.
     """
@@ -116,7 +115,6 @@ class Datasets:
     benchmarks: Mapping[str, Pack]
     rejected: Mapping[str, RejectionReport]
     num_read: Mapping[str, int]
-    readings: str
     validates_on_readings: bool
     description: DatasetsDescription
 
@@ -127,8 +125,10 @@ class Datasets:
         for number, pack in enumerate(self.train.packs, start=1):
             name = f"train/{pack.name}"
             found[f"{name}-{number}" if name in found else name] = pack.fingerprint
-        if self.readings:
-            found["the teacher's readings"] = self.readings
+        if self.num_read:
+            # What is used of them: confidences that differ in their last digits, on another machine, are the same.
+            used = "\n".join(self.train.labels + self.validation.labels)
+            found["the teacher's readings"] = hashlib.blake2b(used.encode(), digest_size=16).hexdigest()
         return found | {f"benchmark/{name}": pack.fingerprint for name, pack in self.benchmarks.items()}
 
 
@@ -202,14 +202,12 @@ def load_datasets(
         labels=[label for p in joined for label in (p.readings.texts if p.readings else p.pack.labels)],
         weights=weights,
     )
-    read = [(opened, some) for opened, some in zip(joined, usable, strict=True) if opened.readings]
     return Datasets(
         train=pairs(rows[~held_out], config.train_degradation),
         validation=pairs(rows[held_out], config.benchmark_degradation),
         benchmarks=benchmarks,
         rejected=rejected,
-        num_read={opened.name: len(some) for opened, some in read},
-        readings=_fingerprint_of_readings(read) if read else "",
+        num_read={opened.name: len(some) for opened, some in zip(joined, usable, strict=True) if opened.readings},
         validates_on_readings=validated == "unlabelled",
         description=describe_packs(config, packs),
     )
@@ -278,16 +276,6 @@ def _trusted_rows(
             f"{opened.name}: {report.describe()}; none is left to train on. Lower data.unlabelled_min_confidence"
         )
     return np.flatnonzero(kept)
-
-
-def _fingerprint_of_readings(read: Sequence[tuple[OpenedPack, np.ndarray]]) -> str:
-    """Of what is used: confidences that differ in their last digits, on another machine for instance, are the same."""
-    digest = hashlib.blake2b(digest_size=16)
-    for opened, rows in read:
-        assert opened.readings is not None
-        digest.update(opened.pack.fingerprint.encode() + rows.tobytes())
-        digest.update("\n".join(opened.readings.texts[row] for row in rows).encode())
-    return digest.hexdigest()
 
 
 def held_out_rows(image_hashes: np.ndarray, fraction: float) -> np.ndarray:

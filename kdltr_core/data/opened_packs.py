@@ -118,6 +118,6 @@ def _refuse_other_words(description: DatasetsDescription, config: DataConfig, pa
     for known, found in zip(description.packs, now.packs, strict=False):
         if now.decides == description.decides and named.get(found.role) and found.fingerprint != known.fingerprint:
             raise ValueError(
-                f"{found.name} holds other words than when this run opened it; put the first ones back to resume, or give "
-                "another --name to begin a run on these"
+                f"{found.name} holds other words than when this run opened it; put the first ones back to resume, or "
+                "give another --name to begin a run on these"
             )
