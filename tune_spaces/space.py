@@ -35,8 +35,8 @@ class Space:
     points: tuple[Mapping[str, Any], ...] = ()
 
     def describe(self) -> dict[str, str]:
-        """By field, for people: ``2.0 … 200.0, log scale``."""
-        return {name: _described(distribution) for name, distribution in self.distributions.items()}
+        """By field, in Optuna's words: ``FloatDistribution(high=200.0, log=True, low=2.0, step=None)``."""
+        return {name: str(distribution) for name, distribution in self.distributions.items()}
 
     def holds(self, point: Mapping[str, Any]) -> bool:
         """Whether a sampler could have drawn this point."""
@@ -99,14 +99,6 @@ def _distributions(space: Any, source: str) -> dict[str, BaseDistribution]:
             "fields to ray.tune's uniform, quniform, loguniform, randint, qrandint, lograndint or choice"
         )
     return found
-
-
-def _described(distribution: BaseDistribution) -> str:
-    if isinstance(distribution, CategoricalDistribution):
-        return f"one of {', '.join(map(str, distribution.choices))}"
-    assert isinstance(distribution, (FloatDistribution, IntDistribution))
-    whole = ", whole numbers" if isinstance(distribution, IntDistribution) else ""
-    return f"{distribution.low} … {distribution.high}{whole}{', log scale' if distribution.log else ''}"
 
 
 def _extremes(distribution: BaseDistribution) -> tuple[Any, ...]:

@@ -14,16 +14,11 @@ from kdltr_core.metrics import standard_error
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.comparison import CandidateComparison
 from pipelines.sweep.folder import SweepFolder
-from pipelines.sweep.importances import counted_study, draw_pictures, importances
 from pipelines.sweep.page import Page, Section
+from pipelines.sweep.pictures import NOTE, draw_pictures
 from pipelines.sweep.study import SweepTrial, best_first, short
 
 _NUM_SHOWN = 10
-_IMPORTANCES = (
-    "Share of each parameter in what sets the best third of the trials apart (PED-ANOVA; pruned trials count with the "
-    "best accuracy read of them, failed ones not). Shares sum to one "
-    "even where no parameter mattered."
-)
 
 
 def write_sweep_report(
@@ -36,15 +31,16 @@ def write_sweep_report(
         num_words: of the validation split.
         confirmed: what the candidates came to that were trained anew.
     """
-    trials, study = folder.trials.ended, counted_study(folder.trials.study)
+    trials = folder.trials.ended
+    pictures = draw_pictures(folder.report, folder.trials.study)
     test = confirmed.significance if confirmed else None
     assert folder.trials.baseline is not None
     choice = choose(trials, folder.trials.baseline, test)
     answers = [*([test.sentence] if test else []), *([choice.sentence] if choice else [])]
     sections = [
         *(confirmed.sections("Confirmation") if confirmed else []),
-        *trial_sections(trials, folder.space.describe(), importances(study, list(folder.space.distributions))),
-        Section("Pictures", pictures=draw_pictures(folder.report, study)),
+        *trial_sections(trials, folder.space.describe()),
+        Section("Pictures", text=NOTE if pictures else "", pictures=pictures),
     ]
     page = Page(f"Sweep {config.name}", [*answers, counts_note(trials, num_words)], sections)
     page.write(folder.table)
@@ -57,23 +53,12 @@ def write_sweep_report(
     return page
 
 
-def trial_sections(
-    trials: Sequence[SweepTrial], space: Mapping[str, str], mattered: Mapping[str, float]
-) -> list[Section]:
-    """The best trials, the space, what mattered, and what failed.
-
-    Args:
-        space: what was searched, as ``Space.describe`` has it.
-        mattered: as ``importances`` gives it.
-    """
+def trial_sections(trials: Sequence[SweepTrial], space: Mapping[str, str]) -> list[Section]:
+    """The best trials, the space as ``Space.describe`` has it, and what failed."""
     errors = Counter(trial.error for trial in trials if trial.error).most_common()
-    shares = [[name, f"{100 * share:.0f}"] for name, share in mattered.items()]
     return [
         _best_trials(trials, list(space)),
         Section("Space", [["parameter", "range"], *map(list, space.items())]),
-        Section("Importances", [["parameter", "share, %"], *shares], _IMPORTANCES)
-        if shares
-        else Section("Importances", text="Too few trials, or too much alike, to tell what mattered."),
         Section("Failed", [["error", "trials"], *([error, str(n)] for error, n in errors)] if errors else ()),
     ]
 

@@ -1,22 +1,27 @@
-"""What Optuna finds in the trials of a sweep: the importances of its parameters, and pictures."""
+"""Optuna's pictures of a sweep: its history, its points, and the importances of its parameters."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 from matplotlib import pyplot
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import TrialState
 from optuna.visualization import matplotlib as drawn
 
 FEWEST_TRIALS = 10
 _TOP = 1 / 3  # Optuna's tenth is two or three trials of a sweep of two dozen: too few to show a choice that matters
 _ACCURACY = "validation accuracy, %"
+NOTE = (
+    "Importances: share of each parameter in what sets the best third of the trials apart (PED-ANOVA, Watanabe et al. "
+    f"2023), drawn from {FEWEST_TRIALS} trials on; they sum to one even where no parameter mattered. Pruned trials "
+    "count with the best accuracy read of them, failed ones not."
+)
 
 
 def counted_study(study: optuna.Study) -> optuna.Study:
@@ -32,34 +37,15 @@ def counted_study(study: optuna.Study) -> optuna.Study:
     return counted
 
 
-def importances(study: optuna.Study, names: Sequence[str]) -> dict[str, float]:
-    """Shares of the parameters in what sets the best third of the trials apart, in [0, 1], largest first.
-
-    PED-ANOVA (Watanabe et al. 2023) compares the values of the best with those of all trials, so a searcher that
-    tries one region more often does not by itself make a parameter important. Shares sum to one even in a sweep of
-    pure noise.
-
-    Args:
-        study: as ``counted_study`` makes it.
-
-    Returns: nothing for fewer than ``FEWEST_TRIALS`` trials with an accuracy, or where all accuracies are equal.
-    """
-    values = [trial.value for trial in study.trials]
-    if len(values) < FEWEST_TRIALS or np.ptp(np.array(values, dtype=float)) == 0:
-        return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is experimental
-        evaluator = PedAnovaImportanceEvaluator(target_quantile=_TOP)
-        return get_param_importances(study, evaluator=evaluator, params=list(names))
-
-
 def draw_pictures(folder: Path, study: optuna.Study) -> list[Path]:
-    """``history.png``, ``parallel_coordinates.png`` and ``slices.png``; none without a trial.
+    """``history.png``, ``parallel_coordinates.png``, ``slices.png`` and, where trials differ, ``importances.png``.
 
     Args:
-        study: as ``counted_study`` makes it.
+        study: a sweep's; without a trial that was read there is no picture.
     """
-    if not study.trials:
+    study = counted_study(study)
+    values = [trial.value for trial in study.trials]
+    if not values:
         return []
     plots: dict[str, Any] = {
         "history": drawn.plot_optimization_history,
@@ -68,6 +54,9 @@ def draw_pictures(folder: Path, study: optuna.Study) -> list[Path]:
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that they are experimental, and of axes without a length, for few trials
+        if len(values) >= FEWEST_TRIALS and len(set(values)) > 1:
+            evaluator = PedAnovaImportanceEvaluator(target_quantile=_TOP)
+            plots["importances"] = partial(drawn.plot_param_importances, evaluator=evaluator)
         pyplot.switch_backend("agg")
         return [_save(plot(study, target_name=_ACCURACY), folder / f"{name}.png") for name, plot in plots.items()]
 
