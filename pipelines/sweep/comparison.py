@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdltr_core.evaluation.significance import SignificanceTest, compare_paired, read_correct, read_judged, signed
-from kdltr_core.metrics import mcnemar
 from pipelines.sweep.page import Rows, Section
 from pipelines.sweep.study import SweepStudy, as_json
 
@@ -68,16 +67,8 @@ class CandidateComparison:
     def significance(self) -> SignificanceTest | None:
         """Of all others over the reference; None without either."""
         others = {c.name: c.correct for c in self.candidates if c.name != self.reference}
-        base = self._reference()
+        base = next((c for c in self.candidates if c.name == self.reference), None)
         return compare_paired(base.correct, others, name=self.reference) if base is not None and others else None
-
-    def p_values(self, candidate: Candidate) -> tuple[float, ...]:
-        """Exact McNemar tests against the reference, one a seed; none for the reference itself or without it."""
-        base = self._reference()
-        if base is None or candidate.name == self.reference:
-            return ()
-        pairs = zip(base.correct, candidate.correct, strict=True)
-        return tuple(mcnemar(first.tolist(), second.tolist()).p for first, second in pairs)
 
     def metrics(self) -> dict[str, float]:
         """In figures, by ``comparison/<name>/…``."""
@@ -105,26 +96,22 @@ class CandidateComparison:
         if self.significance is not None:
             whose = "other seeds and other words" if num_seeds > 1 else "other words alone"
             about.append(f"Intervals allow for {whose} and hold all at once.")
-            about.append("p: exact McNemar test of each seed's student against the reference's of the same seed.")
         return [
             Section(title, self._rows(), " ".join([*about, *notes])),
             Section(f"{title} by set", self._set_rows()),
         ]
 
-    def _reference(self) -> Candidate | None:
-        return next((c for c in self.candidates if c.name == self.reference), None)
-
     def _rows(self) -> Rows:
         significance = self.significance
         gains = {gain.name: gain for gain in significance.gains} if significance else {}
-        rows = [["candidate", "accuracy", "by seed", f"gain over {self.reference}", "95 % interval", "p"]]
+        rows = [["candidate", "accuracy", "by seed", f"gain over {self.reference}", "95 % interval"]]
         for c in self.candidates:
             error = "" if math.isnan(c.standard_error) else f" ± {c.standard_error:.2f}"
             row = [c.name, f"{c.accuracy:.2f}{error}", " ".join(f"{a:.2f}" for a in c.accuracies), "", ""]
             if c.name in gains:
                 gain = gains[c.name]
                 row[3:] = [signed(gain.points), f"{signed(gain.low)} … {signed(gain.high)}"]
-            rows.append([*row, " ".join(f"{p:.2g}" for p in self.p_values(c))])
+            rows.append(row)
         return rows
 
     def _set_rows(self) -> Rows:

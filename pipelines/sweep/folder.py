@@ -159,12 +159,12 @@ class CompareFolder(StudyFolder):
 
     def __init__(self, config: RunConfig, options: CompareOptions, fields: Mapping[str, Mapping[str, Any]]) -> None:
         self.options = options
-        extent = {"objectives": options.objectives, "seeds": options.seeds, "reference": options.against}
+        extent = {"objectives": options.objectives, "seeds": options.seeds}
         super().__init__(config, {"num_steps": config.num_steps, "num_epochs": config.num_epochs}, extent)
         study = SweepStudy(self.path / "runs")
         column = config.recognizer.trained_column
         self.studies = {"run": study}
-        self.runs = CandidateRuns(study, fields, options.seeds, options.against, column)
+        self.runs = CandidateRuns(study, fields, options.seeds, options.objectives[0], column)
 
     @property
     def num_missing(self) -> int:

@@ -61,24 +61,16 @@ class CompareOptions(TrialOptions):
     objectives: tuple[str, ...] = Field(
         ("supervised", "distillation"),
         min_length=1,
-        description=f"who is trained: {', '.join(OBJECTIVES)}; each may be followed by changes, +field=value",
+        description=f"who is trained: {', '.join(OBJECTIVES)}; each may be followed by changes, +field=value; the others "
+        "are tested against the first",
     )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="seeds that every objective is trained with")
-    reference: str = Field(
-        "", description="the baseline: one of --objectives that the others are tested against; empty: the first"
-    )
 
     @model_validator(mode="after")
     def _can_be_compared(self) -> CompareOptions:
-        if self.reference and self.reference not in self.objectives:
-            raise ValueError(f"--reference {self.reference} is none of --objectives {' '.join(self.objectives)}")
         if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise ValueError(f"--seeds are {' '.join(map(str, self.seeds))}, expected different ones from 0 on")
         return self
-
-    @property
-    def against(self) -> str:
-        return self.reference or self.objectives[0]
 
 
 def parse_sweep(arguments: Sequence[str], script: str, about: str) -> tuple[SweepOptions, RunConfig]:

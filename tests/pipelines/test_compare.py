@@ -23,8 +23,8 @@ COMPARE = Path(pipelines.__path__[0]) / "compare.py"
 def test_objectives_are_trained_alike_compared_and_none_is_trained_twice(tmp_path: Path) -> None:
     # fmt: off
     command = [
-        sys.executable, str(COMPARE), "demo", "--objectives", "supervised", "dld", "--seeds", "0", "1",
-        "--reference", "dld", "--workers", "1",
+        sys.executable, str(COMPARE), "demo", "--objectives", "dld", "supervised", "--seeds", "0", "1",
+        "--workers", "1",
         "--num-steps", "2", "--optim.batch-size", "8", "--optim.warmup-steps", "0", "--log-every", "1",
         "--validate-every", "2", "--checkpoint-every", "2", "--objective.num-permutations", "2",
         "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16", "--data.cache-folder", "cache",
@@ -37,7 +37,7 @@ def test_objectives_are_trained_alike_compared_and_none_is_trained_twice(tmp_pat
     place = tmp_path / "runs" / "demo-compared"
     trials = SweepStudy(place / "runs").ended
     assert [(t.params["objective.name"], t.params["seed"], t.state) for t in trials] == [
-        ("supervised", 0, "FINISHED"), ("dld", 0, "FINISHED"), ("supervised", 1, "FINISHED"), ("dld", 1, "FINISHED"),
+        ("dld", 0, "FINISHED"), ("supervised", 0, "FINISHED"), ("dld", 1, "FINISHED"), ("supervised", 1, "FINISHED"),
     ]  # fmt: skip
     configs = [RunConfig.from_yaml(trial.folder / "config.yaml").flatten() for trial in trials]
     differing = {name for name in configs[0] if len({str(config[name]) for config in configs}) > 1}
@@ -56,7 +56,7 @@ def test_objectives_are_trained_alike_compared_and_none_is_trained_twice(tmp_pat
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert (again.returncode, "is finished" in again.stderr) == (0, True)
     written = [(trial.folder / "metrics.jsonl").stat().st_mtime_ns for trial in trials]
-    more = [*command[:5], "a_skd", *command[5:]]
+    more = [*command[:6], "a_skd", *command[6:]]
     third = subprocess.run(more, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200)
     assert third.returncode == 0, third.stderr
     assert [(trial.folder / "metrics.jsonl").stat().st_mtime_ns for trial in trials] == written
