@@ -16,6 +16,7 @@ from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.comparison import CandidateRuns
 from pipelines.sweep.options import CompareOptions, SweepOptions
 from pipelines.sweep.page import Page
+from pipelines.sweep.report import write_sweep_report
 from pipelines.sweep.search import pruner_for, sampler_for
 from pipelines.sweep.study import BASELINE, SweepStudy, as_json, best_first
 from tune_spaces.space import Space
@@ -28,13 +29,19 @@ class StudyFolder(RunFolder):
         settings: with others it is another sweep.
         extent: how much is asked for; more may be asked later.
 
+    Attributes:
+        noun, verb: what it is called, and its command.
+        more: options that ask for more.
+        studies: by what a trial of it is called.
+
     Raises: ValueError as ``RunFolder``, for an object store, or if the folder holds what other settings began.
     """
 
     noun: str
     verb: str
+    more: str
     options: SweepOptions | CompareOptions
-    studies: Mapping[str, SweepStudy]  # by what a trial of it is called
+    studies: Mapping[str, SweepStudy]
 
     def __init__(self, config: RunConfig, settings: Mapping[str, Any], extent: Mapping[str, Any]) -> None:
         if is_uri(config.output_folder):
@@ -68,6 +75,14 @@ class StudyFolder(RunFolder):
         """How many of the runs asked for failed, where it is not a sweep's business that some do."""
         return 0
 
+    def write_report(self, num_words: int) -> Page:
+        """The page, of few or many trials, and its figures where the study's own run in MLflow finds them.
+
+        Args:
+            num_words: of the validation split.
+        """
+        raise NotImplementedError
+
     @contextmanager
     def claim(self) -> Iterator[None]:
         with super().claim():
@@ -93,7 +108,7 @@ class StudyFolder(RunFolder):
 class SweepFolder(StudyFolder):
     """Of a sweep: trials/, confirmation/, report/sweep.html and pictures, best.yaml."""
 
-    noun, mark, verb = "sweep", "sweep.json", "tune"
+    noun, mark, verb, more = "sweep", "sweep.json", "tune", "--num-trials or --confirm"
     # What is learnt is the same.
     free_fields = RunFolder.free_fields | {"data.teacher_cache"}
 
@@ -145,6 +160,9 @@ class SweepFolder(StudyFolder):
         column = self.config.recognizer.trained_column
         return CandidateRuns(self.studies["confirmation"], points, seeds, BASELINE, column)
 
+    def write_report(self, num_words: int) -> Page:
+        return write_sweep_report(self, num_words)
+
 
 class CompareFolder(StudyFolder):
     """Of a comparison: runs/, report/comparison.html. Objectives and seeds may be added later.
@@ -153,7 +171,7 @@ class CompareFolder(StudyFolder):
         fields: by candidate, as ``candidate_fields`` gives them.
     """
 
-    noun, mark, verb = "comparison", "comparison.json", "compare"
+    noun, mark, verb, more = "comparison", "comparison.json", "compare", "--objectives or --seeds"
 
     options: CompareOptions
 
@@ -170,8 +188,7 @@ class CompareFolder(StudyFolder):
     def num_missing(self) -> int:
         return self.runs.num_missing
 
-    def write_report(self) -> Page:
-        """The page, and its figures where the comparison's own run in MLflow finds them."""
+    def write_report(self, num_words: int) -> Page:
         found = self.runs.compare()
         page = Page(f"Objectives compared: {self.config.name}", (), found.sections("Objectives"))
         page.write(self.table)

@@ -61,8 +61,8 @@ class CompareOptions(TrialOptions):
     objectives: tuple[str, ...] = Field(
         ("supervised", "distillation"),
         min_length=1,
-        description=f"who is trained: {', '.join(OBJECTIVES)}; each may be followed by changes, +field=value; the others "
-        "are tested against the first",
+        description=f"who is trained: {', '.join(OBJECTIVES)}; each may be followed by changes, +field=value; the "
+        "others are tested against the first",
     )
     seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="seeds that every objective is trained with")
 
@@ -90,8 +90,3 @@ def parse_sweep(arguments: Sequence[str], script: str, about: str) -> tuple[Swee
     if options.space not in SPACES and Path(options.space).suffix:
         options = options.model_copy(update={"space": os.path.abspath(os.path.expanduser(options.space))})
     return options, config
-
-
-def parse_comparison(arguments: Sequence[str], script: str, about: str) -> tuple[CompareOptions, RunConfig]:
-    """As ``parse_sweep``; without ``--name`` the comparison has the run's name and ``-compared``."""
-    return parse_run_with(CompareOptions, arguments, script, about, lambda options: "-compared")

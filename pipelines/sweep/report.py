@@ -5,33 +5,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kdltr_core.config import RunConfig
 from kdltr_core.evaluation.significance import SignificanceTest
 from kdltr_core.files import write_text
 from kdltr_core.metrics import standard_error
 from pipelines.run.metrics_log import MetricsLog
-from pipelines.sweep.comparison import CandidateComparison
-from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.page import Page, Section
 from pipelines.sweep.pictures import NOTE, draw_pictures
 from pipelines.sweep.study import SweepTrial, best_first, short
 
+if TYPE_CHECKING:
+    from pipelines.sweep.folder import SweepFolder
+
 _NUM_SHOWN = 10
 
 
-def write_sweep_report(
-    folder: SweepFolder, config: RunConfig, num_words: int, confirmed: CandidateComparison | None = None
-) -> Page:
+def write_sweep_report(folder: SweepFolder, num_words: int) -> Page:
     """report/ and best.yaml from the trials that have ended, few or many.
 
     Args:
-        config: of the run whose point was searched.
         num_words: of the validation split.
-        confirmed: what the candidates came to that were trained anew.
     """
-    trials = folder.trials.ended
+    trials, config, runs = folder.trials.ended, folder.config, folder.confirmation
+    confirmed = runs.compare() if folder.options.confirm and runs.study.ended else None
     pictures = draw_pictures(folder.report, folder.trials.study)
     test = confirmed.significance if confirmed else None
     assert folder.trials.baseline is not None

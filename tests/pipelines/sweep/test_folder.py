@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from kdltr_core.config import RunConfig
 from kdltr_core.evaluation.table import STUDENT_LOW_RES, write_predictions
 from pipelines.run.command_line import parse_run
 from pipelines.run.folder import RunFolder
-from pipelines.sweep.comparison import Candidate, CandidateComparison
+from pipelines.sweep.comparison import CandidateRuns
 from pipelines.sweep.folder import CompareFolder, SweepFolder
 from pipelines.sweep.objectives import candidate_fields
 from pipelines.sweep.options import CompareOptions, SweepOptions
@@ -43,7 +42,7 @@ def test_the_best_point_is_a_config_that_train_takes_as_it_is(config: RunConfig)
     folder = sweep(config, trial_steps=50)
     with folder.claim():
         try_points(folder, 70.0, 72.0, 71.0)
-        write_sweep_report(folder, config, 400)
+        write_sweep_report(folder, 400)
     best = parse_run([str(folder.best)], "train.py", "")
     changed = {name for name, value in config.flatten().items() if best.flatten()[name] != value}
     assert changed <= {"name", SOFT, "data.cache_folder", "tracking_uri"}  # two are made absolute
@@ -57,18 +56,18 @@ def test_the_best_point_is_a_config_that_train_takes_as_it_is(config: RunConfig)
 
 
 def test_page_and_best_point_have_the_answer_and_what_follows_from_it(config: RunConfig) -> None:
-    folder = sweep(config)
-    read = np.tile(np.arange(500) % 2 == 0, (2, 1))
-    alike = (Candidate("the baseline", read), Candidate("trial 1", ~read))
-    confirmed = CandidateComparison(alike, "the baseline", (1, 2), ("SVT",) * 500)
-    assert confirmed.significance is not None
+    folder = sweep(config, confirm=1, confirm_seeds=2)
     with folder.claim():
         try_points(folder, 70.0, 72.0)
-        page = write_sweep_report(folder, config, 400, confirmed)
-    assert page.sentences[0] == confirmed.significance.sentence
+        for place in range(4):  # both points with both seeds read alike
+            finish(folder.confirmation, place, "1100")
+        page = write_sweep_report(folder, 400)
+    test = folder.confirmation.compare().significance
+    assert test is not None
+    assert page.sentences[0] == test.sentence
     assert RunConfig.from_yaml(folder.best).objective.soft_logits == 20.0
     for file in (folder.best, folder.table):
-        assert confirmed.significance.sentence in file.read_text()
+        assert test.sentence in file.read_text()
         assert "The point in best.yaml is the baseline" in file.read_text()
 
 
@@ -104,11 +103,11 @@ def test_a_sweep_is_finished_until_more_is_asked_of_it(config: RunConfig) -> Non
     folder = sweep(config, num_trials=2)
     assert not folder.has_begun
     with folder.claim():
-        write_sweep_report(folder, config, 400)
+        write_sweep_report(folder, 400)
         assert "No trial ran to its end" in folder.table.read_text()
         assert not folder.best.exists()
         try_points(folder, 70.0, 71.0)
-        write_sweep_report(folder, config, 400)
+        write_sweep_report(folder, 400)
         assert not folder.is_finished
         folder.mark_finished()
     assert folder.has_begun
@@ -122,24 +121,24 @@ def comparison(config: RunConfig, *objectives: str) -> CompareFolder:
     return CompareFolder(config, options, {text: candidate_fields(text, config) for text in objectives})
 
 
-def finish(folder: CompareFolder, place: int, right: str) -> None:
+def finish(runs: CandidateRuns, place: int, right: str) -> None:
     """As a run leaves it."""
-    run = begin_trial(folder.runs.study, folder.runs.points[place], 50.0)
+    run = begin_trial(runs.study, runs.points[place], 50.0)
     (run.folder / "evaluation").mkdir()
     readings = [one_word(i, "word" if c == "1" else "", STUDENT_LOW_RES) for i, c in enumerate(right)]
     write_predictions(run.folder / "evaluation" / "predictions.parquet", readings)
-    folder.runs.study.end(run.number, "FINISHED")
+    runs.study.end(run.number, "FINISHED")
 
 
 def test_what_the_runs_left_becomes_the_table_and_a_part_of_it_too(config: RunConfig) -> None:
     folder = comparison(config, "supervised", "dld")
     with folder.claim():
-        finish(folder, 0, "1100")
-        finish(folder, 1, "1110")
-        finish(folder, 2, "1000")
+        finish(folder.runs, 0, "1100")
+        finish(folder.runs, 1, "1110")
+        finish(folder.runs, 2, "1000")
         assert (folder.runs.compare().left_out, folder.num_missing) == (("dld",), 1)
-        finish(folder, 3, "1111")
-        folder.write_report()
+        finish(folder.runs, 3, "1111")
+        folder.write_report(0)
         folder.mark_finished()
     whole = folder.runs.compare()
     assert [c.accuracies for c in whole.candidates] == [(50.0, 25.0), (75.0, 100.0)]
@@ -150,9 +149,9 @@ def test_what_the_runs_left_becomes_the_table_and_a_part_of_it_too(config: RunCo
 def test_objectives_are_added_later_but_not_to_runs_of_another_length(config: RunConfig) -> None:
     folder = comparison(config, "supervised")
     with folder.claim():
-        finish(folder, 0, "1100")
-        finish(folder, 1, "1100")
-        folder.write_report()
+        finish(folder.runs, 0, "1100")
+        finish(folder.runs, 1, "1100")
+        folder.write_report(0)
         folder.mark_finished()
     more = comparison(config, "supervised", "dld")
     assert (more.is_finished, more.num_missing) == (False, 2)

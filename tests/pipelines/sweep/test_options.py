@@ -6,13 +6,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import pipelines
 from pipelines.recipes import demo
-from pipelines.sweep.options import parse_comparison, parse_sweep
+from pipelines.run.command_line import parse_run_with
+from pipelines.sweep.options import CompareOptions, parse_sweep
 
 TUNE = Path(pipelines.__path__[0]) / "tune.py"
 
@@ -35,9 +37,9 @@ def test_all_other_options_change_the_run_that_all_trials_vary(tmp_path: Path) -
 
 def test_options_of_a_comparison_and_those_of_the_run_may_come_in_any_order() -> None:
     words = ["demo", "--seeds", "2", "5", "--num-steps", "7", "--objectives=dld", "--optim.batch-size=16"]
-    options, config = parse_comparison(words, "compare.py", "")
+    options, config = parse_run_with(CompareOptions, words, "compare.py", "")
     assert (options.seeds, options.objectives) == ((2, 5), ("dld",))
-    assert (config.num_steps, config.optim.batch_size, config.name) == (7, 16, "demo-compared")
+    assert (config.num_steps, config.optim.batch_size) == (7, 16)
 
 
 @pytest.mark.parametrize(
@@ -67,14 +69,17 @@ def test_a_sweep_is_named_after_run_and_space_unless_it_is_given_a_name(words: s
     assert parse_sweep(words.split(), "tune.py", "")[1].name == name
 
 
+parse_runs = partial(parse_run_with, CompareOptions)
+
+
 @pytest.mark.parametrize(
     ("parse", "words", "said"),
     [
         (parse_sweep, "--num-trials 0", "--num-trials is 0"),
         (parse_sweep, "--gpus-per-trial 1.5", "expected a fraction of one GPU or a whole number"),
         (parse_sweep, "demmo", "there is no recipe 'demmo'"),
-        (parse_comparison, "demo --seeds 1 1", "expected different ones"),
-        (parse_comparison, "demo --seeds -1", "expected different ones from 0 on"),
+        (parse_runs, "demo --seeds 1 1", "expected different ones"),
+        (parse_runs, "demo --seeds -1", "expected different ones from 0 on"),
     ],
 )
 def test_a_mistake_is_named_with_the_way_out(parse: Callable[..., object], words: str, said: str) -> None:
