@@ -40,8 +40,7 @@ MAX_LABEL_LENGTH = 25
 # What a field, or a section for all of its fields that do not, says of itself in its ``json_schema_extra``.
 #   free: a run that resumes may give another value and is still the same run.
 #   searched: a sweep may search it: how a student learns, not what it is or which words it is compared on.
-#   compared: candidates of one comparison may differ in it, for the amount that is learnt stays the same.
-Mark = Literal["free", "searched", "compared"]
+Mark = Literal["free", "searched"]
 
 
 def _field(default: Any, marks: dict[str, Any], **properties: Any) -> Any:
@@ -77,7 +76,7 @@ class DataConfig(_Section):
     )
     unlabelled_weight: float = _field(
         1.0,
-        {"searched": True, "compared": True},
+        {"searched": True},
         ge=0,
         description="weight of a teacher's reading in cross entropy, where a label has 1",
     )
@@ -92,7 +91,7 @@ class DataConfig(_Section):
     )
     train_degradation: DegradationName = _field(
         "published",
-        {"searched": True, "compared": True},
+        {"searched": True},
         description="what makes low_res of single training images worse, anew in every epoch: published: as in the "
         "published benchmarks; camera: what a camera does to small text, set by TextZoom; mixed: camera, published and "
         "none, for half, a quarter and a quarter of the images",
@@ -142,15 +141,13 @@ class RecognizerConfig(_Section):
         description="checkpoint of the teacher, a file, URI or name of a pretrained model; 'bundled': that which comes "
         "with the package",
     )
-    student_form: StudentForm = _field(
+    student_form: StudentForm = Field(
         "enlarging",
-        {"compared": True},
         description="enlarging: the student enlarges its input and then has its teacher's architecture and weights; "
         "published: its first layers are made for small images, as in the published students' files",
     )
-    student_start: Literal["teacher", "random_patch", "random"] = _field(
+    student_start: Literal["teacher", "random_patch", "random"] = Field(
         "teacher",
-        {"compared": True},
         description="the student's first weights: the teacher's (in the published form its patch kernel resampled), "
         "the teacher's with a random patch kernel (the published form), or all random",
     )
@@ -185,7 +182,7 @@ class RecognizerConfig(_Section):
 class ObjectiveConfig(_Section):
     """The terms of the loss and their weights; a term of weight 0 is not computed."""
 
-    model_config = ConfigDict(json_schema_extra={"searched": True, "compared": True})
+    model_config = ConfigDict(json_schema_extra={"searched": True})
 
     name: ObjectiveName = Field(
         "distillation",
@@ -209,9 +206,9 @@ class ObjectiveConfig(_Section):
 class OptimConfig(_Section):
     """Adam with the published groups and schedule; cosine and warm-up as options."""
 
-    model_config = ConfigDict(json_schema_extra={"searched": True, "compared": True})
+    model_config = ConfigDict(json_schema_extra={"searched": True})
 
-    batch_size: int = _field(64, {"compared": False}, ge=1, description="pairs per step, over all workers")
+    batch_size: int = Field(64, ge=1, description="pairs per step, over all workers")
     learning_rate: float = Field(5e-5, gt=0, description="learning rate of the student")
     fast_learning_rate: float = Field(1e-4, gt=0, description="learning rate of the patch embedding and the projector")
     beta1: float = Field(0.5, ge=0, lt=1, description="Adam's first beta; the second is 0.999")

@@ -165,24 +165,20 @@ class SweepFolder(StudyFolder):
 
 
 class CompareFolder(StudyFolder):
-    """Of a comparison: runs/, report/comparison.html. Objectives and seeds may be added later.
-
-    Args:
-        fields: by candidate, as ``candidate_fields`` gives them.
-    """
+    """Of a comparison: runs/, report/comparison.html. Objectives and seeds may be added later."""
 
     noun, mark, verb, more = "comparison", "comparison.json", "compare", "--objectives or --seeds"
 
     options: CompareOptions
 
-    def __init__(self, config: RunConfig, options: CompareOptions, fields: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, config: RunConfig, options: CompareOptions) -> None:
         self.options = options
         extent = {"objectives": options.objectives, "seeds": options.seeds}
         super().__init__(config, {"num_steps": config.num_steps, "num_epochs": config.num_epochs}, extent)
         study = SweepStudy(self.path / "runs")
         column = config.recognizer.trained_column
         self.studies = {"run": study}
-        self.runs = CandidateRuns(study, fields, options.seeds, options.objectives[0], column)
+        self.runs = CandidateRuns(study, options.fields, options.seeds, options.objectives[0], column)
 
     @property
     def num_missing(self) -> int:

@@ -12,7 +12,6 @@ from pipelines.run.command_line import parse_run
 from pipelines.run.folder import RunFolder
 from pipelines.sweep.comparison import CandidateRuns
 from pipelines.sweep.folder import CompareFolder, SweepFolder
-from pipelines.sweep.objectives import candidate_fields
 from pipelines.sweep.options import CompareOptions, SweepOptions
 from pipelines.sweep.report import write_sweep_report
 from tests.kdltr_core.evaluation.tables import one_word
@@ -117,8 +116,7 @@ def test_a_sweep_is_finished_until_more_is_asked_of_it(config: RunConfig) -> Non
 
 
 def comparison(config: RunConfig, *objectives: str) -> CompareFolder:
-    options = CompareOptions(objectives=objectives, seeds=(0, 1))
-    return CompareFolder(config, options, {text: candidate_fields(text, config) for text in objectives})
+    return CompareFolder(config, CompareOptions.model_validate({"objectives": objectives, "seeds": (0, 1)}))
 
 
 def finish(runs: CandidateRuns, place: int, right: str) -> None:
