@@ -50,21 +50,6 @@ def parseq_tiny_ltr() -> RunConfig:
     )
 
 
-def parseq_tiny_from_base_ltr() -> RunConfig:
-    """PARSeq-tiny taught by PARSeq base.
-
-    It starts from the bundled tiny teacher; features of unequal width are compared through linear maps that are not
-    exported.
-    """
-    return parseq_tiny_ltr().override(
-        {
-            "recipe": "parseq_tiny_from_base_ltr",
-            "recognizer.teacher_name": "parseq",
-            "recognizer.student_weights": "bundled",
-        }
-    )
-
-
 def everyday_ltr() -> RunConfig:
     """PARSeq-tiny on every kind of text, from real and synthetic low resolution.
 
@@ -205,7 +190,6 @@ _ALL = (
     everyday_ltr,
     parseq_ltr,
     kd_ltr_published,
-    parseq_tiny_from_base_ltr,
     abinet_ltr,
     abinet_vision_ltr,
     matrn_ltr,

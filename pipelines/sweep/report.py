@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kdltr_core.evaluation.significance import SignificanceTest
@@ -32,8 +31,8 @@ def write_sweep_report(folder: SweepFolder, num_words: int) -> Page:
     pictures = draw_pictures(folder.report, folder.trials.study)
     test = confirmed.significance if confirmed else None
     assert folder.trials.baseline is not None
-    choice = choose(trials, folder.trials.baseline, test)
-    answers = [*([test.sentence] if test else []), *([choice.sentence] if choice else [])]
+    point, reason = choose(trials, folder.trials.baseline, test)
+    answers = [sentence for sentence in (test.sentence if test else "", reason) if sentence]
     sections = [
         *(confirmed.sections("Confirmation") if confirmed else []),
         *trial_sections(trials, folder.space.describe()),
@@ -43,10 +42,10 @@ def write_sweep_report(folder: SweepFolder, num_words: int) -> Page:
     page.write(folder.table)
     if trials:
         MetricsLog(folder.metrics_log).record(len(trials), summary_metrics(trials, test))
-    if choice is not None:
-        point = config.override({**choice.point, "name": f"{config.name}-best"})
+    if point:
+        best = config.override({**point, "name": f"{config.name}-best"})
         said = [f"Of the sweep {config.name}.", *answers]
-        write_text(folder.best, "".join(f"# {sentence}\n" for sentence in said) + point.to_yaml())
+        write_text(folder.best, "".join(f"# {sentence}\n" for sentence in said) + best.to_yaml())
     return page
 
 
@@ -60,36 +59,28 @@ def trial_sections(trials: Sequence[SweepTrial], space: Mapping[str, str]) -> li
     ]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The point that best.yaml holds, and a sentence that says why this one."""
-
-    point: Mapping[str, Any]
-    sentence: str
-
-
-def choose(trials: Sequence[SweepTrial], baseline: Mapping[str, Any], test: SignificanceTest | None) -> Choice | None:
-    """What is to be trained with after the sweep; None before any trial came to its end.
+def choose(
+    trials: Sequence[SweepTrial], baseline: Mapping[str, Any], test: SignificanceTest | None
+) -> tuple[Mapping[str, Any], str]:
+    """The point that best.yaml holds, and a sentence that says why this one; neither before any trial's end.
 
     After a confirmation another point than the baseline has to have earned its place. Without one, the best of the
     validation split is all there is to go by.
     """
     ranked = best_first(trials)
     if not ranked:
-        return None
-    held = "The point in best.yaml is"
+        return {}, ""
+    held, best = "The point in best.yaml is", ranked[0]
     if test is not None and not test.is_better:
-        return Choice(baseline, f"{held} the baseline: {test.winner.name} was not shown to be better.")
+        return baseline, f"{held} the baseline: {test.winner.name} was not shown to be better."
     if test is not None:
         winner = next(trial for trial in ranked if trial.title == test.winner.name)
-        return Choice(winner.params, f"{held} that of {test.winner.name}, which was confirmed.")
-    best = ranked[0]
+        return winner.params, f"{held} that of {winner.title}, which was confirmed."
     if best.is_baseline:
-        return Choice(best.params, f"{held} the baseline: no other read more of the validation words.")
-    return Choice(
-        best.params,
-        f"{held} that of {best.title}, {best.accuracy:.2f} % of the validation words, not confirmed: "
-        "the best of several is flattered by chance.",
+        return best.params, f"{held} the baseline: no other read more of the validation words."
+    return best.params, (
+        f"{held} that of {best.title}, {best.accuracy:.2f} % of the validation words, not confirmed: the best of "
+        "several is flattered by chance."
     )
 
 

@@ -79,17 +79,14 @@ def test_after_a_confirmation_another_point_is_used_only_if_it_is_better_than_ch
 ) -> None:
     """Whatever the validation split said: trial 2 was the best on it."""
     test = outcome(Gain("trial 1", 2.1, 0.4, 3.2), Gain("trial 2", 0.4, -0.7, 1.5), is_better=is_better)
-    choice = choose([trial(0, 70.0), trial(1, 71.0), trial(2, 72.0)], OWN, test)
-    assert choice is not None
-    assert (choice.point[SOFT], choice.sentence) == (soft_logits, f"The point in best.yaml is {why}")
+    point, sentence = choose([trial(0, 70.0), trial(1, 71.0), trial(2, 72.0)], OWN, test)
+    assert (point[SOFT], sentence) == (soft_logits, f"The point in best.yaml is {why}")
 
 
 def test_a_baseline_that_was_not_tried_to_its_end_is_kept_all_the_same() -> None:
     """A sweep may stop it early, and the confirmation trains it anew."""
-    choice = choose([trial(3, 70.0)], OWN, outcome(Gain("trial 3", 0.1, -1, 1)))
-    assert choice is not None
-    assert choice.point == OWN
-    assert choose([trial(3, 70.0, "PRUNED")], OWN, None) is None
+    assert choose([trial(3, 70.0)], OWN, outcome(Gain("trial 3", 0.1, -1, 1)))[0] == OWN
+    assert choose([trial(3, 70.0, "PRUNED")], OWN, None) == ({}, "")
 
 
 def test_the_sweep_s_own_figures() -> None:
