@@ -51,13 +51,3 @@ def test_a_supervised_recipe_makes_a_teacher_or_a_student_without_any_file(name:
     student = config.override({"recognizer.resolution": "low_res"})
     check_files(student)
     assert student.recognizer.trained == "student"
-
-
-@pytest.mark.parametrize("name", ["abinet_vision", "abinet", "matrn"])
-def test_the_rate_of_the_cnn_families_falls_once_and_where_it_officially_does(name: str) -> None:
-    """After 6 of 8 epochs in the vision part's training, after 6 of 10 in that of the whole."""
-    config = RECIPES[f"{name}_supervised"]()
-    share = config.optim.decay_epochs / config.num_epochs
-    assert share == (6 / 8 if name == "abinet_vision" else 6 / 10)
-    assert config.optim.schedule == "step"
-    assert 2 * config.optim.decay_epochs >= config.num_epochs

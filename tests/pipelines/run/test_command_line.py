@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
 
 import pipelines
 from kdltr_core.config import RunConfig
 from pipelines.recipes import parseq_tiny_ltr
-from pipelines.run.command_line import RunStopped, answer_mistakes, parse_run, parse_run_with
+from pipelines.run.command_line import RunStopped, answer_mistakes, parse_run
 
 SCRIPTS = Path(pipelines.__path__[0])
 
@@ -75,10 +74,7 @@ def test_a_mistake_is_refused_in_one_sentence_with_the_way_out(
     ("words", "said"),
     [
         ("--optim.learnin-rate 3", "Perhaps you meant: --optim.learning-rate FLOAT"),
-        ("--xyzzy 3", "Unrecognized options: --xyzzy, 3"),
         ("--optim.learning-rate fast", "--optim.learning-rate: could not convert string to float: 'fast'"),
-        ("--workers", "Missing value for argument '--workers'"),
-        ("demo parseq_ltr", "Unrecognized options: parseq_ltr"),
         (
             "--recognizer.name parsek",
             "'parsek' for argument '--recognizer.name'. Expected one of ('abinet_vision', 'abi",
@@ -92,22 +88,6 @@ def test_another_option_or_type_is_refused_with_what_is_near(
         parse_run(words.split(), "train.py", "")
     assert stop.value.code == 2
     assert said in " ".join(word for word in capsys.readouterr().err.replace("│", " ").split() if word.strip("─-"))
-
-
-class Own(BaseModel):
-    """Options of a command beside those of the run."""
-
-    num_trials: int = Field(24, ge=1)
-    space: str = "loss_weights"
-
-
-def test_a_command_may_have_options_of_its_own() -> None:
-    arguments = ["demo", "--space", "joint", "--optim.learning-rate", "1", "--num-trials", "3"]
-    own, config = parse_run_with(Own, arguments, "tune.py", "", lambda own: f"-{own.space}")
-    assert own == Own(num_trials=3, space="joint")
-    assert (config.optim.learning_rate, config.name) == (1.0, "demo-joint")
-    with pytest.raises(ValueError, match=r"^--num-trials is 0: Input should be greater than or equal to 1$"):
-        parse_run_with(Own, ["demo", "--num-trials", "0"], "tune.py", "")
 
 
 def test_paths_are_absolute_whatever_was_given(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 from kdltr_core.config import RunConfig
 from kdltr_core.train.checkpoint import CheckpointStore
 from pipelines.run.folder import RunFolder
-from tests.object_store import Bucket
 
 WORDS = {"train IC13": "abc", "benchmark SVT": "def"}
 
@@ -50,20 +49,6 @@ def test_a_run_goes_on_where_only_its_length_its_workers_or_its_tracking_differ(
 ) -> None:
     begin(str(tmp_path))
     assert RunFolder(config(str(tmp_path), **changes)).has_begun
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "said"),
-    [
-        ("seed", 1, "seed 0, now 1"),
-        ("data.train_roots", ("/a",), r"data.train_roots \[\], now \['/a'\]"),
-        ("objective.name", "supervised", "objective.name 'distillation', now 'supervised'"),
-    ],
-)
-def test_another_config_under_the_same_name_is_refused(tmp_path: Path, field: str, value: object, said: str) -> None:
-    begin(str(tmp_path))
-    with pytest.raises(ValueError, match=f"{said}.*another --name"):
-        RunFolder(config(str(tmp_path), **{field: value}))
 
 
 def test_neither_another_config_nor_other_words_are_let_in(output: str) -> None:
@@ -119,14 +104,6 @@ def test_what_lies_beside_the_checkpoints_and_a_damaged_file_end_nothing(tmp_pat
     again = RunFolder(config(str(tmp_path)))
     assert (again.storage.steps(), again.is_finished) == ([400], False)
     again.claim_data(WORDS)
-
-
-@pytest.mark.slow
-def test_what_the_driver_cannot_keep_is_a_warning(bucket: Bucket) -> None:
-    lost = RunFolder(config("s3://no-such-bucket/runs"))
-    (lost.path / "errors.txt").touch()
-    with pytest.warns(UserWarning, match=r"there is no bucket .*; errors\.txt is not kept"):
-        lost.keep("errors.txt")
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", " ", "a\nb"])

@@ -9,12 +9,11 @@ from types import MappingProxyType
 import pytest
 
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_HIGH_RES, Column, write_predictions
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_HIGH_RES, Column
 from pipelines.sweep.folder import SweepFolder
 from pipelines.sweep.options import SweepOptions
-from pipelines.sweep.study import BASELINE, State
-from tests.kdltr_core.evaluation.tables import one_word
-from tests.pipelines.sweep.trials import begin_trial, try_point
+from pipelines.sweep.study import BASELINE
+from tests.pipelines.sweep.trials import train_candidate, try_point
 from tune_spaces.space import Space, load_space
 
 SOFT = "objective.soft_logits"
@@ -25,22 +24,6 @@ TEACHER = {"recognizer.resolution": "high_res", "recognizer.student_start": "ran
 def sweep(tmp_path: Path, changes: Mapping[str, str] = MappingProxyType({}), **options: int) -> SweepFolder:
     config = RunConfig(name="sweep", output_folder=str(tmp_path), seed=7).override(changes)
     return SweepFolder(config, SweepOptions.model_validate({"confirm": 2, **options}), SPACE)
-
-
-def train_anew(
-    folder: SweepFolder,
-    value: float,
-    seed: int,
-    num_right: int,
-    state: State = "FINISHED",
-    of: Column = STUDENT_LOW_RES,
-) -> None:
-    """A training of the confirmation that read so many of 40 words."""
-    trial = begin_trial(folder.confirmation.study, {SOFT: value, "seed": seed}, 50.0)
-    (trial.folder / "evaluation").mkdir()
-    readings = [one_word(row, "word" if row < num_right else "ward", of) for row in range(40)]
-    write_predictions(trial.folder / "evaluation" / "predictions.parquet", readings)
-    folder.confirmation.study.end(trial.number, state, "OSError: disk" if state == "FAILED" else "")
 
 
 def test_the_best_finished_trials_stand_against_the_baseline(tmp_path: Path) -> None:
@@ -66,8 +49,8 @@ def test_the_test_is_on_the_same_words_and_seeds(tmp_path: Path, changes: dict[s
     assert folder.confirmation.seeds == (8, 9, 10)  # the sweep's own is 7
     try_point(folder.trials, {SOFT: 5.0}, 71.0)
     for seed in (8, 9, 10):
-        train_anew(folder, 20.0, seed, 20, of=column)
-        train_anew(folder, 5.0, seed, 30, of=column)
+        for value, right in ((20.0, "10" * 20), (5.0, "1110" * 10)):
+            train_candidate(folder.confirmation.study, {SOFT: value, "seed": seed}, right, of=column)
     test = folder.confirmation.compare().significance
     assert test is not None
     assert (test.winner.name, test.winner.points, test.is_better) == ("trial 0", pytest.approx(25.0), True)
@@ -79,8 +62,8 @@ def test_who_lacks_a_seed_is_left_out(tmp_path: Path) -> None:
     try_point(folder.trials, {SOFT: 5.0}, 71.0)
     try_point(folder.trials, {SOFT: 6.0}, 70.0)
     for value, seed in ((20.0, 8), (5.0, 8), (6.0, 8), (20.0, 9), (6.0, 9)):
-        train_anew(folder, value, seed, 10)
-    train_anew(folder, 5.0, 9, 10, "FAILED")
+        train_candidate(folder.confirmation.study, {SOFT: value, "seed": seed}, "1100")
+    train_candidate(folder.confirmation.study, {SOFT: 5.0, "seed": 9}, "1100", "FAILED")
     found = folder.confirmation.compare()
     assert [candidate.name for candidate in found.candidates] == [BASELINE, "trial 1"]
     assert found.left_out == ("trial 0",)

@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 
 from kdltr_core.config import RunConfig
-from kdltr_core.evaluation.table import STUDENT_LOW_RES, write_predictions
 from pipelines.run.command_line import parse_run
 from pipelines.run.folder import RunFolder
 from pipelines.sweep.comparison import CandidateRuns
 from pipelines.sweep.folder import CompareFolder, SweepFolder
 from pipelines.sweep.options import CompareOptions, SweepOptions
 from pipelines.sweep.report import write_sweep_report
-from tests.kdltr_core.evaluation.tables import one_word
-from tests.pipelines.sweep.trials import begin_trial, try_point
+from tests.pipelines.sweep.trials import train_candidate, try_point
 from tune_spaces.space import load_space
 
 SOFT = "objective.soft_logits"
@@ -120,12 +118,7 @@ def comparison(config: RunConfig, *objectives: str) -> CompareFolder:
 
 
 def finish(runs: CandidateRuns, place: int, right: str) -> None:
-    """As a run leaves it."""
-    run = begin_trial(runs.study, runs.points[place], 50.0)
-    (run.folder / "evaluation").mkdir()
-    readings = [one_word(i, "word" if c == "1" else "", STUDENT_LOW_RES) for i, c in enumerate(right)]
-    write_predictions(run.folder / "evaluation" / "predictions.parquet", readings)
-    runs.study.end(run.number, "FINISHED")
+    train_candidate(runs.study, runs.points[place], right)
 
 
 def test_what_the_runs_left_becomes_the_table_and_a_part_of_it_too(config: RunConfig) -> None:

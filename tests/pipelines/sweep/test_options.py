@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -33,13 +31,6 @@ def test_all_other_options_change_the_run_that_all_trials_vary(tmp_path: Path) -
     assert (config.num_steps, config.optim.batch_size) == (7, 16)
     changes = {"data.teacher_cache": "on", "data.train_roots": roots, "data.cache_folder": config.data.cache_folder}
     assert config.data == demo().override(changes).data
-
-
-def test_options_of_a_comparison_and_those_of_the_run_may_come_in_any_order() -> None:
-    words = ["demo", "--seeds", "2", "5", "--num-steps", "7", "--objectives=dld", "--optim.batch-size=16"]
-    options, config = parse_run_with(CompareOptions, words, "compare.py", "")
-    assert (options.seeds, options.objectives) == ((2, 5), ("dld",))
-    assert (config.num_steps, config.optim.batch_size) == (7, 16)
 
 
 @pytest.mark.parametrize(
@@ -85,9 +76,3 @@ parse_runs = partial(parse_run_with, CompareOptions)
 def test_a_mistake_is_named_with_the_way_out(parse: Callable[..., object], words: str, said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         parse(words.split(), "tune.py", "")
-
-
-def test_a_mistake_ends_the_command_with_the_nearest_way_out_and_code_2() -> None:
-    answer = subprocess.run([sys.executable, str(TUNE), "--space", "los_weights"], capture_output=True, text=True)
-    assert (answer.returncode, answer.stdout) == (2, "")
-    assert "did you mean 'loss_weights'?" in answer.stderr

@@ -40,12 +40,11 @@ def test_a_trial_is_known_as_it_ended_by_this_driver_and_the_next(
     assert study_in(tmp_path).ended == [ended]
 
 
-@pytest.mark.parametrize("search", ["tpe", "random"])
-def test_the_next_driver_takes_up_what_was_left_open_and_repeats_nothing(tmp_path: Path, search: str) -> None:
-    first = study_in(tmp_path, search)
+def test_the_next_driver_takes_up_what_was_left_open_and_repeats_nothing(tmp_path: Path) -> None:
+    first = study_in(tmp_path)
     before = [try_point(first, None, 50.0) for _ in range(3)]
     left = [begin_trial(first, None, 40.0) for _ in range(2)]
-    second = study_in(tmp_path, search)
+    second = study_in(tmp_path)
     assert [trial.is_running for trial in second.trials] == [False] * 5
     again = [second.begin(), second.begin()]
     assert [(t.number, t.folder, t.params) for t in again if t] == [(t.number, t.folder, t.params) for t in left]
@@ -85,11 +84,6 @@ def test_a_driver_killed_at_any_line_of_the_journal_costs_no_trial_that_was_begu
         assert [trial.number for trial in trials] == [0, 1, 2]
         assert len({str(trial.params) for trial in trials}) == 3
         assert trials[0].is_baseline
-
-
-def test_a_folder_that_the_record_does_not_know_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "0000").mkdir()
-    assert try_point(study_in(tmp_path), None, 50.0).number == 1
 
 
 def test_what_failed_is_tried_again_in_its_folder_unless_it_was_the_point_s_own_fault(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,6 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return {"folder": str(tmp_path), "threads": 1, "benchmarks": True}
 
 
-def stop(result: dict[str, Any]) -> None:
-    sys.exit(0)  # what Tune's own does where a trial is to stop
-
-
 def test_a_trial_reports_every_validation_and_one_that_resumes_only_that_it_is_whole(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,15 +51,6 @@ def test_a_trial_reports_every_validation_and_one_that_resumes_only_that_it_is_w
     reports.clear()
     trial.run_trial(settings)
     assert reports == [{trial.PERCENT_DONE: 100.0}]
-
-
-def test_a_trial_that_is_stopped_leaves_no_error(
-    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trial.tune, "report", stop)
-    with pytest.raises(SystemExit):
-        trial.run_trial(settings)
-    assert not (tmp_path / ERROR_FILE).exists()
 
 
 def test_an_error_is_left_for_the_driver_and_not_tried_again(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from kdltr_core.config import RunConfig
+from kdltr_core.train.engine import TrainingDiverged
 from pipelines.run.metrics_log import MetricsLog
 from pipelines.sweep.options import SweepOptions
 from pipelines.sweep.search import pruner_for, sampler_for
@@ -99,8 +100,6 @@ def test_three_failed_trials_in_a_row_end_the_sweep(tmp_path: Path) -> None:
 
 
 def test_failures_with_another_end_between_and_points_that_diverge_do_not_end_it(tmp_path: Path) -> None:
-    class TrainingDiverged(RuntimeError): ...
-
     search = search_in(tmp_path)
     for place, error in enumerate([OSError("disk"), OSError("disk"), TrainingDiverged("not finite"), OSError("disk")]):
         fail(search, f"a{place}", error)
