@@ -1,4 +1,4 @@
-"""Tables of a report, as plain data: accuracies, paired tests, confusions, calibration, words."""
+"""Tables of a report, as plain data: accuracies, paired tests, confusions, harm, calibration."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from kdltr_core.evaluation.harm import HarmMatrix
 from kdltr_core.evaluation.significance import signed
 from kdltr_core.evaluation.table import BenchmarkTable, Column, WordResult
 from pipelines.report.analysis import Confusion
 from pipelines.report.contents import ReportContents
 
-SHOWN_WORDS = 500
-WORDS_A_PAGE = 25
-SHOWN_CONFUSIONS = 30
+SHOWN_CONFUSIONS = 15
 
 
 @dataclass(frozen=True)
@@ -39,16 +35,12 @@ class ReportTable:
 
     Attributes:
         label: what it is, for those who cannot see it.
-        page_size: rows shown at a time; 0: all.
-        fit: as wide as its content rather than the page.
         if_empty: what is said where it has no rows.
     """
 
     label: str
     heads: Sequence[str]
     rows: Sequence[Sequence[TableCell]]
-    page_size: int = 0
-    fit: bool = True
     if_empty: str = ""
 
 
@@ -78,7 +70,7 @@ def accuracy_table(report: ReportContents) -> ReportTable:
     heads = ["reader", "recognizer", "method", "parameters, M", "ms a word"]
     heads += [f"{name} ({next(iter(scores.values())).count})" for name, scores in table.scores.items()]
     heads += [f"weighted mean ({table.num_words})", "plain mean", "1 − NED", "CER"]
-    return ReportTable("word accuracy of every reader on every set", heads, rows, fit=False)
+    return ReportTable("word accuracy of every reader on every set", heads, rows)
 
 
 def pairs_table(report: ReportContents) -> ReportTable:
@@ -112,7 +104,7 @@ def confusions_table(report: ReportContents) -> ReportTable:
     ]
     heads = ["label → prediction", *(c.title for c in report.columns), "all"]
     empty = "There is no confusion to show."
-    return ReportTable("most frequent confusions", heads, rows, page_size=10, if_empty=empty)
+    return ReportTable("most frequent confusions", heads, rows, if_empty=empty)
 
 
 def harm_table(matrix: HarmMatrix) -> ReportTable:
@@ -143,19 +135,6 @@ def calibration_table(report: ReportContents) -> ReportTable:
     ]
     heads = ["reader", "accuracy, %", "mean confidence, %", "ECE, points", "ECE without temperature"]
     return ReportTable("calibration", heads, rows)
-
-
-def predictions_table(report: ReportContents, seed: int = 0) -> ReportTable:
-    """A seeded sample of the words, with every prediction."""
-    count = min(SHOWN_WORDS, len(report.words))
-    rows = []
-    for place in np.sort(np.random.default_rng(seed).permutation(len(report.words))[:count]):
-        word = report.words[place]
-        row = [TableCell(_printable(word.label), kind="word")]
-        row += [prediction_cell(report, word, column) for column in report.columns]
-        rows.append([*row, TableCell(word.set_name), TableCell(word.key)])
-    heads = ["label", *(c.title for c in report.columns), "set", "key"]
-    return ReportTable("predictions", heads, rows, page_size=WORDS_A_PAGE, fit=False)
 
 
 def prediction_cell(report: ReportContents, word: WordResult, column: Column) -> TableCell:
