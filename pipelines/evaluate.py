@@ -82,7 +82,7 @@ def main() -> int:
         say(f"table, predictions of every word and example words: {options.output_folder}")
     print(table.to_markdown(), flush=True)
     if options.report:
-        report(options, readers, packs, run.data, table, world.device)
+        report(options, readers, packs, run.data, table)
         say(f"the report: {Path(options.report) / 'report.html'}")
     return 0
 

@@ -53,5 +53,5 @@ def test_a_wheel_has_all_it_needs_and_reads_trains_and_draws_from_another_folder
     cache = ("--data.cache-folder", "cache", "--data.num-rendered-benchmark", "16")
     assert "word accuracy" in kdltr("train", "demo", *small, *cache, *fewer).lower()
     assert "Espresso" in kdltr("predict", "runs/demo", "sign.png")
-    kdltr("evaluate", "runs/demo", *cache, "--report", "report", "--time-words", "2", *fewer[2:])
+    kdltr("evaluate", "runs/demo", *cache, "--report", "report", *fewer[2:])
     assert (elsewhere / "report" / "report.html").stat().st_size > 10_000

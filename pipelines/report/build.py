@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import datetime
-import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
-import torch
 
 from kdltr_core.config import DataConfig
 from kdltr_core.data.held_out_texts import IMAGES, TEXTS
-from kdltr_core.data.pack import Pack, Pairs
+from kdltr_core.data.pack import Pack
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.harm import compared_readers, measure_harm
-from kdltr_core.evaluation.table import BenchmarkTable, Column
+from kdltr_core.evaluation.table import BenchmarkTable
 from kdltr_core.inference.batched import WordBatch
 from pipelines.report.contents import ReportContents
 from pipelines.report.harm_files import MATRIX_FILES, write_matrix
@@ -40,14 +37,12 @@ def report(
     packs: Mapping[str, Pack],
     data: DataConfig,
     table: BenchmarkTable,
-    device: torch.device,
 ) -> None:
     """Measures what a table does not hold, writes the report's files, and hands them to MLflow.
 
     Args:
         readers: of the table's columns.
         packs: what they read, as ``data`` names it.
-        device: where the recognizers read.
     """
     folder, title = Path(options.report), title_of(options.name, readers)
     tracker = _begin_tracking(options, title, data, packs)
@@ -56,18 +51,12 @@ def report(
     )
     matrices = "\n".join(f"{column.title}: {matrix.to_markdown()}" for column, matrix in harm.items())
     print(matrices, flush=True)
-    milliseconds, times_note = {}, ""
-    if options.time_words:
-        milliseconds = measure_times(readers, packs, options.time_words, progress=progress_bar("times"))
-        times_note = _how_timed(min(options.time_words, sum(map(len, packs.values()))), device)
     contents = ReportContents(
         table,
         title=title,
         made=f"{datetime.date.today()}, commit {git_commit()[:10]}",
         readers=readers,
-        milliseconds=milliseconds,
         harm=harm,
-        times_note=times_note,
     )
     files = write_page_files(folder, contents, packs)
     for matrix in list(harm.values())[:1]:
@@ -80,17 +69,24 @@ def report(
 def workload(options: EvaluateOptions, readers: Sequence[BenchmarkReader], packs: Mapping[str, Pack]) -> str:
     """How many predictions a report takes and how long at most, in a sentence for whoever waits for it.
 
-    At most, for a few words are timed one by one, and most are read in batches.
+    At most, for it goes by a few words, and most are read in larger batches.
     """
     num_words = sum(map(len, packs.values()))
     parts = {
         "the table": len(readers) * num_words,
         "the harm matrix": len(compared_readers(readers)) * options.harm_words * len(TEXTS) * len(IMAGES),
-        "times, one by one": len(readers) * min(options.time_words, num_words),
     }
-    milliseconds = fmean(measure_times(readers, packs, _TRIED_WORDS).values())
+    name, pack = next(iter(packs.items()))
+    indices = np.arange(min(_TRIED_WORDS, len(pack)))
+    batch = WordBatch(name, pack, indices, *pack.gather(indices))
+    for reader in readers:  # the first time takes longer
+        reader.read(batch)
+    started = time.perf_counter()
+    for reader in readers:
+        reader.read(batch)
+    seconds = (time.perf_counter() - started) / (len(readers) * len(indices))
     total = sum(parts.values())
-    minutes = max(1, round(total * milliseconds / 60_000))
+    minutes = max(1, round(total * seconds / 60))
     return f"{total:,} predictions, up to {minutes} min: " + ", ".join(f"{n:,} for {what}" for what, n in parts.items())
 
 
@@ -100,47 +96,6 @@ def title_of(name: str, readers: Sequence[BenchmarkReader]) -> str:
     sources = list(dict.fromkeys(students or [r.source for r in readers if r.source]))
     rest = f" and {len(sources) - 3} more" if len(sources) > 3 else ""
     return name.strip() or f"Evaluation of {', '.join(sources[:3])}{rest}"
-
-
-def measure_times(
-    readers: Sequence[BenchmarkReader],
-    packs: Mapping[str, Pairs],
-    num_words: int,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[Column, float]:
-    """Median milliseconds a word, from uint8 pixels to text, one word at a time; the readers are interleaved.
-
-    So all of them meet what else the machine does. The first word of each reader is read twice, and its first time is
-    not counted.
-
-    Args:
-        num_words: a seeded sample of all; fewer where there are fewer.
-    """
-    words = [(name, row) for name, pack in packs.items() for row in range(len(pack))]
-    words = random.Random(0).sample(words, min(num_words, len(words)))
-    seconds: dict[Column, list[float]] = {reader.column: [] for reader in readers}
-    for done, (name, row) in enumerate(words):
-        indices = np.array([row])
-        batch = WordBatch(name, packs[name], indices, *packs[name].gather(indices))
-        for reader in readers:
-            if not seconds[reader.column]:
-                reader.read(batch)
-            started = time.perf_counter()
-            reader.read(batch)
-            seconds[reader.column].append(time.perf_counter() - started)
-        if progress is not None:
-            progress(done + 1, len(words))
-    return {column: 1000 * float(np.median(taken)) for column, taken in seconds.items()}
-
-
-def _how_timed(num_words: int, device: torch.device) -> str:
-    threads = "1 CPU thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} CPU threads"
-    where = threads if device.type == "cpu" else torch.cuda.get_device_name(device)
-    return (
-        f"Times: median of {num_words} words, one at a time, from uint8 pixels to text, the readers interleaved; "
-        f"recognizers on {where}, RapidOCR and ONNX files on {threads}."
-    )
 
 
 def _begin_tracking(options: EvaluateOptions, title: str, data: DataConfig, packs: Mapping[str, Pack]) -> Tracker:
@@ -157,10 +112,8 @@ def _begin_tracking(options: EvaluateOptions, title: str, data: DataConfig, pack
 
 
 def _metrics(contents: ReportContents) -> dict[str, float]:
-    """Of the first student, in per cent and milliseconds: few, as the page and its table have all the others."""
+    """Of the first student, in per cent: few, as the page and its table have all the others."""
     own = trained_column(contents.table)
     found = headline_metrics(contents.table)
-    if own in contents.milliseconds:
-        found["milliseconds_a_word"] = contents.milliseconds[own]
     found["calibration_error"] = 100 * contents.calibrations[own].error
     return found | (contents.harm[own].metrics if own in contents.harm else {})

@@ -23,18 +23,14 @@ class ReportContents:
         title: of the report.
         made: when, and by which version of the code.
         readers: of the table's columns, in their order.
-        milliseconds: a word, as ``build.measure_times`` has them; empty where nobody was timed.
         harm: of the students, where there is an enlarged teacher to hold them against.
-        times_note: how the milliseconds were taken, in a sentence.
     """
 
     table: BenchmarkTable
     title: str
     made: str = ""
     readers: Sequence[BenchmarkReader] = ()
-    milliseconds: Mapping[Column, float] = field(default_factory=dict)
     harm: Mapping[Column, HarmMatrix] = field(default_factory=dict)
-    times_note: str = ""
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -86,7 +82,6 @@ class ReportContents:
                     "recognizer": r.recognizer,
                     "method": r.method,
                     "parameters": r.parameters,
-                    "milliseconds": self.milliseconds.get(r.column),
                 }
                 for r in self.readers
             },

@@ -53,8 +53,6 @@ class EvaluateOptions:
     comparisons, harm, mistakes, calibration, pictures; empty: nowhere"""
     harm_words: int = 200
     """words of each cell of the report's harm matrix, by kind of text and of low resolution; 0: no matrix"""
-    time_words: int = 30
-    """words, a seeded sample, that each reader is timed on for the report; 0: no times"""
     name: str = ""
     """title of the report, and name of its run in MLflow; empty: after the runs that are evaluated"""
     tracking_uri: str = _RUN.tracking_uri
@@ -70,6 +68,5 @@ class EvaluateOptions:
             )
         if self.batch_size < 1:
             raise ValueError(f"--batch-size is {self.batch_size}, expected at least 1")
-        for option in ("harm_words", "time_words"):
-            if getattr(self, option) < 0:
-                raise ValueError(f"--{option.replace('_', '-')} is {getattr(self, option)}, expected 0 or more words")
+        if self.harm_words < 0:
+            raise ValueError(f"--harm-words is {self.harm_words}, expected 0 or more")

@@ -61,13 +61,12 @@ def accuracy_table(report: ReportContents) -> ReportTable:
         column = reader.column
         row = [TableCell(text) for text in (column.title, reader.recognizer, reader.method)]
         row.append(number(None if reader.parameters is None else reader.parameters / 1e6))
-        row.append(number(report.milliseconds.get(column), "{:.1f}"))
         for place, (accuracy, error) in enumerate(accuracies[column]):
             kind = "best" if column.image != "high_res" and accuracy == best[place] else ""
             row.append(number(100 * accuracy, detail=f" ± {100 * error:.2f}", kind=kind))
         row += [number(100 * table.ned(column)), number(100 * table.character_error_rates[column])]
         rows.append(row)
-    heads = ["reader", "recognizer", "method", "parameters, M", "ms a word"]
+    heads = ["reader", "recognizer", "method", "parameters, M"]
     heads += [f"{name} ({next(iter(scores.values())).count})" for name, scores in table.scores.items()]
     heads += [f"weighted mean ({table.num_words})", "plain mean", "1 − NED", "CER"]
     return ReportTable("word accuracy of every reader on every set", heads, rows)

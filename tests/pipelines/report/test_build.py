@@ -1,32 +1,10 @@
-"""What is measured beside the table: times that are interleaved; and what the report is called."""
+"""What the report is called."""
 
 import pytest
 
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
-from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, Column
-from kdltr_core.recognizers.decoding import Prediction
-from pipelines.report.build import measure_times, title_of
-from tests.pipelines.report.made import Stripes
-
-
-def test_readers_are_interleaved_and_only_their_first_word_is_read_twice():
-    calls = []
-
-    def reader(column):
-        def read(batch):
-            calls.append((column, batch.set_name, batch.indices.tolist(), len(batch.low_res)))
-            return [Prediction("", 1.0, ())]
-
-        return BenchmarkReader(column, read)
-
-    words = {"a": Stripes("a", ["x", "y"]), "b": Stripes("b", ["z"])}
-    taken = measure_times([reader(TEACHER_ENLARGED), reader(STUDENT_LOW_RES)], words, 2)
-    assert set(taken) == {TEACHER_ENLARGED, STUDENT_LOW_RES}
-    assert all(milliseconds >= 0 for milliseconds in taken.values())
-    t, s = TEACHER_ENLARGED, STUDENT_LOW_RES
-    assert [column for column, *_ in calls] == [t, t, s, s, t, s]
-    assert calls[0][1:] == calls[1][1:] == calls[2][1:] == calls[3][1:] != calls[4][1:] == calls[5][1:]
-    assert {num_words for *_, num_words in calls} == {1}
+from kdltr_core.evaluation.table import TEACHER_HIGH_RES, Column
+from pipelines.report.build import title_of
 
 
 @pytest.mark.parametrize(
