@@ -149,6 +149,10 @@ class LmdbStore:
             raise RecordError("missing image", key)
         return value
 
+    def images(self, i: int) -> list[bytes]:
+        """The image of sample ``i``, or both of a pair. Raises: as ``image``."""
+        return [self.image(i, side) for side in range(len(IMAGE_PREFIXES[self.kind]))]
+
     def image_key(self, i: int) -> str:
         """The key of the image (of a pair: the high-resolution one), by which a sample is named in reports."""
         return self._key(IMAGE_PREFIXES[self.kind][0], i)

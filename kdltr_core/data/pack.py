@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, MAX_LABEL_LENGTH, DegradationName
 from kdltr_core.data.degrade import DEGRADATION_VERSION, make_low_res
-from kdltr_core.data.images import decode_image, decode_word, resize
+from kdltr_core.data.images import decode_image, resize
 from kdltr_core.data.lmdb_store import Kind, LmdbStore
 from kdltr_core.data.picture_folder import PictureFolder
 from kdltr_core.data.rejected import RecordError, RejectionReport
@@ -28,9 +27,11 @@ from kdltr_core.remote import LMDB_FILE
 
 Store = LmdbStore | PictureFolder
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 HIGH_RES_SHAPE = (3, *HIGH_RES_SIZE)
 LOW_RES_SHAPE = (3, *LOW_RES_SIZE)
+# An unlabelled picture whose shorter side has more pixels is a page or a scene rather than a cut-out word.
+LARGEST_WORD = 640
 _WORDS = "words.parquet"
 
 
@@ -191,18 +192,18 @@ def _write(
     with (folder / "high_res").open("wb") as high_res_file, (folder / "low_res").open("wb") as low_res_file:
         for i in range(1, len(store) + 1):
             try:
-                label, decode = "", decode_word
-                if isinstance(store, LmdbStore) and labelled:
-                    label, decode = _usable_label(store, i), decode_image
-                source, high_res, low_res = _pixels(store, i, decode, degradation)
+                label, images, encoded = read_sample(store, i, labelled)
             except RecordError as error:
                 report.add(error.reason, error.key)
             else:
+                high_res, low_res = resize(images[0], HIGH_RES_SIZE), resize(images[-1], LOW_RES_SIZE)
+                if len(images) == 1:
+                    low_res = make_low_res(high_res, low_res, i, degradation)
                 high_res_file.write(high_res.transpose(2, 0, 1).tobytes())
                 low_res_file.write(low_res.transpose(2, 0, 1).tobytes())
                 labels.append(label)
                 keys.append(store.image_key(i))
-                hashes.append(int.from_bytes(hashlib.blake2b(source, digest_size=8).digest(), "little"))
+                hashes.append(int.from_bytes(hashlib.blake2b(encoded[0], digest_size=8).digest(), "little"))
             if progress is not None:
                 progress(i, len(store))
     if not labels:
@@ -212,22 +213,21 @@ def _write(
     pq.write_table(table.replace_schema_metadata(notes), folder / _WORDS)
 
 
-def _usable_label(store: LmdbStore, i: int) -> str:
-    label = store.label(i)
-    if not label.strip():
-        raise RecordError("empty label", store.image_key(i))
+def read_sample(store: Store, i: int, labelled: bool = True) -> tuple[str, list[Image.Image], list[bytes]]:
+    """Label, image or both images of a pair, and their encoded bytes.
+
+    Args:
+        labelled: whether the label is read; else it is '', and the picture is to be no larger than a word.
+
+    Raises: RecordError for what cannot be trained on.
+    """
+    key, label = store.image_key(i), store.label(i) if labelled else ""
+    if labelled and not label.strip():
+        raise RecordError("empty label", key)
     if len(label) > MAX_LABEL_LENGTH:
-        raise RecordError("over-long label", store.image_key(i), f"{len(label)} characters")
-    return label
-
-
-def _pixels(
-    store: Store, i: int, decode: Callable[[bytes, str], Image.Image], degradation: DegradationName
-) -> tuple[bytes, np.ndarray, np.ndarray]:
-    """The source image of a pair, and both sides (h, w, 3) uint8."""
-    key, source = store.image_key(i), store.image(i)
-    image = decode(source, key)
-    high_res = resize(image, HIGH_RES_SIZE)
-    if isinstance(store, LmdbStore) and store.kind == "paired":
-        return source, high_res, resize(decode(store.image(i, 1), key), LOW_RES_SIZE)
-    return source, high_res, make_low_res(high_res, resize(image, LOW_RES_SIZE), i, degradation)
+        raise RecordError("over-long label", key, f"{len(label)} characters")
+    encoded = store.images(i)
+    images = [decode_image(data, key) for data in encoded]
+    if not labelled and min(images[0].size) > LARGEST_WORD:
+        raise RecordError("far larger than a word", key)
+    return label, images, encoded

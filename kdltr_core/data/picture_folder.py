@@ -52,13 +52,16 @@ class PictureFolder:
             digest.update(f"{name} {(self.root / name).lstat().st_size}\n".encode(errors="surrogateescape"))
         for i in spread(len(self)):
             with suppress(RecordError):  # it is rejected when it is packed
-                digest.update(self.image(i))
+                digest.update(self.images(i)[0])
         return digest.hexdigest()
 
-    def image(self, i: int) -> bytes:
+    def label(self, i: int) -> str:
+        return ""
+
+    def images(self, i: int) -> list[bytes]:
         """The bytes of file ``i``. Raises: RecordError if it cannot be read."""
         try:
-            return (self.root / self._names[i - 1]).read_bytes()
+            return [(self.root / self._names[i - 1]).read_bytes()]
         except OSError as error:
             raise RecordError("missing image", self.image_key(i), error.strerror or str(error)) from error
 

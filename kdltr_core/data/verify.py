@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdltr_core.data.images import decode_image
-from kdltr_core.data.lmdb_store import IMAGE_PREFIXES, LmdbStore
+from kdltr_core.data.lmdb_store import LmdbStore
+from kdltr_core.data.pack import read_sample
 from kdltr_core.data.rejected import RecordError, RejectionReport
 from kdltr_core.files import Progress
 
@@ -28,36 +28,24 @@ EXPECTED_COUNTS: dict[str, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Verified:
-    """One row of the table.
-
-    Attributes:
-        name: the set's folder.
-        kind: "paired" or "single".
-        num_samples: what the set says it has.
-        expected: counts that the literature knows for this name; none: an unknown set.
-        report: the samples that are not whole.
-        longest_label: characters of it.
-    """
+    """One row of the table: the set's folder, "paired" or "single", and the samples that cannot be used."""
 
     name: str
     kind: str
-    num_samples: int
-    expected: tuple[int, ...]
     report: RejectionReport
-    longest_label: int
 
     @property
     def problems(self) -> list[str]:
-        found = []
-        if self.expected and self.num_samples not in self.expected:
-            found.append(f"expected {' or '.join(map(str, self.expected))} samples")
+        expected, found = expected_counts(self.name), []
+        if expected and self.report.num_samples not in expected:
+            found.append(f"expected {' or '.join(map(str, expected))} samples")
         if not self.report.is_clean:
             found.append(self.report.describe())
         return found
 
 
 def verify(root: Path, progress: Progress | None = None) -> Verified:
-    """Read and decode every record of an LMDB.
+    """Read and decode every record of an LMDB, as packing does.
 
     Args:
         root: its folder, whose name tells which set it is.
@@ -66,21 +54,15 @@ def verify(root: Path, progress: Progress | None = None) -> Verified:
     Raises: ValueError if it is not an LMDB in a known layout.
     """
     store = LmdbStore.open(root)
-    report, longest = RejectionReport(len(store), num_unread=store.num_unread()), 0
+    report = RejectionReport(len(store), num_unread=store.num_unread())
     for i in range(1, len(store) + 1):
         try:
-            label = store.label(i)
-            longest = max(longest, len(label))
-            if not label.strip():
-                raise RecordError("empty label", store.image_key(i))
-            for image in [store.image(i, side) for side in range(len(IMAGE_PREFIXES[store.kind]))]:
-                decode_image(image, store.image_key(i))
+            read_sample(store, i)
         except RecordError as error:
             report.add(error.reason, error.key)
         if progress is not None:
             progress(i, len(store))
-    name = root.resolve().name
-    return Verified(name, store.kind, len(store), expected_counts(name), report, longest)
+    return Verified(root.resolve().name, store.kind, report)
 
 
 def expected_counts(name: str) -> tuple[int, ...]:
@@ -93,11 +75,7 @@ def expected_counts(name: str) -> tuple[int, ...]:
 
 def to_markdown(rows: Sequence[Verified]) -> str:
     """A table with a row for each set."""
-    lines = ["| set | layout | samples | expected | longest label | state |", "|---|---|---:|---:|---:|---|"]
+    lines = ["| set | layout | samples | state |", "|---|---|---:|---|"]
     for row in rows:
-        expected = " or ".join(map(str, row.expected)) or "–"
-        state = "; ".join(row.problems) or "whole"
-        lines.append(
-            f"| {row.name} | {row.kind} | {row.num_samples} | {expected} | {row.longest_label or '–'} | {state} |"
-        )
+        lines.append(f"| {row.name} | {row.kind} | {row.report.num_samples} | {'; '.join(row.problems) or 'whole'} |")
     return "\n".join(lines)
