@@ -75,7 +75,6 @@ def test_a_recorded_step_is_the_eager_one_bitwise(
         batch = make_batch(pairs, step.distiller.student.charset, step.distiller.student.fixed_num_steps)
         for number, (rate, num_valid_steps) in enumerate(((1.0, 20.0), (0.5, 10.0), (2.0, 0.0), (2.0, 20.0))):
             step.run(number, [batch], rate, torch.tensor(num_valid_steps))
-        step.meters.take()
         ends.append({**leaves(step.state()), **step.meters.sums})
         assert step.meters.sums["skipped"] == 1
     assert (made[0].num_recorded, made[0].num_replayed) == (2, 4)
