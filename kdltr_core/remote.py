@@ -22,20 +22,10 @@ CHUNK_BYTES = 16 * 2**20
 _RECORD = "fetched.json"
 # Arrow's own patience with Google's store is a quarter of an hour, for missing credentials too.
 _GOOGLE_PATIENCE = "retry_limit_seconds=60"
-_NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|Bucket '[^']*' not found|container does not exist", re.IGNORECASE)
-_NO_PERMISSION = re.compile(
-    r"access.?denied|permission.?denied|invalid.?access.?key|signature.?does.?not|expired.?token|unauthenticated|"
-    r"credential|access token|HTTP status 40[13]",
-    re.IGNORECASE,
-)
-
-
-class NothingThere(ValueError):
-    """A bucket or an object that is not there."""
 
 
 class StoreUnreachable(OSError):
-    """An object store that does not answer, or not as expected; the same request may succeed later."""
+    """An object store that does not do what was asked: by its name, for want of permission, or for now."""
 
 
 def is_uri(text: str) -> bool:
@@ -73,8 +63,7 @@ class ObjectStore:
 
     Credentials are found as the store's own tools find them. For a store that speaks S3 and is not Amazon's, set
     AWS_ENDPOINT_URL, or end the URI in ``?endpoint_override=host:9000&scheme=http``; ``?region=…`` saves a request.
-    Every method raises NothingThere, ValueError for lack of permission, and StoreUnreachable otherwise. Methods may be
-    called by several threads.
+    Every method raises StoreUnreachable, and may be called by several threads.
 
     Raises: ValueError for a URI that cannot be read, is of an unknown scheme, or holds a password.
     """
@@ -130,11 +119,13 @@ class ObjectStore:
         Raises: OSError if the file cannot be written; then, as after any other error, a part of it may be left.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._copy(name, (self._place(name), str(path)), (self._system, fs.LocalFileSystem()))
+        with self._explained(name):
+            fs.copy_files(self._place(name), str(path), self._system, fs.LocalFileSystem(), chunk_size=CHUNK_BYTES)
 
     def upload(self, path: Path, name: str) -> None:
         """Write a file into an object: readers see what was there before or the whole of it."""
-        self._copy(name, (str(path), self._place(name)), (fs.LocalFileSystem(), self._system))
+        with self._explained(name):
+            fs.copy_files(str(path), self._place(name), fs.LocalFileSystem(), self._system, chunk_size=CHUNK_BYTES)
 
     def put(self, name: str, content: bytes) -> None:
         """Write a small object."""
@@ -146,10 +137,6 @@ class ObjectStore:
         with self._explained(name), suppress(FileNotFoundError):
             self._system.delete_file(self._place(name))
 
-    def _copy(self, name: str, places: tuple[str, str], systems: tuple[fs.FileSystem, fs.FileSystem]) -> None:
-        with self._explained(name):
-            fs.copy_files(*places, *systems, chunk_size=CHUNK_BYTES, use_threads=False)
-
     def _place(self, name: str) -> str:
         return f"{self._path}/{name}" if name else self._path
 
@@ -159,25 +146,19 @@ class ObjectStore:
         try:
             yield
         except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno and not isinstance(error, FileNotFoundError):
+                raise  # of this machine
             said = " ".join(str(error).split()).partition(" (Request ID")[0][:300]
             if isinstance(error, pa.ArrowInvalid):
                 raise ValueError(
                     f"{uri} cannot be opened: {said}. Expected a URI such as s3://bucket/folder or gs://bucket/folder, "
                     "or a path without '://'"
                 ) from error
-            if isinstance(error, FileNotFoundError) or _NO_BUCKET.search(said):
-                raise NothingThere(f"there is no bucket or no object {uri}; correct its name or make it") from error
-            if isinstance(error, OSError) and error.errno:  # of this machine
-                raise
-            if _NO_PERMISSION.search(said):
-                raise ValueError(
-                    f"no permission for {uri} ({said}). Give this machine credentials that have it: for s3:// "
-                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws/credentials or the instance's role; for gs:// "
-                    "GOOGLE_APPLICATION_CREDENTIALS or the instance's service account"
-                ) from error
             raise StoreUnreachable(
-                f"{uri} does not answer ({said}); check the network and, for a store that is not Amazon's, "
-                "AWS_ENDPOINT_URL"
+                f"{uri} cannot be read or written ({said}). See that its bucket and name are right, that the network "
+                "is up, and that this machine's credentials allow it: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                "~/.aws/credentials or the instance's role, and AWS_ENDPOINT_URL for a store that is not Amazon's; for "
+                "gs:// GOOGLE_APPLICATION_CREDENTIALS or the instance's service account"
             ) from error
 
 
@@ -194,8 +175,8 @@ def fetch(place: str, cache_folder: str | Path, progress: Progress | None = None
         progress: called with (bytes done, bytes in all) after each file.
         only: pattern of the names of files to fetch from a folder.
 
-    Raises: ValueError for a URI that is not understood or has nothing to fetch, and for lack of permission;
-        StoreUnreachable; OSError if the copy cannot be kept.
+    Raises: ValueError for a URI that is not understood or has nothing to fetch; StoreUnreachable; OSError if the copy
+        cannot be kept.
     """
     path = local_path(place) if is_uri(place) else Path(place).expanduser()
     if path is not None:
@@ -206,18 +187,28 @@ def fetch(place: str, cache_folder: str | Path, progress: Progress | None = None
     home = Path(cache_folder).expanduser() / "fetched"
     # The parent's name too: where two sets have one name, theirs tells them apart.
     inner = Path(store.parent_name) / store.name
+    size = sum(file.size for file in listing.values())
     record = json.dumps({"uri": store.uri, "files": {name: asdict(file) for name, file in listing.items()}}, indent=1)
     try:
         home.mkdir(parents=True, exist_ok=True)
         with locked(home / f"{key}.lock"):
             if not _is_whole(home / key, inner, record, listing):
                 with whole_folder(home / key) as writing:
-                    _fetch(store, listing, only, writing / inner, progress)
+                    done = 0
+                    for name, file in listing.items():
+                        store.download(name, writing / inner / name)
+                        done += file.size
+                        if progress is not None:
+                            progress(done, size)
+                    # An object that was replaced meanwhile may have come in chunks of both.
+                    if _listing(store, only) != listing:
+                        raise StoreUnreachable(
+                            f"{place} was changed while it was fetched; start again when it is at rest"
+                        )
                     (writing / _RECORD).write_text(record)
     except StoreUnreachable:
         raise
     except OSError as error:
-        size = sum(file.size for file in listing.values())
         raise OSError(
             f"the copy of {place} cannot be kept in {home}: {error}; {remedy(error)} (it takes {size / 1e6:.1f} MB), "
             "or set data.cache_folder to another folder"
@@ -250,17 +241,3 @@ def _is_whole(place: Path, inner: Path, record: str, listing: Mapping[str, Remot
         return (place / _RECORD).read_text() == record and sizes == [file.size for file in listing.values()]
     except OSError:
         return False
-
-
-def _fetch(
-    store: ObjectStore, listing: Mapping[str, RemoteFile], only: str, folder: Path, progress: Progress | None
-) -> None:
-    done, total = 0, sum(file.size for file in listing.values())
-    for name, file in listing.items():
-        store.download(name, folder / name)
-        done += file.size
-        if progress is not None:
-            progress(done, total)
-    # An object that was replaced meanwhile may have come in chunks of both.
-    if _listing(store, only) != listing:
-        raise StoreUnreachable(f"{store.uri} was changed while it was fetched; start again when it is at rest")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -42,12 +40,8 @@ pytestmark = pytest.mark.slow
     ("text", "is_one"),
     [
         ("s3://bucket/sets/IC13", True),
-        ("gs://bucket", True),
         ("file:///data/IC13", True),
-        ("abfs://container@account.dfs.core.windows.net/sets", True),
-        ("/data/IC13", False),
         ("sets/IC13", False),
-        ("bundled", False),
         ("", False),
         ("C://data", False),
         ("/data/s3://bucket", False),
@@ -78,33 +72,26 @@ def test_what_lies_under_a_place_keeps_its_query(uri: str, expected: str) -> Non
     assert under(uri, "first", "student") == expected
 
 
-def test_what_is_written_is_what_amazons_client_reads(bucket: Bucket) -> None:
-    store = ObjectStore(f"{bucket.uri}/runs/first")
-    store.put("evaluation/table of words.md", b"| a |")
-    store.put("empty", b"")
-    assert bucket.objects() == ["runs/first/empty", "runs/first/evaluation/table of words.md"]
-    assert bucket.get("runs/first/evaluation/table of words.md") == b"| a |"
-    assert bucket.get("runs/first/empty") == b""
-
-
-def test_what_amazons_client_wrote_is_listed_and_read(bucket: Bucket, tmp_path: Path) -> None:
+def test_objects_are_those_that_amazons_client_writes_and_reads(bucket: Bucket, tmp_path: Path) -> None:
     bucket.put("sets/one", b"1")
-    bucket.put("sets/inner/two", b"22")
     bucket.put("other/three", b"333")
     store = ObjectStore(f"{bucket.uri}/sets/")
-    assert {name: file.size for name, file in store.files().items()} == {"inner/two": 2, "one": 1}
-    assert store.read("inner/two") == b"22"
+    store.put("inner/two words", b"22")
+    store.put("empty", b"")
+    assert bucket.objects() == ["other/three", "sets/empty", "sets/inner/two words", "sets/one"]
+    assert bucket.get("sets/inner/two words") == b"22"
+    assert {name: file.size for name, file in store.files().items()} == {"empty": 0, "inner/two words": 2, "one": 1}
+    assert store.read("one") == b"1"
     assert store.file("two") is None
     assert (store.name, store.parent_name) == ("sets", bucket.name)
-    single = ObjectStore(f"{bucket.uri}/sets/inner/two")
-    assert [(name, file.size) for name, file in single.files().items()] == [("", 2)]
-    single.download("", tmp_path / "two")
-    assert (tmp_path / "two").read_bytes() == b"22"
+    single = ObjectStore(f"{bucket.uri}/sets/one")
+    assert [(name, file.size) for name, file in single.files().items()] == [("", 1)]
+    single.download("", tmp_path / "one")
+    assert (tmp_path / "one").read_bytes() == b"1"
 
 
-@pytest.mark.parametrize("size", [0, CHUNK_BYTES, 2 * CHUNK_BYTES + 5])
-def test_an_object_of_many_chunks_comes_whole_and_in_order(size: int, bucket: Bucket, tmp_path: Path) -> None:
-    content = np.random.default_rng(0).bytes(size)
+def test_an_object_of_many_chunks_comes_whole_and_in_order(bucket: Bucket, tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(2 * CHUNK_BYTES + 5)
     bucket.put("large", content)
     ObjectStore(bucket.uri).download("large", tmp_path / "new" / "large")
     assert (tmp_path / "new" / "large").read_bytes() == content
@@ -161,57 +148,17 @@ def test_a_password_is_refused_and_not_repeated(bucket: Bucket, uri: str) -> Non
     assert "mysecret" not in str(caught.value)
 
 
-def test_an_object_or_bucket_that_is_not_there_is_named(bucket: Bucket) -> None:
-    with pytest.raises(ValueError, match=f"there is no bucket or no object {bucket.uri}/sets/none; correct"):
-        ObjectStore(f"{bucket.uri}/sets").read("none")
+def test_what_a_store_does_not_do_is_said_with_its_name_and_what_to_look_at(bucket: Bucket) -> None:
     elsewhere = ObjectStore("s3://no-such-bucket/sets")
     assert elsewhere.files() == {}
-    with pytest.raises(
-        ValueError, match="there is no bucket or no object s3://no-such-bucket/sets/one; correct its name or make it"
+    silent = ObjectStore(f"{bucket.uri}/x?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")
+    for action, uri in (
+        (lambda: ObjectStore(f"{bucket.uri}/sets").read("none"), f"{bucket.uri}/sets/none"),
+        (lambda: elsewhere.put("one", b""), "s3://no-such-bucket/sets/one"),
+        (silent.files, f"{bucket.uri}/x"),
     ):
-        elsewhere.put("one", b"")
-
-
-def test_a_store_that_does_not_answer_is_the_machines_fault(bucket: Bucket) -> None:
-    store = ObjectStore(f"{bucket.uri}/x?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1")
-    with pytest.raises(StoreUnreachable, match=r"does not answer .* check the network and, .* AWS_ENDPOINT_URL"):
-        store.files()
-
-
-@pytest.fixture
-def guarded(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """The bucket, with a user's key in the environment who may list and read, and no more."""
-    iam = bucket.server.client("iam")
-    iam.create_user(UserName=bucket.name)
-    allowed = {"Effect": "Allow", "Action": ["s3:ListBucket", "s3:GetObject"], "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
-    iam.put_user_policy(UserName=bucket.name, PolicyName="reads", PolicyDocument=policy)
-    key = iam.create_access_key(UserName=bucket.name)["AccessKey"]
-    bucket.put("sets/one", b"1")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
-    _requests_without_a_check(bucket, b"0")
-    yield bucket
-    _requests_without_a_check(bucket, b"inf")
-
-
-def _requests_without_a_check(bucket: Bucket, count: bytes) -> None:
-    url, plain = f"{bucket.server.endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}
-    urllib.request.urlopen(urllib.request.Request(url, count, plain, method="POST")).close()
-
-
-def test_a_lack_of_permission_says_where_credentials_go(guarded: Bucket) -> None:
-    store = ObjectStore(f"{guarded.uri}/sets")
-    assert store.read("one") == b"1"
-    for action in (lambda: store.put("two", b"2"), lambda: store.delete("one")):
-        with pytest.raises(ValueError, match=f"no permission for {guarded.uri}/sets/.* AWS_ACCESS_KEY_ID"):
+        with pytest.raises(StoreUnreachable, match=rf"^{uri}.* cannot be read or written .*AWS_ACCESS_KEY_ID"):
             action()
-
-
-def test_so_does_a_wrong_key(guarded: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "unknown")
-    with pytest.raises(ValueError, match=f"no permission for {guarded.uri}/sets .* AWS_ACCESS_KEY_ID"):
-        ObjectStore(f"{guarded.uri}/sets").files()
 
 
 @pytest.fixture
@@ -259,12 +206,7 @@ def truncated(file: Path) -> None:
     os.truncate(file, file.stat().st_size // 2)
 
 
-def unrecorded(file: Path) -> None:
-    for record in file.parents[2].glob("*.json"):
-        record.write_text("{")
-
-
-@pytest.mark.parametrize("damage", [truncated, Path.unlink, unrecorded])
+@pytest.mark.parametrize("damage", [truncated, Path.unlink])
 def test_a_damaged_copy_is_fetched_again(
     damage: Callable[[Path], None], bucket: Bucket, sets: Path, tmp_path: Path
 ) -> None:
