@@ -19,12 +19,21 @@ def log_probabilities(steps: list[tuple[str, float]]) -> Tensor:
     return rows.log()[None]
 
 
-def test_confidence_is_the_product_over_characters_and_end() -> None:
-    logits = log_probabilities([("o", 0.9), ("k", 0.8), ("", 0.5), ("x", 0.3)])
-    (word,) = decode_with_confidence(logits, Charset36)
-    assert word.text == "ok"
-    assert word.confidence == pytest.approx(0.9 * 0.8 * 0.5)
-    assert word.character_confidences == pytest.approx((0.9, 0.8))
+@pytest.mark.parametrize(
+    ("steps", "text", "characters", "confidence"),
+    [
+        ([("o", 0.9), ("k", 0.8), ("", 0.5), ("x", 0.3)], "ok", (0.9, 0.8), 0.9 * 0.8 * 0.5),
+        ([("a", 0.5), ("b", 0.4)], "ab", (0.5, 0.4), 0.2),  # without an end
+        ([("", 0.7), ("b", 0.4)], "", (), 0.7),
+    ],
+)
+def test_confidence_is_the_product_over_characters_and_end(
+    steps: list[tuple[str, float]], text: str, characters: tuple[float, ...], confidence: float
+) -> None:
+    (word,) = decode_with_confidence(log_probabilities(steps), Charset36)
+    assert word.text == text
+    assert word.confidence == pytest.approx(confidence)
+    assert word.character_confidences == pytest.approx(characters)
 
 
 def test_a_temperature_divides_the_logits_before_they_are_probabilities() -> None:
@@ -37,16 +46,6 @@ def test_a_temperature_divides_the_logits_before_they_are_probabilities() -> Non
     assert word.character_confidences == pytest.approx((share(0.9),))
     assert word.confidence == pytest.approx(share(0.9) * share(0.5))
     assert word.uncalibrated == pytest.approx(0.9 * 0.5)
-
-
-def test_a_word_without_an_end_counts_its_characters_alone() -> None:
-    (word,) = decode_with_confidence(log_probabilities([("a", 0.5), ("b", 0.4)]), Charset36)
-    assert (word.text, word.confidence) == ("ab", pytest.approx(0.2))
-
-
-def test_an_empty_reading_is_as_sure_as_its_end() -> None:
-    (word,) = decode_with_confidence(log_probabilities([("", 0.7), ("b", 0.4)]), Charset36)
-    assert (word.text, word.confidence, word.character_confidences) == ("", pytest.approx(0.7), ())
 
 
 def test_the_text_is_that_of_decode_readings() -> None:
