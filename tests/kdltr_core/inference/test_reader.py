@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -79,23 +80,15 @@ def test_several_threads_at_once_read_as_one(reader: Reader, pictures: list[np.n
     lazy = Image.open(io.BytesIO(encoded(pictures[0])))
     images = [lazy, *pictures[1:]]
     expected = reader(pictures)
-    found: dict[int, list[Prediction]] = {}
     start = threading.Barrier(4)
 
-    def work(number: int) -> None:
+    def read_from(number: int) -> list[list[Prediction]]:
         start.wait()
-        order = images[number:] + images[:number]
-        for _ in range(3):
-            words = reader(order)
-        found[number] = words[len(images) - number :] + words[: len(images) - number]
+        return [reader(images[number:] + images[:number]) for _ in range(3)]
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(found) == list(range(4))
-    assert all(close(words, expected) for words in found.values())
+    with ThreadPoolExecutor(4) as threads:
+        for number, readings in enumerate(threads.map(read_from, range(4))):
+            assert all(close(words, expected[number:] + expected[:number]) for words in readings)
 
 
 def test_an_image_that_cannot_be_read_is_named_by_its_place(reader: Reader, pictures: list[np.ndarray]) -> None:

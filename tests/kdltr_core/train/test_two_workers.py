@@ -26,7 +26,7 @@ from kdltr_core.train.step import unused_parameters
 from tests.kdltr_core.lively import lively_student
 from tests.kdltr_core.small import STUDENTS, TEACHERS, build_small, drawn_batch, read_words
 from tests.kdltr_core.train import runs
-from tests.kdltr_core.train.runs import run, write_words
+from tests.kdltr_core.train.runs import leaves, run, write_words
 
 FAMILIES = ("parseq_tiny", "abinet", "matrn")
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -141,13 +141,14 @@ def test_gradients_of_two_workers_are_those_of_one_on_the_joined_batch(
 def test_one_worker_that_computes_both_shares_ends_where_two_workers_end(
     family: str, two_workers: tuple[Path, list[Any]], roots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The two agree, the first alone records, and the running statistics are those of its share."""
+    """The two agree, the first alone records for both, and the running statistics are those of its share."""
     folder, (first, second) = two_workers
     assert first[family]["result"] == second[family]["result"]
     assert (list(first[family]["records"]), second[family]["records"]) == ([0, 1, 2], {})
     build_small(monkeypatch, dropout=0.1)
     assert load_recognizer(folder / family).charset is charset_of(config_of(roots, family))
-    run(config_of(roots, family), tmp_path)
+    recorded = run(config_of(roots, family), tmp_path)[1].values[1]
+    assert leaves(first[family]["records"][1]) == pytest.approx(leaves(recorded), rel=1e-3)
     start, once, alone = (weights_at(tmp_path, step) for step in (0, 1, 2))
     once_together, together = (weights_at(folder / family, step) for step in (1, 2))
     for name in once:
