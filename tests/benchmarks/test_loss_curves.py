@@ -1,45 +1,13 @@
-"""The fast path's loss curve lies on the reference path's."""
+"""What is told of loss curves follows from them; that both ways have the same losses, test_reference_step.py."""
 
 from __future__ import annotations
 
-import numpy as np
+import json
+from pathlib import Path
+
 import pytest
-import torch
 
-from benchmarks.loss_curves import CurveConfig, curves_markdown, train_curve
-from benchmarks.step import Bench
-from kdltr_core.data.pack import Pack, build_pack
-from kdltr_core.data.synth.render import render_words
-
-STEPS = 4
-
-
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
-    folder = tmp_path_factory.mktemp("curves")
-    render_words(folder / "words", STEPS * 4, seed=0)
-    return build_pack(folder / "words", cache_folder=folder / "packs")
-
-
-@pytest.fixture
-def no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways then compute the same; with it they draw different random numbers."""
-    make = Bench.__init__
-
-    def quiet(self: Bench, *args: object) -> None:
-        make(self, *args)  # type: ignore[arg-type]
-        self.distiller.eval()
-
-    monkeypatch.setattr(Bench, "__init__", quiet)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("bfloat16", 0.1)])
-def test_the_fast_losses_are_the_reference_ones(pack: Pack, no_dropout: None, precision: str, tolerance: float):
-    config = CurveConfig(STEPS, 4, torch.get_num_threads(), "cpu", precision)  # type: ignore[arg-type]
-    reference, fast = (np.array(train_curve(config, pack, way, 0)) for way in ("reference", "fast"))
-    np.testing.assert_allclose(fast, reference, rtol=tolerance)
-    assert len(set(reference)) == STEPS
+from benchmarks.loss_curves import CurveConfig, curves_markdown, main
 
 
 def test_a_distance_is_a_share_of_the_loss():
@@ -47,3 +15,12 @@ def test_a_distance_is_a_share_of_the_loss():
     text = curves_markdown(curves, width=1)
     assert "| 2–2 | 2.000 | 2.300 | 1.400 |" in text
     assert text.count("10.00 %") == 2
+
+
+@pytest.mark.slow
+def test_both_ways_are_trained_with_both_seeds(tmp_path: Path):
+    assert main(CurveConfig(2, 4, num_threads=1, device="cpu", precision="float32", output=tmp_path)) == 0
+    curves = json.loads((tmp_path / "curves.json").read_text())
+    assert {len(losses) for losses in curves.values()} == {2}
+    assert len({losses[0] for losses in curves.values()}) == len(curves) == 4
+    assert len((tmp_path / "curves.md").read_text().splitlines()) > 4

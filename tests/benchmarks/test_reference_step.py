@@ -9,14 +9,12 @@ import torch
 from benchmarks.reference_step import decode_pairs, reference_terms, search_sequence_targets
 from benchmarks.step import confident_probs
 from kdltr_core.config import ObjectiveConfig
-from kdltr_core.data.batch import encode_targets
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import build_pack
 from kdltr_core.data.synth.render import render_words
 from kdltr_core.losses.sequence_targets import sequence_targets
-from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.distiller import Distiller, teach
-from tests.kdltr_core.small import STUDENTS, TEACHERS
+from tests.kdltr_core.small import STUDENTS, TEACHERS, drawn_batch
 
 
 @pytest.mark.parametrize(("margin", "num_steps"), [(14.0, 26), (8.0, 5), (0.0, 4)])
@@ -50,11 +48,7 @@ def test_the_reference_has_the_loss_and_the_gradient_of_the_fast_one(name: str):
     config = ObjectiveConfig(num_permutations=4, soft_temperature=0.005)
     teacher = TEACHERS[name]().eval().requires_grad_(False)
     distiller = Distiller(STUDENTS[name](), config, teacher).eval()
-    targets, lengths = encode_targets(["on", "a", "exits"], teacher.charset, teacher.fixed_num_steps)
-    orders = sample_permutations(5, config.num_permutations, torch.Generator().manual_seed(0))
-    high_res = torch.randint(0, 256, (3, 3, 32, 128), dtype=torch.uint8)
-    low_res = torch.randint(0, 256, (3, 3, 16, 64), dtype=torch.uint8)
-
+    high_res, low_res, targets, lengths, orders = drawn_batch(teacher, "on", "a", "exits", num_orders=4)
     fast = distiller(low_res, targets, lengths, orders, teach(teacher, high_res, targets, orders))
     fast.total.backward()
     gradients = {key: value.grad for key, value in distiller.named_parameters() if value.grad is not None}

@@ -40,14 +40,14 @@ def test_a_run_writes_table_and_json(
 ) -> None:
     student, output = make_student(tmp_path / "run"), tmp_path / "speed"
     settings = {"batch_sizes": (1, 3), "num_threads": (1,), "num_crops": 6, "output": output}
-    assert main(SpeedOptions(str(student), data, ("pytorch", "onnx", "int8"), **settings)) == 0
+    assert main(SpeedOptions(str(student), data, ("pytorch", "onnx"), **settings)) == 0
     table = (output / "reading.md").read_text()
     assert table in capsys.readouterr().out
     assert "6 crops of few, many." in table
     ones, threes = json.loads((output / "reading.json").read_text())["sections"]
     for section, items, calls in ((ones, 1, 6), (threes, 3, 4)):
         rows = section["rows"]
-        assert [row["name"] for row in rows] == ["student, PyTorch", "student, ONNX", "student, ONNX int8"]
+        assert [row["name"] for row in rows] == ["student, PyTorch", "student, ONNX"]
         assert {(row["items"], row["seconds"]["repeats"]) for row in rows} == {(items, calls)}
         assert rows[0]["speed"] == 1.0
 
