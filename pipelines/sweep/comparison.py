@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -18,62 +17,39 @@ from pipelines.sweep.study import SweepStudy, as_json
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """What the students trained in one way came to.
-
-    Attributes:
-        name: of the way.
-        correct: (seeds, words) bool, whether each student has each word right.
-    """
-
-    name: str
-    correct: NDArray[np.bool_]
-
-    @property
-    def accuracies(self) -> tuple[float, ...]:
-        """In % of all words, one a seed."""
-        return tuple((100 * self.correct.mean(axis=1)).tolist())
-
-    @property
-    def accuracy(self) -> float:
-        """Mean over seeds, in %."""
-        return fmean(self.accuracies)
-
-    @property
-    def standard_error(self) -> float:
-        """Of that mean, from the scatter between seeds, in points; nan for a single seed."""
-        values = self.accuracies
-        return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-
-
-@dataclass(frozen=True)
 class CandidateComparison:
-    """Candidates in the order given, all read on the same words.
+    """What the students trained in each way came to, all read on the same words.
 
     Attributes:
+        correct: by candidate, (seeds, words) bool, whether each student has each word right.
         reference: name of the one that the others are tested against.
         seeds: of the students, the same for each.
         sets: (words,) name of the set of each word.
         left_out: names of those that lack a seed.
     """
 
-    candidates: tuple[Candidate, ...]
+    correct: Mapping[str, NDArray[np.bool_]]
     reference: str
     seeds: tuple[int, ...]
     sets: tuple[str, ...]
     left_out: tuple[str, ...] = ()
 
     @property
+    def accuracies(self) -> dict[str, NDArray[np.float64]]:
+        """By candidate, (seeds,), in % of all words."""
+        return {name: 100 * correct.mean(axis=1) for name, correct in self.correct.items()}
+
+    @property
     def significance(self) -> SignificanceTest | None:
         """Of all others over the reference; None without either."""
-        others = {c.name: c.correct for c in self.candidates if c.name != self.reference}
-        base = next((c for c in self.candidates if c.name == self.reference), None)
-        return compare_paired(base.correct, others, name=self.reference) if base is not None and others else None
+        others = {name: correct for name, correct in self.correct.items() if name != self.reference}
+        base = self.correct.get(self.reference)
+        return compare_paired(base, others, name=self.reference) if base is not None and others else None
 
     def metrics(self) -> dict[str, float]:
         """In figures, by ``comparison/<name>/…``."""
         significance = self.significance
-        values = {f"comparison/{c.name}/word_accuracy": c.accuracy for c in self.candidates}
+        values = {f"comparison/{name}/word_accuracy": float(each.mean()) for name, each in self.accuracies.items()}
         for gain in significance.gains if significance else ():
             values |= {
                 f"comparison/{gain.name}/gain": gain.points,
@@ -86,15 +62,15 @@ class CandidateComparison:
         """For a page: one row a candidate, then one column a set."""
         left_out = f"Left out, because not every seed came to its end: {', '.join(self.left_out)}."
         notes = [left_out] if self.left_out else []
-        if not self.candidates:
+        if not self.correct:
             return [Section(title, text=" ".join(["None has all its seeds yet.", *notes]))]
-        num_seeds, num_words = self.candidates[0].correct.shape
-        seeds = f"{num_seeds} seeds" if num_seeds > 1 else "one seed"
-        about = [f"Word accuracy in %, {num_words:,} words, {seeds} ({', '.join(map(str, self.seeds))})."]
-        if num_seeds > 1:
+        several = len(self.seeds) > 1
+        seeds = f"{len(self.seeds)} seeds" if several else "one seed"
+        about = [f"Word accuracy in %, {len(self.sets):,} words, {seeds} ({', '.join(map(str, self.seeds))})."]
+        if several:
             about.append("±: standard error of the mean, from the scatter between seeds.")
         if self.significance is not None:
-            whose = "other seeds and other words" if num_seeds > 1 else "other words alone"
+            whose = "other seeds and other words" if several else "other words alone"
             about.append(f"Intervals allow for {whose} and hold all at once.")
         return [
             Section(title, self._rows(), " ".join([*about, *notes])),
@@ -105,11 +81,10 @@ class CandidateComparison:
         significance = self.significance
         gains = {gain.name: gain for gain in significance.gains} if significance else {}
         rows = [["candidate", "accuracy", "by seed", f"gain over {self.reference}", "95 % interval"]]
-        for c in self.candidates:
-            error = "" if math.isnan(c.standard_error) else f" ± {c.standard_error:.2f}"
-            row = [c.name, f"{c.accuracy:.2f}{error}", " ".join(f"{a:.2f}" for a in c.accuracies), "", ""]
-            if c.name in gains:
-                gain = gains[c.name]
+        for name, each in self.accuracies.items():
+            error = f" ± {each.std(ddof=1) / math.sqrt(len(each)):.2f}" if len(each) > 1 else ""
+            row = [name, f"{each.mean():.2f}{error}", " ".join(f"{accuracy:.2f}" for accuracy in each), "", ""]
+            if gain := gains.get(name):
                 row[3:] = [signed(gain.points), f"{signed(gain.low)} … {signed(gain.high)}"]
             rows.append(row)
         return rows
@@ -118,7 +93,8 @@ class CandidateComparison:
         names, sets = list(dict.fromkeys(self.sets)), np.array(self.sets)
         rows = [["candidate", *(f"{name} ({int((sets == name).sum())})" for name in names)]]
         return rows + [
-            [c.name, *(f"{100 * c.correct[:, sets == name].mean():.2f}" for name in names)] for c in self.candidates
+            [name, *(f"{100 * correct[:, sets == each].mean():.2f}" for each in names)]
+            for name, correct in self.correct.items()
         ]
 
 
@@ -157,14 +133,11 @@ class CandidateRuns:
         whole = {name: found for name, found in folders.items() if len(found) == len(self.seeds)}
         files = {name: [folder / "evaluation" / "predictions.parquet" for folder in f] for name, f in whole.items()}
         first = [file for found in files.values() for file in found][:1]
-        candidates = [
-            # The first file is read along, so that other words than its are noticed.
-            Candidate(name, read_correct([*first, *read], self.column)[1:])
-            for name, read in files.items()
-        ]
+        # The first file is read along, so that other words than its are noticed.
+        correct = {name: read_correct([*first, *read], self.column)[1:] for name, read in files.items()}
         sets = read_judged(first[0], self.column)["set"].to_pylist() if first else []
         left_out = tuple(name for name in self.fields if name not in whole)
-        return CandidateComparison(tuple(candidates), self.reference, self.seeds, tuple(sets), left_out)
+        return CandidateComparison(correct, self.reference, self.seeds, tuple(sets), left_out)
 
     @property
     def _finished(self) -> dict[Path, Mapping[str, Any]]:

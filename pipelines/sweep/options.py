@@ -23,7 +23,7 @@ class TrialOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     gpus_per_trial: float | None = Field(
-        None, gt=0, description="GPUs per trial; 0.25: four trials on one GPU; by default 1 where there is a GPU"
+        None, gt=0, le=1, description="GPUs per trial; 0.25: four trials on one GPU; by default 1 where there is a GPU"
     )
     cpus_per_trial: int = Field(1, ge=1, description="CPUs, and threads, per trial")
     trials_at_a_time: int = Field(
@@ -31,14 +31,6 @@ class TrialOptions(BaseModel):
         ge=0,
         description="most trials at the same time; a cluster is asked for their machines first; 0: as many as fit",
     )
-
-    @model_validator(mode="after")
-    def _belong_together(self) -> TrialOptions:
-        if self.gpus_per_trial and self.gpus_per_trial > 1 and not self.gpus_per_trial.is_integer():
-            raise ValueError(
-                f"--gpus-per-trial is {self.gpus_per_trial}, expected a fraction of one GPU or a whole number"
-            )
-        return self
 
 
 class SweepOptions(TrialOptions):

@@ -114,8 +114,7 @@ def counts_note(trials: Sequence[SweepTrial], num_words: int) -> str:
     error = 100 * standard_error(accuracy / 100, num_words)
     return (
         f"{counted} Trial {ranked[0].number} reads {accuracy:.2f} % of {num_words:,} validation words; one standard "
-        f"error there is {error:.2f} points, and the best of several is flattered by chance: believe it after a "
-        "confirmation with new seeds and other words."
+        f"error there is {error:.2f} points: believe it after a confirmation with new seeds and other words."
     )
 
 

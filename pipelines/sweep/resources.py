@@ -32,8 +32,7 @@ def resources_for(options: TrialOptions, cluster: Cluster) -> TrialResources:
     cpus, gpus = options.cpus_per_trial, options.gpus_per_trial or (1.0 if cluster.offers_gpus else 0.0)
     num = cluster.num_cpus // cpus
     if gpus:
-        on_gpus = cluster.num_gpus * int(1 / gpus + 1e-9) if gpus <= 1 else int(cluster.num_gpus // gpus)
-        num = min(num, on_gpus)
+        num = min(num, cluster.num_gpus * int(1 / gpus + 1e-9))
     if num < 1:
         raise ValueError(
             f"no trial fits: one takes --cpus-per-trial {cpus}{f' and --gpus-per-trial {gpus:g}' if gpus else ''}, and "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.sweep.comparison import Candidate, CandidateComparison
+from pipelines.sweep.comparison import CandidateComparison
 from pipelines.sweep.page import Section
 
 SETS = ("easy",) * 6 + ("hard",) * 4
@@ -18,10 +18,10 @@ def students(*rows: str) -> np.ndarray:
 
 @pytest.fixture
 def three() -> CandidateComparison:
-    found = (
-        Candidate("supervised", students("1111100000", "1111110000")),
-        Candidate("dld", students("1111101110", "1111110110")),
-    )
+    found = {
+        "supervised": students("1111100000", "1111110000"),
+        "dld": students("1111101110", "1111110110"),
+    }
     return CandidateComparison(found, "supervised", (0, 4), SETS, ("unified",))
 
 
@@ -30,14 +30,8 @@ def cells(sections: list[Section], name: str) -> list[list[str]]:
     return [list(row[1:]) for section in sections for row in section.rows if row[0] == name]
 
 
-def test_mean_and_standard_error_are_those_between_seeds(three: CandidateComparison) -> None:
-    """50 and 60 %: mean 55, deviation 10 / √2, error of the mean 10 / 2 = 5."""
-    first = three.candidates[0]
-    assert first.accuracies == pytest.approx((50.0, 60.0))
-    assert (first.accuracy, first.standard_error) == (pytest.approx(55.0), pytest.approx(5.0))
-
-
 def test_the_table_shows_all_of_it_and_says_who_is_left_out(three: CandidateComparison) -> None:
+    """50 and 60 %: mean 55, deviation 10 / √2, error of the mean 10 / 2 = 5."""
     page = three.sections("Objectives")
     assert "10 words, 2 seeds (0, 4)" in page[0].text
     whole, by_set = cells(page, "dld")
@@ -51,7 +45,7 @@ def test_the_table_shows_all_of_it_and_says_who_is_left_out(three: CandidateComp
 
 
 def test_one_seed_has_no_error() -> None:
-    found = (Candidate("a", students("1100")), Candidate("b", students("1110")))
+    found = {"a": students("1100"), "b": students("1110")}
     one = CandidateComparison(found, "a", (3,), ("s",) * 4)
     assert one.metrics() == pytest.approx(
         {
@@ -69,9 +63,9 @@ def test_one_seed_has_no_error() -> None:
 
 def test_what_is_not_there_yet_is_not_tested_against() -> None:
     """Neither before anything has ended, nor without the reference."""
-    (section,) = CandidateComparison((), "a", (0,), (), ("a", "b")).sections("Early")
+    (section,) = CandidateComparison({}, "a", (0,), (), ("a", "b")).sections("Early")
     assert "None has all its seeds yet" in section.text
     assert not section.rows
-    lone = CandidateComparison((Candidate("b", students("1110", "1111")),), "a", (0, 1), ("s",) * 4, ("a",))
+    lone = CandidateComparison({"b": students("1110", "1111")}, "a", (0, 1), ("s",) * 4, ("a",))
     assert lone.significance is None
     assert cells(lone.sections("Lone"), "b")[0][0] == "87.50 ± 12.50"

@@ -65,6 +65,6 @@ def test_who_lacks_a_seed_is_left_out(tmp_path: Path) -> None:
         train_candidate(folder.confirmation.study, {SOFT: value, "seed": seed}, "1100")
     train_candidate(folder.confirmation.study, {SOFT: 5.0, "seed": 9}, "1100", "FAILED")
     found = folder.confirmation.compare()
-    assert [candidate.name for candidate in found.candidates] == [BASELINE, "trial 1"]
+    assert list(found.correct) == [BASELINE, "trial 1"]
     assert found.left_out == ("trial 0",)
     assert folder.confirmation.num_missing == 1

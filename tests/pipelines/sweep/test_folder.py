@@ -132,7 +132,7 @@ def test_what_the_runs_left_becomes_the_table_and_a_part_of_it_too(config: RunCo
         folder.write_report(0)
         folder.mark_finished()
     whole = folder.runs.compare()
-    assert [c.accuracies for c in whole.candidates] == [(50.0, 25.0), (75.0, 100.0)]
+    assert [each.tolist() for each in whole.accuracies.values()] == [[50.0, 25.0], [75.0, 100.0]]
     assert comparison(config, "supervised", "dld").is_finished
     assert "dld" in folder.table.read_text()
 

@@ -67,7 +67,7 @@ parse_runs = partial(parse_run_with, CompareOptions)
     ("parse", "words", "said"),
     [
         (parse_sweep, "--num-trials 0", "--num-trials is 0"),
-        (parse_sweep, "--gpus-per-trial 1.5", "expected a fraction of one GPU or a whole number"),
+        (parse_sweep, "--gpus-per-trial 1.5", "--gpus-per-trial is 1.5: Input should be less than or equal to 1"),
         (parse_sweep, "demmo", "there is no recipe 'demmo'"),
         (parse_runs, "demo --seeds 1 1", "expected different ones"),
         (parse_runs, "demo --seeds -1", "expected different ones from 0 on"),

@@ -32,7 +32,7 @@ def test_trials_are_ranked_with_their_values_and_the_baseline_is_never_left_out(
 def test_the_note_has_the_standard_error_of_the_best() -> None:
     """Of 100 words read at 50 %: sqrt(0.5 * 0.5 / 100) = 5 points."""
     note = counts_note([trial(i, accuracy) for i, accuracy in enumerate((50.0, 47.0))], 100)
-    assert "Trial 0 reads 50.00 % of 100 validation words; one standard error there is 5.00 points, and" in note
+    assert "Trial 0 reads 50.00 % of 100 validation words; one standard error there is 5.00 points:" in note
 
 
 def test_states_are_counted_and_the_same_errors_are_told_once() -> None:

@@ -17,7 +17,6 @@ from pipelines.sweep.resources import machines_for, resources_for
         (8, 1, {"gpus_per_trial": 0.1}, 8, {"cpu": 1, "gpu": 0.1}),
         # A trial's share lies on one GPU: two of 0.4 fit each, and the rests of 0.2 are of no use together.
         (16, 2, {"gpus_per_trial": 0.4}, 4, {"cpu": 1, "gpu": 0.4}),
-        (16, 5, {"gpus_per_trial": 2}, 2, {"cpu": 1, "gpu": 2}),
         (16, 0, {"trials_at_a_time": 3}, 3, {"cpu": 1}),
     ],
 )
