@@ -12,7 +12,6 @@ from typing import Any
 
 from ray import tune
 from ray.tune.progress_reporter import TrialProgressCallback
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from kdltr_core.config import RunConfig
@@ -60,8 +59,15 @@ class StudySearch(Searcher):
             leave_error(trial.folder, error)
         return {"folder": str(trial.folder), **self.settings}
 
+    def is_behind(self, trial_id: str, result: Mapping[str, Any]) -> bool:
+        """Hands a result to the study. Returns whether its pruner stops the trial."""
+        if trial_id not in self.running or ACCURACY_NOW not in result:
+            return False
+        percent = result[PERCENT_DONE]
+        return self.study.report(self.running[trial_id].number, percent, result[ACCURACY_NOW]) and percent < 100
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: the scheduler is told as well, and can stop the trial."""
+        """Nothing: ``is_behind`` is told as well, and can stop the trial."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         trial = self.running.pop(trial_id)
@@ -94,25 +100,6 @@ class StudySearch(Searcher):
             )
 
 
-class StopBehind(FIFOScheduler):
-    """Hands every result to the study, and stops the trial where the study's pruner says so."""
-
-    def __init__(self, search: StudySearch) -> None:
-        super().__init__()
-        self._search = search
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        running = self._search.running.get(trial.trial_id)
-        if running is None or ACCURACY_NOW not in result:
-            return TrialScheduler.CONTINUE
-        percent = result[PERCENT_DONE]
-        is_behind = self._search.study.report(running.number, percent, result[ACCURACY_NOW])
-        return TrialScheduler.STOP if is_behind and percent < 100 else TrialScheduler.CONTINUE
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
 class _Quiet(TrialProgressCallback):
     """In the place of Tune's own, which prints a line for a trial that ends even where it was asked to be quiet."""
 
@@ -141,7 +128,6 @@ def run_trials(search: StudySearch, resources: TrialResources, folder: Path) -> 
         tune.with_resources(run_trial, dict(resources.of_a_trial)),
         tune_config=tune.TuneConfig(
             search_alg=search,
-            scheduler=StopBehind(search),
             num_samples=num_left,
             max_concurrent_trials=resources.num_at_a_time,
             reuse_actors=False,  # what a trial took of the memory, and whatever it broke, goes with its process
@@ -150,6 +136,7 @@ def run_trials(search: StudySearch, resources: TrialResources, folder: Path) -> 
         run_config=tune.RunConfig(
             name=TUNE_FOLDER,
             storage_path=str(folder),
+            stop=search.is_behind,
             verbose=0,
             callbacks=[_Quiet()],
             failure_config=tune.FailureConfig(max_failures=MOST_FAILURES),

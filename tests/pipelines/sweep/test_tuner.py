@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from ray.tune.search import Searcher
@@ -16,7 +14,7 @@ from pipelines.sweep.options import SweepOptions
 from pipelines.sweep.search import pruner_for, sampler_for
 from pipelines.sweep.study import ERROR_FILE, State, SweepStudy
 from pipelines.sweep.trial import ACCURACY_NOW, PERCENT_DONE, leave_error
-from pipelines.sweep.tuner import StopBehind, StudySearch
+from pipelines.sweep.tuner import StudySearch
 from tests.pipelines.sweep.trials import SPACE
 
 CONFIG = RunConfig().override({"name": "sweep", "num_steps": 100, "workers": 2})
@@ -112,11 +110,8 @@ def test_failures_with_another_end_between_and_points_that_diverge_do_not_end_it
 
 def test_who_is_behind_is_stopped(tmp_path: Path) -> None:
     search = search_in(tmp_path)
-    scheduler: Any = StopBehind(search)
     for name in ("ahead", "behind"):
         begin(search, name)
-    for name, accuracy, expected in (("ahead", 60.0, "CONTINUE"), ("behind", 50.0, "STOP")):
-        answer = scheduler.on_trial_result(
-            None, SimpleNamespace(trial_id=name), {PERCENT_DONE: 25.0, ACCURACY_NOW: accuracy}
-        )
-        assert answer == expected
+    readings = (("ahead", 60.0, False), ("behind", 50.0, True))
+    for name, accuracy, is_stopped in readings:
+        assert search.is_behind(name, {PERCENT_DONE: 25.0, ACCURACY_NOW: accuracy}) == is_stopped
