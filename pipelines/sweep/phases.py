@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from kdltr_core.config import RunConfig
@@ -17,19 +17,18 @@ from pipelines.run.progress import say
 from pipelines.run.tracking import Status
 from pipelines.sweep.comparison import CandidateRuns
 from pipelines.sweep.folder import StudyFolder, SweepFolder
-from pipelines.sweep.resources import TrialResources, machines_for, resources_for
 from pipelines.sweep.search import GRACE
 from pipelines.sweep.study import PARTS, SweepStudy
 from pipelines.sweep.tracking import SweepTracker
-from pipelines.sweep.tuner import StudySearch, run_trials
+from pipelines.sweep.tuner import StudySearch, machines_for, resources_for, run_trials
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A sweep or comparison under way: its folder, what a trial takes of the machines, and the words."""
+    """A sweep or comparison under way: its folder, what ``resources_for`` gives its trials, and the words."""
 
     folder: StudyFolder
-    resources: TrialResources
+    resources: tuple[Mapping[str, float], int]
     words: Datasets
 
     def train(self, label: str, study: SweepStudy, num_trials: int, config: RunConfig) -> None:
@@ -40,7 +39,7 @@ class StudyRun:
         study.retry_failed()
         threads, datasets = self.folder.options.cpus_per_trial, self.words.description
         settings = {"threads": threads, "datasets": datasets, "benchmarks": label != "trial"}
-        run_trials(StudySearch(study, config, settings, label, num_trials), self.resources, self.folder.path)
+        run_trials(StudySearch(study, config, settings, label, num_trials), *self.resources, self.folder.path)
 
     def train_candidates(self, label: str, runs: CandidateRuns) -> None:
         """Every candidate with every seed to its end, what was left open before too. Raises: as ``train``."""

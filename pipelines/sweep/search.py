@@ -23,14 +23,11 @@ def sampler_for(options: SweepOptions, seed: int) -> Callable[[int], BaseSampler
         fresh = seed + 1000 * num_known  # so that a sweep that resumes does not draw its first points again
         if options.search == "random":
             return RandomSampler(seed=fresh)
-        # Random points first; and a trial that still runs counts as poor, so that the next does not try the same. In
-        # groups, since a baseline outside the space has no parameters.
-        num_random = min(10, max(4, options.num_trials // 3))
+        # A trial that still runs counts as poor, so that the next does not try the same. In groups, since a baseline
+        # outside the space has no parameters.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return TPESampler(
-                seed=fresh, n_startup_trials=num_random, multivariate=True, group=True, constant_liar=True
-            )
+            return TPESampler(seed=fresh, multivariate=True, group=True, constant_liar=True)
 
     return sampler
 

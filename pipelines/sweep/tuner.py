@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import signal
@@ -16,10 +17,10 @@ from ray.tune.search import Searcher
 
 from kdltr_core.config import RunConfig
 from kdltr_core.files import write_text
-from pipelines.ray_train.cluster import MOST_FAILURES
+from pipelines.ray_train.cluster import MOST_FAILURES, Cluster
 from pipelines.run.command_line import RunStopped
 from pipelines.run.progress import say
-from pipelines.sweep.resources import TrialResources
+from pipelines.sweep.options import TrialOptions
 from pipelines.sweep.study import ERROR_FILE, OWN_FAULT, SweepStudy, SweepTrial
 from pipelines.sweep.trial import ACCURACY_NOW, PERCENT_DONE, leave_error, run_trial
 
@@ -108,8 +109,32 @@ class _Quiet(TrialProgressCallback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None: ...
 
 
-def run_trials(search: StudySearch, resources: TrialResources, folder: Path) -> None:
+def machines_for(options: TrialOptions, offers_gpus: bool) -> tuple[int, int]:
+    """How many GPUs, or CPUs, the trials that are to run at a time take, and how many one trial does."""
+    units = (options.gpus_per_trial or 1.0) if offers_gpus else options.cpus_per_trial
+    return math.ceil(max(options.trials_at_a_time, 1) * units - 1e-9), math.ceil(units)
+
+
+def resources_for(options: TrialOptions, cluster: Cluster) -> tuple[dict[str, float], int]:
+    """What a trial takes, in Ray's words, and how many run at a time. Raises: ValueError if not even one fits."""
+    cpus, gpus = options.cpus_per_trial, options.gpus_per_trial or (1.0 if cluster.offers_gpus else 0.0)
+    num = cluster.num_cpus // cpus
+    if gpus:
+        num = min(num, cluster.num_gpus * int(1 / gpus + 1e-9))
+    if num < 1:
+        raise ValueError(
+            f"no trial fits: one takes --cpus-per-trial {cpus}{f' and --gpus-per-trial {gpus:g}' if gpus else ''}, and "
+            f"there are {cluster.num_cpus} CPUs and {cluster.num_gpus} GPUs; ask for less, or join more nodes to the "
+            "cluster"
+        )
+    return {"cpu": cpus, **({"gpu": gpus} if gpus else {})}, min(num, options.trials_at_a_time or num)
+
+
+def run_trials(search: StudySearch, resources: Mapping[str, float], num_at_a_time: int, folder: Path) -> None:
     """Trials until as many as are asked for have ended.
+
+    Args:
+        resources, num_at_a_time: as ``resources_for`` gives them.
 
     Raises: RunStopped if one after the other fails of the same error; KeyboardInterrupt.
     """
@@ -125,11 +150,11 @@ def run_trials(search: StudySearch, resources: TrialResources, folder: Path) -> 
     if num_left <= 0:
         return
     tuner = tune.Tuner(
-        tune.with_resources(run_trial, dict(resources.of_a_trial)),
+        tune.with_resources(run_trial, dict(resources)),
         tune_config=tune.TuneConfig(
             search_alg=search,
             num_samples=num_left,
-            max_concurrent_trials=resources.num_at_a_time,
+            max_concurrent_trials=num_at_a_time,
             reuse_actors=False,  # what a trial took of the memory, and whatever it broke, goes with its process
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
