@@ -68,11 +68,15 @@ def test_a_supervised_student_with_random_weights_needs_no_teacher(weights: str)
     check_files(RunConfig().override({**changes, "recognizer.teacher_weights": weights}))
 
 
+def words_in(folder: Path, **data: object) -> RunConfig:
+    data |= {"num_rendered_benchmark": 16, "cache_folder": str(folder / "cache")}
+    return RunConfig().override({f"data.{name}": value for name, value in data.items()})
+
+
 def test_what_the_teacher_labelled_is_told_in_the_log_and_to_mlflow(tmp_path: Path) -> None:
     """With the teacher's confidence of two words below the floor, and no label at all."""
     root = write_records(tmp_path / "heap", single_records([""] * 10))
-    data = {"unlabelled_roots": (str(root),), "num_rendered_benchmark": 16, "cache_folder": str(tmp_path / "cache")}
-    config = RunConfig().override({f"data.{name}": value for name, value in data.items()})
+    config = words_in(tmp_path, unlabelled_roots=(str(root),))
     reader = WordReader("f" * 32, lambda pack: ([f"w{row}" for row in range(10)], [0.1, 0.2, *[0.9] * 8]))
     words = load_datasets(config.data, charset_of(config), reader=reader)
     first, used, refused, validated = summary(words)
@@ -90,16 +94,14 @@ def test_what_the_teacher_labelled_is_told_in_the_log_and_to_mlflow(tmp_path: Pa
 
 
 def test_fewer_pairs_than_a_batch_are_refused(tmp_path: Path) -> None:
-    data = {"num_rendered_train": 64, "num_rendered_benchmark": 16, "cache_folder": str(tmp_path)}
-    config = RunConfig().override({f"data.{name}": value for name, value in data.items()})
+    config = words_in(tmp_path, num_rendered_train=64)
     with pytest.raises(ValueError, match=r"\d+ training pairs are fewer than optim.batch_size 64"):
         check_words(config, load_datasets(config.data, charset_of(config)))
 
 
 def test_a_benchmark_without_a_label_to_judge_by_is_refused_before_the_first_step(tmp_path: Path) -> None:
     root = write_records(tmp_path / "signs", single_records(["كلمة"] * 12))
-    data = {"benchmark_roots": (str(root),), "num_rendered_train": 64, "cache_folder": str(tmp_path / "cache")}
-    config = RunConfig().override({f"data.{name}": value for name, value in data.items()})
+    config = words_in(tmp_path, num_rendered_train=64, benchmark_roots=(str(root),))
     with pytest.raises(ValueError, match="the benchmark set signs cannot be scored: none of its 12 labels"):
         check_words(config, load_datasets(config.data, charset_of(config)))
 

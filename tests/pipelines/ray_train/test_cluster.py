@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -76,16 +75,14 @@ def test_a_cluster_that_is_gone_is_named_with_the_way_out(
 
 
 @pytest.mark.slow
-def test_what_accepts_and_never_answers_is_no_cluster_within_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_accepts_and_never_answers_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
-        begun = time.monotonic()
         with pytest.raises(ValueError, match=f"no Ray cluster answers at {address}"):
             connect()
-    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.parametrize(

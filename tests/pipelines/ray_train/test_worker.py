@@ -12,11 +12,8 @@ from pipelines.ray_train.worker import end_sentence, start_sentence, system_metr
     ("step", "size", "workers", "said"),
     [
         (0, 1, 1, ""),
-        (8, 1, 1, "resuming from step 8"),
-        (0, 2, 2, "beginning on 2 workers"),
         (8, 2, 2, "resuming from step 8 on 2 workers"),
         (8, 3, 8, "resuming from step 8 on 3 of 8 workers: each computes up to 3 micro-batches of every batch"),
-        (0, 1, 2, "beginning on 1 of 2 workers: each computes up to 2 micro-batches of every batch"),
     ],
 )
 def test_where_a_group_of_workers_begins_and_how_many_they_are_is_said(

@@ -55,16 +55,3 @@ def test_the_test_is_on_the_same_words_and_seeds(tmp_path: Path, changes: dict[s
     assert test is not None
     assert (test.winner.name, test.winner.points, test.is_better) == ("trial 0", pytest.approx(25.0), True)
     assert test.accuracies[BASELINE] == pytest.approx((50.0, 50.0, 50.0))
-
-
-def test_who_lacks_a_seed_is_left_out(tmp_path: Path) -> None:
-    folder = sweep(tmp_path, confirm_seeds=2)
-    try_point(folder.trials, {SOFT: 5.0}, 71.0)
-    try_point(folder.trials, {SOFT: 6.0}, 70.0)
-    for value, seed in ((20.0, 8), (5.0, 8), (6.0, 8), (20.0, 9), (6.0, 9)):
-        train_candidate(folder.confirmation.study, {SOFT: value, "seed": seed}, "1100")
-    train_candidate(folder.confirmation.study, {SOFT: 5.0, "seed": 9}, "1100", "FAILED")
-    found = folder.confirmation.compare()
-    assert list(found.correct) == [BASELINE, "trial 1"]
-    assert found.left_out == ("trial 0",)
-    assert folder.confirmation.num_missing == 1

@@ -127,7 +127,10 @@ def test_what_the_runs_left_becomes_the_table_and_a_part_of_it_too(config: RunCo
         finish(folder.runs, 0, "1100")
         finish(folder.runs, 1, "1110")
         finish(folder.runs, 2, "1000")
-        assert (folder.runs.compare().left_out, folder.num_missing) == (("dld",), 1)
+        train_candidate(folder.runs.study, folder.runs.points[3], "1111", "FAILED")
+        assert (list(folder.runs.compare().correct), folder.runs.compare().left_out) == (["supervised"], ("dld",))
+        assert folder.num_missing == 1
+        folder.runs.study.retry_failed()
         finish(folder.runs, 3, "1111")
         folder.write_report(0)
         folder.mark_finished()

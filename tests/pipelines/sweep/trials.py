@@ -56,7 +56,7 @@ def train_candidate(
 ) -> None:
     """A training of this point that read the words as "1101" says: 1 is right."""
     trial = begin_trial(study, point, 50.0)
-    (trial.folder / "evaluation").mkdir()
+    (trial.folder / "evaluation").mkdir(exist_ok=True)
     readings = [one_word(row, "word" if sign == "1" else "ward", of) for row, sign in enumerate(right)]
     write_predictions(trial.folder / "evaluation" / "predictions.parquet", readings)
     study.end(trial.number, state, "OSError: disk" if state == "FAILED" else "")
