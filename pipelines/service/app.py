@@ -12,13 +12,11 @@ from typing import Annotated, Any, Literal, Protocol
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from pydantic import Base64Bytes, BaseModel, BeforeValidator, Field, ValidationError
 from starlette.datastructures import Headers, UploadFile
-from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,7 +29,6 @@ WAYS = (
     "send one image as the body with its content type (such as image/png), several as multipart/form-data, or JSON "
     'as {"images": ["base64…"]}'
 )
-NOT_HERE = "; images are sent to POST /read, GET / is a page to try it, /openapi.json says more"
 # The page runs its own script and style and no others.
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data: blob:; "
@@ -59,13 +56,6 @@ class Answer(BaseModel):
     """One entry for each image, in their order."""
 
     images: list[WordAnswer]
-
-
-class Problem(BaseModel):
-    """What is wrong with a request, and the way out; of images that cannot be read, why."""
-
-    error: str
-    images: list[WordAnswer] | None = None
 
 
 class Health(BaseModel):
@@ -108,8 +98,6 @@ def build_app(readers: Readers, limits: ServiceLimits, token: str = "", *, detec
     app = FastAPI(title="Word reader", version="1", redoc_url=None)
     app.add_middleware(Admission, limits=limits)
     app.mount("/assets", StaticFiles(packages=[("pipelines.service", "assets")]))
-    for kind in (StarletteHTTPException, RequestValidationError, ClientDisconnect, Exception):
-        app.add_exception_handler(kind, _refused)
     document = files("pipelines.service").joinpath("assets", "service_page.html").read_text(encoding="utf-8")
     given = {"images": limits.images_per_request, "bytes": limits.body_bytes, "detects": detects}
     document = document.replace("LIMITS", html.escape(json.dumps(given)))
@@ -118,7 +106,7 @@ def build_app(readers: Readers, limits: ServiceLimits, token: str = "", *, detec
     async def page() -> HTMLResponse:
         return HTMLResponse(document, headers={"content-security-policy": PAGE_POLICY})
 
-    @app.get("/health", responses={503: {"model": Problem}})
+    @app.get("/health", responses={503: {}})
     async def health() -> Health:
         """Whether a replica answers."""
         try:
@@ -129,18 +117,19 @@ def build_app(readers: Readers, limits: ServiceLimits, token: str = "", *, detec
 
     @app.post(
         "/read",
-        response_model=Answer,
         response_model_exclude_none=True,
-        responses={status: {"model": Problem} for status in (400, *([401] if token else []), 413, 415, 422, 503)},
+        responses={status: {} for status in (400, *([401] if token else []), 413, 415, 422, 503)},
         openapi_extra={"requestBody": _bodies(limits)},
         dependencies=[Depends(_token_check(token))] if token else [],
     )
-    async def read(request: Request, seen: Literal["png"] | None = None) -> Any:
+    async def read(request: Request, seen: Literal["png"] | None = None) -> Answer:
         """Read the word in each image, or all its words where the service detects."""
         try:
             async with asyncio.timeout(limits.seconds_to_read):
                 images = await _sent_images(request, limits.images_per_request)
                 words = await readers.read([data for _, data in images], seen == "png")
+        except ClientDisconnect as left:
+            raise HTTPException(400, "the client left") from left
         except TimeoutError:
             raise busy(
                 f"the images were not read within {limits.seconds_to_read:g} s; send fewer at a time, ask again later, "
@@ -148,11 +137,9 @@ def build_app(readers: Readers, limits: ServiceLimits, token: str = "", *, detec
             ) from None
         for (name, _), word in zip(images, words, strict=True):
             word.name = name
-        if any(word.error is None for word in words):
-            return Answer(images=words)
-        one = words[0].error if len(words) == 1 else f"none of the {len(words)} images can be read"
-        problem = Problem(error=one or "", images=words)
-        return JSONResponse(problem.model_dump(exclude_none=True), 422)
+        if all(word.error for word in words):
+            raise HTTPException(422, "; ".join(dict.fromkeys(word.error or "" for word in words)))
+        return Answer(images=words)
 
     return app
 
@@ -207,7 +194,9 @@ async def _sent_images(request: Request, most: int) -> list[tuple[str | None, by
         try:
             images = [(None, data) for data in ImagesInJson.model_validate_json(await request.body()).images]
         except ValidationError as error:
-            raise HTTPException(400, f"the JSON has a fault: {_first(error.errors())}") from error
+            fault = error.errors()[0]
+            place = ".".join(map(str, fault["loc"]))
+            raise HTTPException(400, f"the JSON has a fault: {place}: {fault['msg'][:200]}; {WAYS}") from error
     elif kind.startswith("image/") or kind == "application/octet-stream":
         images = [(None, body)] if (body := await request.body()) else []
     else:
@@ -238,24 +227,6 @@ def _token_check(token: str) -> Any:
             raise HTTPException(401, sentence, {"WWW-Authenticate": "Bearer"})
 
     return check
-
-
-def _first(faults: Sequence[Any]) -> str:
-    return f"{'.'.join(map(str, faults[0]['loc']))}: {faults[0]['msg']}".removeprefix(": ")[:200]
-
-
-async def _refused(request: Request, error: Exception) -> JSONResponse:
-    """Whatever went wrong, as JSON with one sentence."""
-    status, sentence, headers = 500, "the service made a mistake; its terminal says which", None
-    if isinstance(error, StarletteHTTPException):
-        status, headers = error.status_code, error.headers
-        way_out = {400: f"; {WAYS}", 404: NOT_HERE, 405: NOT_HERE}.get(status, "")
-        sentence = f"{error.detail}{way_out}"
-    elif isinstance(error, RequestValidationError):
-        status, sentence = 422, _first(error.errors())
-    elif isinstance(error, ClientDisconnect):
-        status, sentence = 400, "the client left"
-    return JSONResponse({"error": sentence}, status, headers)
 
 
 def server_of(app: FastAPI) -> uvicorn.Server:

@@ -81,7 +81,7 @@ async function read(group) {
     }
     const answer = await response.json();
     group.forEach(({ card }, index) => {
-      const word = answer.images ? answer.images[index] : answer;
+      const word = answer.images ? answer.images[index] : { error: answer.detail };
       word.error === undefined ? show(card, word) : fail(card, word.error);
     });
     return;
