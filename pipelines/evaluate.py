@@ -52,8 +52,7 @@ def main() -> int:
         cache_folder=cache_folder,
     )
     exported = [place for place in options.checkpoints if is_onnx(place)]
-    taken = {reader.column.name for reader in readers}
-    readers += open_onnx_columns(exported, taken, options.batch_size, threads, cache_folder)
+    readers += open_onnx_columns(exported, options.batch_size, threads, cache_folder)
     for option, folder in (("--output-folder", options.output_folder), ("--report", options.report)):
         if folder:
             make_folder(folder, option)

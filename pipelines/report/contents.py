@@ -62,12 +62,11 @@ class ReportContents:
 
     @cached_property
     def uncalibrated(self) -> dict[Column, Calibration]:
-        """Of the readers that have a temperature, on whatever words: as they were without it."""
+        """Of the readers that have a temperature: as they were without it."""
         found = {}
         for column, right in self.table.correct.items():
-            read = [w.predictions[column] for w in self.words]
-            if any(word.uncalibrated is not None for word in read):
-                values = [word.confidence if word.uncalibrated is None else word.uncalibrated for word in read]
+            before = [w.predictions[column].uncalibrated for w in self.words]
+            if values := [value for value in before if value is not None]:
                 found[column] = calibrate(values, right)
         return found
 

@@ -15,11 +15,11 @@ from kdltr_core.config import LOW_RES_SIZE, RunConfig
 from kdltr_core.data.images import decode_image, resize
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.synth.render import render_words
-from kdltr_core.inference.weights_files import export_recognizer
-from kdltr_core.recognizers import build_student, build_teacher
-from kdltr_core.recognizers.weights import load_weights, save_student, start_from_teacher
+from kdltr_core.recognizers import build_student
+from kdltr_core.recognizers.weights import save_student
 from kdltr_core.train.build import teacher_file
 from pipelines.evaluate import main
+from tests.service import make_student
 
 NUM_WORDS = 10
 
@@ -28,11 +28,7 @@ NUM_WORDS = 10
 def places(tmp_path_factory):
     """A run folder whose student has its first weights, a rendered benchmark, and a cache."""
     folder = tmp_path_factory.mktemp("evaluate")
-    config = RunConfig(name="first-try")
-    teacher, student = build_teacher("parseq_tiny"), build_student("parseq_tiny")
-    load_weights(teacher, teacher_file(config))
-    start_from_teacher(student, teacher, "teacher")
-    export_recognizer(folder / "first-try" / "student", student, student.state_dict(), config)
+    make_student(folder / "first-try")
     render_words(folder / "words" / "rendered", NUM_WORDS, seed=1)
     return folder
 

@@ -24,19 +24,16 @@ import torch
 from mlflow import MlflowClient
 from PIL import Image
 
-from kdltr_core.config import RunConfig
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.synth.render import render_words
 from kdltr_core.inference.graph import GRAPH_FORMAT, PredictionGraph
 from kdltr_core.inference.reader import load_student
-from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.recognizers import build_student
-from kdltr_core.recognizers.weights import start_from_teacher
-from kdltr_core.train.build import load_teacher
 from pipelines.export import main
 from pipelines.exporting.onnx_export import write_onnx
 from pipelines.prediction.onnx_reader import OnnxReader
 from tests.kdltr_core.lively import assert_reads_as, pictures, read_alone
+from tests.service import make_student
 
 Export = Callable[..., tuple[int, str, str]]
 
@@ -44,10 +41,8 @@ Export = Callable[..., tuple[int, str, str]]
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose student has its teacher's weights, and rendered words."""
-    folder, config = tmp_path_factory.mktemp("export"), RunConfig(name="first-try")
-    teacher, student = load_teacher(config, torch.device("cpu")), build_student("parseq_tiny")
-    start_from_teacher(student, teacher, "teacher")
-    export_recognizer(folder / "first-try" / "student", student, student.state_dict(), config)
+    folder = tmp_path_factory.mktemp("export")
+    make_student(folder / "first-try")
     render_words(folder / "words", 40, seed=1)
     return folder
 

@@ -144,18 +144,6 @@ def detector() -> WordDetector:
 
 
 @needs_rapidocr
-@pytest.mark.slow
-def test_words_are_found_where_they_were_drawn_in_order(detector: WordDetector) -> None:
-    picture, words = sign()
-    found = detector.find(np.asarray(picture))
-    assert len(found) == len(words)
-    for (corners, image), (_, middle) in zip(found, words, strict=True):
-        assert np.abs(corners.mean(0) - middle).max() < 12
-        width, height = np.ptp(corners, axis=0)
-        assert image.shape[:2] == pytest.approx((height, width), abs=2)
-
-
-@needs_rapidocr
 @pytest.mark.long
 def test_boxes_are_in_pixels_of_the_picture_whatever_its_size(detector: WordDetector) -> None:
     picture, words = sign()

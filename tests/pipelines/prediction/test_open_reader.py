@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 
 from kdltr_core.inference.graph import PredictionGraph
-from kdltr_core.inference.reader import Reader
 from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
 from pipelines.exporting.onnx_export import describe_export, write_onnx
 from pipelines.predict import main
 from pipelines.prediction import open_reader as opening
-from pipelines.prediction.onnx_reader import OnnxReader
 from pipelines.prediction.open_reader import open_reader
 from pipelines.serve import ServeOptions
 from tests.object_store import Bucket
@@ -28,17 +26,6 @@ def graph(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recognizer, file = load_recognizer(student), tmp_path_factory.mktemp("graph") / "student.onnx"
     write_onnx(file, PredictionGraph(recognizer), (16, 64), describe_export(find_recognizer(student), recognizer))
     return file
-
-
-def test_the_file_reads_what_the_run_reads(student: Path, graph: Path) -> None:
-    words, pictures = open_reader(student, teacher=False), [word_picture(word) for word in WORDS]
-    exported = open_reader(graph, "cpu", 64)
-    assert isinstance(words, Reader)
-    assert isinstance(exported, OnnxReader)
-    assert exported.image_size == words.image_size
-    for one, other in zip(exported(pictures), words(pictures), strict=True):
-        assert one.text == other.text
-        assert one.confidence == pytest.approx(other.confidence, abs=1e-3)
 
 
 def test_predict_reads_with_a_file_and_with_one_in_a_bucket(

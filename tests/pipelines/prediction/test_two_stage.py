@@ -1,17 +1,15 @@
 """Enlarge and read: the shape that is restored, and words that a general recognizer reads."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from matplotlib import get_data_path
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from kdltr_core.data.images import native_sizes
 from kdltr_core.data.pack import build_pack
 from kdltr_core.evaluation.benchmarks import read_benchmarks
 from pipelines.prediction.two_stage import enlarge_word, two_stage_column
-from tests.kdltr_core.data.sets import drawn, png, write_records
+from tests.kdltr_core.data.sets import drawn, write_records
+from tests.service import encoded, word_picture
 
 WORDS = ("STATION", "Hotel", "open24", "Bakery")
 
@@ -24,20 +22,12 @@ def test_the_picture_gets_48_rows_and_the_shape_it_had():
     assert enlarge_word(low_res, 0.001).shape == (48, 1, 3)
 
 
-def printed(word):
-    """A word in dark on light, as wide as it is: 60 rows, 30 columns a letter and a margin."""
-    font = ImageFont.truetype(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), 40)
-    canvas = Image.new("RGB", (40 + int(font.getlength(word)), 60), (236, 232, 220))
-    ImageDraw.Draw(canvas).text((20, 6), word, fill=(30, 40, 90), font=font)
-    return np.asarray(canvas)
-
-
 @pytest.mark.slow
 def test_clean_words_are_read_in_their_order_with_a_confidence(tmp_path):
     """Whose 16 x 64 pictures are squeezed by as much as the word is long."""
     records = {"num-samples": str(len(WORDS)).encode()}
     for number, word in enumerate(WORDS, start=1):
-        records |= {f"image-{number:09d}": png(printed(word)), f"label-{number:09d}": word.encode()}
+        records |= {f"image-{number:09d}": encoded(word_picture(word)), f"label-{number:09d}": word.encode()}
     folder = write_records(tmp_path / "words", records)
     packs = {"words": build_pack(folder, cache_folder=tmp_path / "cache")}
     reader = two_stage_column({"words": native_sizes(folder, packs["words"].keys)}, num_threads=1)

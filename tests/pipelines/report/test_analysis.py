@@ -21,8 +21,6 @@ from pipelines.report.analysis import count_confusions, differences
         ("stop", "stops", [("", "s")]),
         ("taxi", "maxl", [("t", "m"), ("i", "l")]),
         ("", "a", [("", "a")]),
-        ("arnica", "amica", [("rn", "m")]),
-        ("barn", "bam", [("rn", "m")]),
     ],
 )
 def test_words_differ_where_a_person_would_say(truth, read, expected):

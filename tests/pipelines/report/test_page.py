@@ -10,9 +10,8 @@ import pytest
 
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.calibration import calibrate
-from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES, BenchmarkTable
+from kdltr_core.evaluation.table import STUDENT_LOW_RES, TEACHER_ENLARGED, TEACHER_HIGH_RES
 from kdltr_core.metrics import mcnemar
-from kdltr_core.recognizers.decoding import Prediction
 from pipelines.report.contents import ReportContents
 from pipelines.report.page import render_page, write_page_files
 from tests.kdltr_core.evaluation.tables import table_of
@@ -78,13 +77,6 @@ def test_a_readers_calibration_error_stands_beside_the_one_without_its_temperatu
     expected = calibrate(sure.tolist(), report.table.correct[STUDENT_LOW_RES])
     assert report.uncalibrated == {STUDENT_LOW_RES: expected}
     assert page.count("ECE without temperature") == 1
-
-
-def test_a_reader_with_a_temperature_on_some_words_alone_is_held_against_itself_without_it():
-    """As one with a second opinion: the teacher has a temperature and the student none."""
-    words = [Prediction("a", 0.5, ()), Prediction("b", 0.6, (), 0.9)]
-    report = ReportContents(BenchmarkTable.build({"s": ["a", "x"]}, {"s": {STUDENT_LOW_RES: words}}), title="")
-    assert report.uncalibrated == {STUDENT_LOW_RES: calibrate([0.5, 0.9], np.array([True, False]))}
 
 
 def test_links_within_the_page_lead_somewhere(page):
