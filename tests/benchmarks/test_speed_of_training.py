@@ -76,11 +76,10 @@ def test_recipes_whose_teacher_is_not_at_hand_are_measured_with_random_weights(t
     assert "random weights" in train["title"]
 
 
-def test_no_repeats_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="at least 1"):
-        main(BenchmarkConfig(repeats=0, output=tmp_path))
-
-
-def test_a_recipe_that_distils_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="matrn_supervised: expected some of parseq_tiny_ltr"):
-        main(BenchmarkConfig(recipes=("matrn_supervised",), output=tmp_path))
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [({"repeats": 0}, "at least 1"), ({"recipes": ("matrn_supervised",)}, "matrn_supervised: expected some of parseq")],
+)
+def test_what_cannot_be_measured_is_refused(tmp_path, mistake, said):
+    with pytest.raises(ValueError, match=said):
+        main(BenchmarkConfig(output=tmp_path, **mistake))

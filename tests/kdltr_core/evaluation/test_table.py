@@ -30,35 +30,12 @@ def table():
     return table_of(LABELS, PREDICTIONS)
 
 
-def test_scores_count_right_words(table):
-    counts = {name: {c: (s.num_correct, s.count) for c, s in row.items()} for name, row in table.scores.items()}
-    assert counts == {
-        "IC13": {TEACHER_HIGH_RES: (4, 4), TEACHER_ENLARGED: (1, 4), STUDENT_LOW_RES: (3, 4)},
-        "CUTE": {TEACHER_HIGH_RES: (0, 1), TEACHER_ENLARGED: (1, 1), STUDENT_LOW_RES: (0, 1)},
-    }
-
-
-def test_means_over_sets_and_their_standard_errors(table):
-    accuracy, error = table.weighted(STUDENT_LOW_RES)
-    assert (accuracy, error) == pytest.approx((3 / 5, (0.6 * 0.4 / 5) ** 0.5))
-    accuracy, error = table.plain(STUDENT_LOW_RES)
-    assert (accuracy, error) == pytest.approx((3 / 8, (0.75 * 0.25 / 4) ** 0.5 / 2))
-
-
-def test_edit_figures_are_over_all_words(table):
-    # Distances of the enlarged teacher: cafe 0, dont/done 1, 42nd/4znd 1, stop/srop 1, open 0; 20 letters in all.
-    assert table.character_error_rates[TEACHER_ENLARGED] == pytest.approx(3 / 20)
-    assert table.ned(TEACHER_ENLARGED) == pytest.approx(1 - (3 * 1 / 4) / 5)
-
-
-def test_the_student_is_tested_against_the_enlarged_teacher(table):
-    (comparison,) = table.comparisons
-    assert (comparison.first, comparison.second) == (STUDENT_LOW_RES, TEACHER_ENLARGED)
-    # The student alone has "dont" and "42nd", the teacher alone has "open": 2 of 3 heads, two-sided 1.
-    assert (comparison.test.only_first, comparison.test.only_second, comparison.test.p) == (2, 1, 1.0)
-
-
 def test_markdown_says_protocol_counts_errors_and_the_paired_test(table):
+    """Of the student, 3 of 5 words ± √(0.6 · 0.4 / 5) and the mean of 3/4 and 0/1 ± √(0.75 · 0.25 / 4) / 2.
+
+    The enlarged teacher's distances are cafe 0, dont/done 1, 42nd/4znd 1, stop/srop 1 and open 0, of 20 letters:
+    3 / 20, and 1 − (3 · 1/4) / 5. The student alone has dont and 42nd, that teacher alone has open: 2 of 3 heads.
+    """
     assert table.to_markdown() == (
         "Word accuracy, % ± standard error. Protocol: 36 characters (letters and digits, case-insensitive). "
         "5 words in 2 sets.\n"

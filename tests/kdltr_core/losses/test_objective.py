@@ -19,7 +19,7 @@ from tests.kdltr_core.small import STUDENTS
 WORDS = ["x", "word", "a" * 25]
 
 
-def random_output(seed: int, num_permutations: int, with_attention: bool = False) -> RecognizerOutput:
+def random_output(seed: int, num_permutations: int) -> RecognizerOutput:
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -29,7 +29,6 @@ def random_output(seed: int, num_permutations: int, with_attention: bool = False
         logits=8 * normal(num_permutations, 3, 26, 95),
         visual=normal(3, 12, 32),
         semantic=normal(num_permutations, 3, 26, 16),
-        attention=normal(3, 26, 32).softmax(-1) if with_attention else None,
     )
 
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdltr_core.data.batch import encode_targets
 from kdltr_core.recognizers import build_student
-from kdltr_core.recognizers.parseq import Parseq, ParseqSize
 from kdltr_core.recognizers.permutations import sample_permutations
-
-SMALL = ParseqSize(dim=32, depth=2, encoder_heads=2, decoder_heads=4)
+from tests.kdltr_core.small import STUDENTS, drawn_batch
 
 
 def test_cached_decoding_equals_decoding_from_scratch_at_every_step() -> None:
     """Step t of the cached decoder is the permuted forward, left to right, on the characters read before t."""
     torch.manual_seed(0)
-    model = Parseq((16, 64), (2, 4), SMALL).eval()
+    model = STUDENTS["parseq_tiny"]().eval()
     images = torch.rand(3, 3, 16, 64)
     with torch.no_grad():
         greedy = model(images, num_refinements=0).logits
@@ -36,10 +33,9 @@ def test_cached_decoding_equals_decoding_from_scratch_at_every_step() -> None:
 
 def test_all_permutations_at_once_equal_one_at_a_time() -> None:
     torch.manual_seed(0)
-    model = Parseq((16, 64), (2, 4), SMALL).eval()
-    targets, _ = encode_targets(["Hello", "a", "kd-LTR7"], model.charset)
-    permutations = sample_permutations(targets.shape[1] - 2, 6, torch.Generator().manual_seed(1))
-    images = torch.rand(3, 3, 16, 64)
+    model = STUDENTS["parseq_tiny"]().eval()
+    _, pixels, targets, _, permutations = drawn_batch(model, "Hello", "a", "kd-LTR7", num_orders=6)
+    images = pixels / 255
     with torch.no_grad():
         together = model.forward_training(images, targets, permutations).logits
         alone = torch.cat([model.forward_training(images, targets, p[None]).logits for p in permutations])

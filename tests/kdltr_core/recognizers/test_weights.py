@@ -8,21 +8,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from kdltr_core.recognizers.parseq import Parseq, ParseqSize
+from kdltr_core.recognizers import Recognizer
 from kdltr_core.recognizers.weights import load_weights, start_from_teacher
+from tests.kdltr_core.small import STUDENTS, TEACHERS
 
-SMALL = ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4)
-LOW, HIGH = (2, 4), (4, 8)
+LOW, HIGH = (2, 4), (4, 8)  # patches
 
 
-def small_teacher(seed: int = 0) -> Parseq:
+def small_teacher(seed: int = 0) -> Recognizer:
     torch.manual_seed(seed)
-    return Parseq((32, 128), HIGH, SMALL).eval()
+    return TEACHERS["parseq_tiny"]().eval()
 
 
-def small_student(seed: int = 1) -> Parseq:
-    torch.manual_seed(seed)
-    return Parseq((16, 64), LOW, SMALL).eval()
+def small_student() -> Recognizer:
+    torch.manual_seed(1)
+    return STUDENTS["parseq_tiny"]().eval()
 
 
 def test_all_that_does_not_fit_is_listed_and_nothing_is_loaded(tmp_path: Path) -> None:

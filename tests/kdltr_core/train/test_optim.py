@@ -9,11 +9,9 @@ import torch
 from torch import nn
 
 from kdltr_core.config import ObjectiveConfig, OptimConfig
-from kdltr_core.recognizers.parseq import Parseq, ParseqSize
 from kdltr_core.train.distiller import Distiller
 from kdltr_core.train.optim import MovingAverage, build_optimiser, rate_factor
-
-SMALL = ParseqSize(dim=32, depth=1, encoder_heads=2, decoder_heads=4)
+from tests.kdltr_core.small import STUDENTS
 
 
 @pytest.mark.parametrize(
@@ -37,7 +35,7 @@ def test_rate_follows_the_schedule(schedule: str, warmup: int, step: int, factor
 
 
 def test_patch_embedding_and_projector_learn_at_the_fast_rate_and_nothing_else() -> None:
-    distiller = Distiller(Parseq((16, 64), (2, 4), SMALL), ObjectiveConfig())
+    distiller = Distiller(STUDENTS["parseq_tiny"](), ObjectiveConfig())
     slow, fast = build_optimiser(distiller, OptimConfig()).param_groups
     names = {id(p): n for n, p in distiller.named_parameters()}
     fast_names = {names[id(p)] for p in fast["params"]}

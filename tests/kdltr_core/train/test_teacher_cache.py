@@ -12,13 +12,11 @@ import pytest
 import torch
 
 from kdltr_core.charset import Charset94
-from kdltr_core.data.batch import encode_targets
 from kdltr_core.data.dataset import TrainingPairs, load_datasets
 from kdltr_core.data.images import as_float
 from kdltr_core.recognizers import Recognizer
-from kdltr_core.recognizers.permutations import sample_permutations
 from kdltr_core.train.teacher_cache import TeacherCache, open_teacher_cache
-from tests.kdltr_core.small import TEACHERS, build_small
+from tests.kdltr_core.small import TEACHERS, build_small, drawn_batch
 from tests.kdltr_core.train.runs import config_of, run, write_words
 
 CPU = torch.device("cpu")
@@ -47,12 +45,10 @@ def teacher_of(family: str) -> Recognizer:
 @pytest.mark.parametrize("family", TEACHERS)
 def test_what_is_encoded_and_its_rest_make_the_training_forward(family: str) -> None:
     teacher = teacher_of(family)
-    targets, _ = encode_targets(["Hello", "a", "LTR7"], teacher.charset, teacher.fixed_num_steps)
-    permutations = sample_permutations(targets.shape[1] - 2, 6, torch.Generator().manual_seed(0))
-    images = torch.rand(3, 3, 32, 128, generator=torch.Generator().manual_seed(1))
+    pixels, _, targets, _, permutations = drawn_batch(teacher, "Hello", "a", "LTR7", num_orders=6)
     with torch.inference_mode():
-        whole = teacher.forward_training(images, targets, permutations)
-        parts = teacher.decode(teacher.encode(images), targets, permutations)
+        whole = teacher.forward_training(pixels / 255, targets, permutations)
+        parts = teacher.decode(teacher.encode(pixels / 255), targets, permutations)
     for name in ("logits", "visual", "semantic", "attention"):
         expected, found = getattr(whole, name), getattr(parts, name)
         assert (expected is None) == (found is None)
