@@ -71,7 +71,6 @@ def pack_sets(
             folder,
             cache_folder=cache_folder,
             degradation=degradation,
-            max_rejected_fraction=DEFAULTS.max_rejected_fraction,
             progress=progress_bar(f"packing {folder.name}"),
         )
         print(f"{pack.path}: {len(pack)} {pack.kind} pairs, {pack.report.describe()}")

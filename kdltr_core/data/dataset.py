@@ -16,7 +16,7 @@ from kdltr_core.charset import Charset
 from kdltr_core.config import MAX_LABEL_LENGTH, DataConfig, DegradationName
 from kdltr_core.data.degrade import make_low_res
 from kdltr_core.data.opened_packs import DatasetsDescription, OpenedPack, Role, describe_packs, open_packs
-from kdltr_core.data.pack import Pack
+from kdltr_core.data.pack import HIGH_RES_SHAPE, LOW_RES_SHAPE, Pack
 from kdltr_core.data.readings import Readings, WordReader
 from kdltr_core.data.rejected import RejectionReport, RejectReason
 from kdltr_core.files import Progress
@@ -82,17 +82,12 @@ class TrainingPairs:
     def gather_packed(self, indices: np.ndarray) -> tuple[Tensor, Tensor]:
         """As ``gather``, and nothing is degraded."""
         rows, owners = self._rows[indices], self._pack_of[indices]
-        high_res = low_res = torch.empty(0)
+        high_res, low_res = (
+            torch.empty((len(rows), *shape), dtype=torch.uint8) for shape in (HIGH_RES_SHAPE, LOW_RES_SHAPE)
+        )
         for pack in np.unique(owners):
-            here = owners == pack
-            high, low = self.packs[pack].gather(rows[here] - self._starts[pack])
-            if here.all():
-                return high, low
-            if not len(high_res):
-                high_res = torch.empty((len(rows), *high.shape[1:]), dtype=torch.uint8)
-                low_res = torch.empty((len(rows), *low.shape[1:]), dtype=torch.uint8)
-            places = torch.from_numpy(np.flatnonzero(here))
-            high_res[places], low_res[places] = high, low
+            here = np.flatnonzero(owners == pack)
+            high_res[here], low_res[here] = self.packs[pack].gather(rows[here] - self._starts[pack])
         return high_res, low_res
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kdltr_core.config import DataConfig, DegradationName, RunConfig, TextKind
-from kdltr_core.data.pack import Pack
-from kdltr_core.data.roots import RenderedSet, pack_of, rendered_folder
+from kdltr_core.data.pack import Pack, build_pack
+from kdltr_core.data.roots import RenderedSet, rendered_folder
 from kdltr_core.files import Progress
 
 TEXTS: dict[str, dict[TextKind, float]] = {
@@ -53,4 +53,5 @@ def _held_out(
     progress: Progress | None,
 ) -> Pack:
     config = data.model_copy(update={"text_shares": dict(shares)})
-    return pack_of(config, rendered_folder(config, name, num_words, progress), degradation, progress)
+    folder = rendered_folder(config, name, num_words, progress)
+    return build_pack(folder, config.cache_folder, degradation, progress=progress)

@@ -51,9 +51,7 @@ class LmdbStore:
     """
 
     def __init__(self, root: Path, kind: Kind, num_samples: int) -> None:
-        self.root = root
-        self.kind = kind
-        self._num_samples = num_samples
+        self.root, self.kind, self._num_samples = root, kind, num_samples
         self._environment = _environment(root)
 
     @classmethod
@@ -158,8 +156,6 @@ class LmdbStore:
         return self._key(IMAGE_PREFIXES[self.kind][0], i)
 
     def _key(self, prefix: str, i: int) -> str:
-        if not 1 <= i <= self._num_samples:
-            raise IndexError(f"{self.root} has samples 1 to {self._num_samples}, not {i}")
         return f"{prefix}-{i:09d}"
 
     def _get(self, key: str) -> bytes | None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from kdltr_core.config import DataConfig
-from kdltr_core.data.pack import Pack, UnusablePack
+from kdltr_core.data.pack import Pack, UnusablePack, build_pack
 from kdltr_core.data.readings import Readings, WordReader, read_once
-from kdltr_core.data.roots import folders_of, open_benchmarks, pack_of, rendered_folder
+from kdltr_core.data.roots import folders_of, open_benchmarks, rendered_folder
 from kdltr_core.files import Progress
 
 Role = Literal["train", "unlabelled", "beside", "benchmark"]
@@ -90,7 +90,7 @@ def open_packs(
     packs = []
     for role, folders in roots.items():
         for root in folders:
-            pack = pack_of(config, root, "none", progress, labelled=role != "unlabelled")
+            pack = build_pack(root, config.cache_folder, labelled=role != "unlabelled", progress=progress)
             readings = read_once(pack, reader) if reader and role == "unlabelled" else None
             packs.append(OpenedPack(role, str(root), pack, readings))
     packs += [OpenedPack("benchmark", name, pack) for name, pack in open_benchmarks(config, progress).items()]

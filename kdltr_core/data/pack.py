@@ -104,10 +104,9 @@ class Pack:
 
 def build_pack(
     root: str | Path,
-    *,
     cache_folder: str | Path,
     degradation: DegradationName = "none",
-    max_rejected_fraction: float = 0.02,
+    *,
     labelled: bool = True,
     progress: Progress | None = None,
 ) -> Pack:
@@ -121,13 +120,12 @@ def build_pack(
         cache_folder: where packs are kept; made if it is not there.
         degradation: what low_res of a single set goes through after its resize, seeded by the sample's 1-based
             index; a paired set has its own low_res, and this is not asked.
-        max_rejected_fraction: rejecting more of the set is an error.
         labelled: whether labels are packed; else ``root`` may be a plain folder of pictures too, all labels are '',
-            pictures far larger than a word are rejected, and too much is rejected only if nothing is left.
+            and pictures far larger than a word are rejected.
         progress: called with (samples done, samples in all).
 
-    Raises: ValueError for a root that is not a usable LMDB, or of which too much would be rejected; OSError if the
-        pack cannot be written.
+    Raises: ValueError for a root that is not a usable LMDB, or of which nothing is left; OSError if the pack cannot be
+        written.
     """
     root, folder = Path(root), Path(cache_folder).expanduser()
     store = LmdbStore.open(root) if labelled or (root / LMDB_FILE).is_file() else PictureFolder(root)
@@ -139,31 +137,21 @@ def build_pack(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock")):
-            pack = _cached(path, fingerprint)
-            if pack is None:
-                with whole_folder(path) as writing:
-                    notes = {"name": name, "fingerprint": fingerprint, "degradation": degradation}
-                    _write(store, writing, notes, degradation, labelled, progress)
-                pack = Pack(path)
+            if path.exists():
+                try:
+                    if (pack := Pack(path)).fingerprint == fingerprint:
+                        return pack
+                except UnusablePack as error:
+                    warnings.warn(f"{error}; it is built again", stacklevel=2)
+            with whole_folder(path) as writing:
+                notes = {"name": name, "fingerprint": fingerprint, "degradation": degradation}
+                _write(store, writing, notes, degradation, labelled, progress)
+            return Pack(path)
     except OSError as error:
         raise OSError(
             f"the pack of {root} cannot be written in {folder}: {error}; {remedy(error)} (a pair takes 15 kB), or set "
             "data.cache_folder to another folder"
         ) from error
-    if labelled:
-        pack.report.check(str(root), max_rejected_fraction)
-    return pack
-
-
-def _cached(path: Path, fingerprint: str) -> Pack | None:
-    if not path.exists():
-        return None
-    try:
-        pack = Pack(path)
-    except UnusablePack as error:
-        warnings.warn(f"{error}; it is built again", stacklevel=3)
-        return None
-    return pack if pack.fingerprint == fingerprint else None
 
 
 def _fingerprint(store: Store, degradation: str, labelled: bool) -> str:

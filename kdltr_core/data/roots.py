@@ -7,7 +7,7 @@ from multiprocessing import current_process
 from pathlib import Path
 from typing import Literal, get_args
 
-from kdltr_core.config import DataConfig, DegradationName
+from kdltr_core.config import DataConfig
 from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.data.pack import Pack, build_pack
 from kdltr_core.data.synth.render import render_words
@@ -23,10 +23,14 @@ RENDERING_VERSION = 3
 def open_benchmarks(config: DataConfig, progress: Progress | None = None) -> dict[str, Pack]:
     """The benchmark sets by name; rendered words where the config names none.
 
-    Raises: ValueError for a root that cannot be used, or two sets of one name; as ``fetch``.
+    Raises: ValueError for a root that cannot be used or too much of which would be rejected, or two sets of one name;
+        as ``fetch``.
     """
-    folders = benchmark_folders(config, progress)
-    return {name: pack_of(config, root, config.benchmark_degradation, progress) for name, root in folders.items()}
+    packs = {}
+    for name, root in benchmark_folders(config, progress).items():
+        packs[name] = build_pack(root, config.cache_folder, config.benchmark_degradation, progress=progress)
+        packs[name].report.check(str(root), config.max_rejected_fraction)
+    return packs
 
 
 def benchmark_folders(config: DataConfig, progress: Progress | None = None) -> dict[str, Path]:
@@ -97,16 +101,3 @@ def rendered_folder(config: DataConfig, name: RenderedSet, num_pairs: int, progr
         if not (root / LMDB_FILE).is_file():
             render_words(root, num_pairs, seed, shares=config.text_shares, progress=progress)
     return root
-
-
-def pack_of(
-    config: DataConfig, root: Path, degradation: DegradationName, progress: Progress | None, labelled: bool = True
-) -> Pack:
-    return build_pack(
-        root,
-        cache_folder=config.cache_folder,
-        degradation=degradation,
-        max_rejected_fraction=config.max_rejected_fraction,
-        labelled=labelled,
-        progress=progress,
-    )

@@ -156,6 +156,12 @@ def test_labels_without_an_encodable_character_are_left_out_of_training_and_repo
         load_datasets(config.model_copy(update={"max_rejected_fraction": 0.02}), Charset36)
 
 
+def test_a_benchmark_of_which_too_much_is_rejected_is_refused_with_reasons_and_field(sets: Path) -> None:
+    write_records(sets / "benchmark" / "poor", single_records(["a", ""], 500))
+    with pytest.raises(ValueError, match=r"1 of 2 rejected: 1 empty label \(.*data.max_rejected_fraction = 0.02"):
+        load_datasets(config_of(sets, benchmark_roots=(str(sets / "benchmark"),)), Charset36)
+
+
 def test_characters_outside_the_alphabet_are_counted_and_words_that_lose_too_many_are_left_out(tmp_path: Path) -> None:
     labels = [*words_of("w", 30), "CAFÉ", "Москва1", "naïve", "Ωmega", "ß" * 13, "5€"]
     root = write_records(tmp_path / "train" / "t", single_records(labels))

@@ -145,11 +145,6 @@ def test_gaussian_blur_agrees_with_another_implementation(sigma: float) -> None:
     np.testing.assert_array_equal(gaussian_blur(image, 0.0), image)
 
 
-def test_another_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown degradation 'harsh'"):
-        degrade(small(), 0, "harsh")  # type: ignore[arg-type]
-
-
 def test_an_interlaced_camera_displaces_every_second_row_by_two_pixels_to_one_side() -> None:
     bar = np.full((16, 64, 3), 40, np.uint8)
     bar[:, 30:34] = 220

@@ -83,7 +83,7 @@ def _damaged_records() -> dict[str, bytes]:
 
 def test_unusable_samples_are_counted_by_reason_and_listed_and_the_others_stay_in_place(tmp_path: Path) -> None:
     root = write_records(tmp_path / "damaged", _damaged_records())
-    pack = build_pack(root, cache_folder=tmp_path / "cache", max_rejected_fraction=0.8)
+    pack = build_pack(root, cache_folder=tmp_path / "cache")
     assert pack.labels == ["good", "last"]
     assert pack.keys == ["image-000000001", "image-000000008"]
     assert pack.report.num_samples == 8
@@ -98,19 +98,10 @@ def test_unusable_samples_are_counted_by_reason_and_listed_and_the_others_stay_i
     np.testing.assert_array_equal(high_res[0], _resized(png(drawn(8)), 128, 32))
 
 
-def test_rejecting_more_than_the_allowed_fraction_is_an_error_that_names_reasons_and_field(tmp_path: Path) -> None:
-    root = write_records(tmp_path / "damaged", _damaged_records())
-    with pytest.raises(ValueError, match=r"6 of 8 rejected: .*2 corrupt image \(.*data.max_rejected_fraction = 0.02"):
-        build_pack(root, cache_folder=tmp_path / "cache")
-    build_pack(root, cache_folder=tmp_path / "cache", max_rejected_fraction=0.75)
-    with pytest.raises(ValueError, match=r"data\.max_rejected_fraction = 0\.5"):  # the cached pack too
-        build_pack(root, cache_folder=tmp_path / "cache", max_rejected_fraction=0.5)
-
-
 def test_a_set_of_which_nothing_is_left_is_an_error(tmp_path: Path) -> None:
     root = write_records(tmp_path / "s", single_records(["", " "]))
     with pytest.raises(ValueError, match="nothing is left to pack"):
-        build_pack(root, cache_folder=tmp_path / "cache", max_rejected_fraction=1.0)
+        build_pack(root, cache_folder=tmp_path / "cache")
 
 
 def test_the_fingerprint_follows_content_degradation_and_limits_but_not_the_place(tmp_path: Path) -> None:
