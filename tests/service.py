@@ -14,11 +14,13 @@ from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
 from kdltr_core.config import RunConfig
+from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.inference.reader import Prediction
-from kdltr_core.inference.weights_files import export_recognizer
+from kdltr_core.inference.weights_files import export_recognizer, find_recognizer, load_recognizer
 from kdltr_core.recognizers import build_student
 from kdltr_core.recognizers.weights import start_from_teacher
 from kdltr_core.train.build import load_teacher
+from pipelines.exporting.onnx_export import describe_export, write_onnx
 from pipelines.serve import open_port
 from pipelines.service.app import build_app, server_of
 from pipelines.service.options import ServeOptions, ServiceLimits
@@ -34,6 +36,14 @@ def make_student(folder: Path) -> Path:
     start_from_teacher(student, teacher, "teacher")
     export_recognizer(folder / "student", student, student.state_dict(), config)
     return folder
+
+
+def write_graph(run: Path, file: Path) -> Path:
+    """The ONNX file of what a run made."""
+    recognizer = load_recognizer(run)
+    notes = describe_export(find_recognizer(run), recognizer)
+    write_onnx(file, PredictionGraph(recognizer), recognizer.image_size, notes)
+    return file
 
 
 def word_picture(text: str) -> Image.Image:

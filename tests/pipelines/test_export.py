@@ -13,13 +13,13 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import torch
 from mlflow import MlflowClient
 from PIL import Image
@@ -143,20 +143,16 @@ def server(places: Path, export: Export) -> Iterator[tuple[str, MlflowClient, st
 def wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(1)
+        with suppress(requests.RequestException):
+            if requests.get(address, timeout=5).ok:
+                return
+        time.sleep(1)
     raise AssertionError(f"the server did not answer; exit code {process.poll()}")
 
 
-def ask(address: str, *files: bytes) -> list[dict[str, object]]:
+def ask(address: str, *files: bytes) -> requests.Response:
     rows = [[base64.b64encode(file).decode()] for file in files]
-    body = json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode()
-    request = urllib.request.Request(address, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        return json.loads(answer.read())["predictions"]
+    return requests.post(address, json={"dataframe_split": {"columns": ["image"], "data": rows}}, timeout=120)
 
 
 @pytest.mark.long
@@ -165,13 +161,11 @@ def test_mlflow_serves_the_registered_student_over_http(server: tuple[str, Mlflo
     store = LmdbStore.open(places / "words")
     files = [store.image(number) for number in range(1, 6)]
     expected = load_student(places / "first-try", teacher=False)(files)
-    answers = ask(address, *files)
+    answers = ask(address, *files).json()["predictions"]
     assert [answer["text"] for answer in answers] == [word.text for word in expected]
     np.testing.assert_allclose([a["confidence"] for a in answers], [w.confidence for w in expected], atol=1e-3)
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        ask(address, b"no image")
-    assert refused.value.code == 400
-    assert "cannot be read as an image" in refused.value.read().decode()
+    refused = ask(address, b"no image")
+    assert (refused.status_code, "cannot be read as an image" in refused.text) == (400, True)
     version = client.get_model_version("plates", "1")
     assert version.run_id == run_id
     assert (version.tags["recognizer"], version.tags["checked_words"]) == ("parseq_tiny", "40")

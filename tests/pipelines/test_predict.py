@@ -25,7 +25,6 @@ from pipelines.prediction.cluster import JOB_FILE, LOCK_FILE
 from pipelines.prediction.options import Format
 from pipelines.prediction.output import as_dict, open_output
 from pipelines.prediction.predictions import PredictedWord
-from pipelines.run.command_line import answer_mistakes
 from tests.kdltr_core.data.sets import paired_records, write_records
 from tests.service import word_picture
 
@@ -52,15 +51,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def predict(student: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]) -> Predict:
+def predict(student: Path, command: Predict, monkeypatch: pytest.MonkeyPatch) -> Predict:
     """Runs the command; gives exit code, stdout and stderr."""
 
     def run(*arguments: object, standard_input: bytes = b"") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["predict.py", str(student), *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(standard_input)))
-        code = answer_mistakes(main)
-        out, err = capfdbinary.readouterr()
-        return code, out.decode(), err.decode()
+        return command(main, student, *arguments)
 
     return run
 

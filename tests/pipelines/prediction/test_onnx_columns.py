@@ -13,14 +13,12 @@ import torch
 
 from kdltr_core.config import RunConfig
 from kdltr_core.data.synth.render import render_words
-from kdltr_core.inference.graph import PredictionGraph
-from kdltr_core.inference.weights_files import export_recognizer, find_recognizer, load_recognizer
+from kdltr_core.inference.weights_files import export_recognizer
 from kdltr_core.train.build import load_teacher
 from pipelines.evaluate import main
-from pipelines.exporting.onnx_export import describe_export, write_onnx
 from pipelines.exporting.onnx_int8 import write_int8
 from tests.kdltr_core.lively import pictures
-from tests.service import make_student
+from tests.service import make_student, write_graph
 
 NUM_WORDS = 20
 Evaluate = Callable[..., tuple[int, str, str]]
@@ -37,12 +35,6 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_int8(folder / "exported" / "student-int8.onnx", folder / "exported" / "student.onnx", pixels)
     render_words(folder / "words" / "rendered", NUM_WORDS, seed=1)
     return folder
-
-
-def write_graph(run: Path, file: Path) -> Path:
-    weights, recognizer = find_recognizer(run), load_recognizer(run)
-    write_onnx(file, PredictionGraph(recognizer), recognizer.image_size, describe_export(weights, recognizer))
-    return file
 
 
 @pytest.fixture

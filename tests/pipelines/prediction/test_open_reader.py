@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kdltr_core.inference.graph import PredictionGraph
-from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
-from pipelines.exporting.onnx_export import describe_export, write_onnx
 from pipelines.predict import main
 from pipelines.prediction import open_reader as opening
 from pipelines.prediction.open_reader import open_reader
 from pipelines.serve import ServeOptions
 from tests.object_store import Bucket
-from tests.service import word_picture
+from tests.service import word_picture, write_graph
 
 WORDS = ("HOTEL", "Cafe", "exit")
 
 
 @pytest.fixture(scope="module")
 def graph(student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    recognizer, file = load_recognizer(student), tmp_path_factory.mktemp("graph") / "student.onnx"
-    write_onnx(file, PredictionGraph(recognizer), (16, 64), describe_export(find_recognizer(student), recognizer))
-    return file
+    return write_graph(student, tmp_path_factory.mktemp("graph") / "student.onnx")
 
 
 def test_predict_reads_with_a_file_and_with_one_in_a_bucket(
-    graph: Path, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    graph: Path, bucket: Bucket, tmp_path: Path, command: Callable[..., tuple[int, str, str]]
 ) -> None:
     bucket.put("exported/student.onnx", graph.read_bytes())
     for word in WORDS:
         word_picture(word).save(tmp_path / f"{word}.png")
-    for place in (str(graph), f"{bucket.uri}/exported/student.onnx"):
-        command = ["predict.py", place, str(tmp_path), "--format", "jsonl", "--cache-folder", str(tmp_path / "cache")]
-        monkeypatch.setattr(sys, "argv", command)
-        assert main() == 0
-        assert {json.loads(line)["text"] for line in capfd.readouterr().out.splitlines()} == set(WORDS)
+    for place in (graph, f"{bucket.uri}/exported/student.onnx"):
+        code, out, _ = command(main, place, tmp_path, "--format", "jsonl", "--cache-folder", tmp_path / "cache")
+        assert code == 0
+        assert {json.loads(line)["text"] for line in out.splitlines()} == set(WORDS)
 
 
 def test_what_a_file_cannot_do_is_said_with_the_way_out(

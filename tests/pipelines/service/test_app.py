@@ -6,8 +6,8 @@ import base64
 import io
 import re
 import socket
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -116,20 +116,13 @@ def test_an_image_of_too_many_pixels_is_refused_by_its_header(service: str) -> N
 
 
 def test_requests_at_the_same_time_each_get_their_own_word(student: Path) -> None:
-    words = [f"{number}" for number in range(100, 116)]
-    read: dict[str, str] = {}
-
-    def ask(word: str) -> None:
+    def ask(word: str) -> str:
         answer = requests.post(f"{address}/read", encoded(word_picture(word)), headers=PNG)
-        read[word] = answer.json()["images"][0]["text"]
+        return answer.json()["images"][0]["text"]
 
-    with local_service(student) as address:
-        threads = [threading.Thread(target=ask, args=(word,)) for word in words]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert read == {word: word for word in words}
+    words = [f"{number}" for number in range(100, 116)]
+    with local_service(student) as address, ThreadPoolExecutor(len(words)) as clients:
+        assert list(clients.map(ask, words)) == words
 
 
 @pytest.mark.parametrize(
