@@ -44,7 +44,7 @@ def report(
         readers: of the table's columns.
         packs: what they read, as ``data`` names it.
     """
-    folder, title = Path(options.report), title_of(options.name, readers)
+    folder, title = Path(options.report), _title_of(options.name, readers)
     tracker = _begin_tracking(options, title, data, packs)
     harm = measure_harm(
         readers, table, data, options.harm_words, batch_size=options.batch_size, progress=progress_bar("harm matrix")
@@ -90,12 +90,11 @@ def workload(options: EvaluateOptions, readers: Sequence[BenchmarkReader], packs
     return f"{total:,} predictions, up to {minutes} min: " + ", ".join(f"{n:,} for {what}" for what, n in parts.items())
 
 
-def title_of(name: str, readers: Sequence[BenchmarkReader]) -> str:
+def _title_of(name: str, readers: Sequence[BenchmarkReader]) -> str:
     """The name that was given; else the students' runs, or what else reads."""
     students = [r.source for r in readers if r.column.role == "student_low_res"]
     sources = list(dict.fromkeys(students or [r.source for r in readers if r.source]))
-    rest = f" and {len(sources) - 3} more" if len(sources) > 3 else ""
-    return name.strip() or f"Evaluation of {', '.join(sources[:3])}{rest}"
+    return name.strip() or f"Evaluation of {', '.join(sources)}"
 
 
 def _begin_tracking(options: EvaluateOptions, title: str, data: DataConfig, packs: Mapping[str, Pack]) -> Tracker:

@@ -48,7 +48,8 @@ def test_a_file_stands_beside_its_run_and_reads_the_same_pixels(
 ) -> None:
     exported = places / "exported"
     files = (exported / "student.onnx", exported / "student-int8.onnx")
-    code, out, _ = evaluate(places / "run", *files, "--output-folder", tmp_path)
+    report = ("--report", tmp_path / "report", "--harm-words", 0, "--tracking-uri", "")
+    code, out, _ = evaluate(places / "run", *files, "--output-folder", tmp_path, *report)
     assert code == 0
     titles = ("student, low_res", "student (student.onnx), low_res", "student (student-int8.onnx), low_res")
     assert f"| teacher, high_res | teacher, enlarged low_res | {' | '.join(titles)} |" in out
@@ -65,14 +66,15 @@ def test_a_file_stands_beside_its_run_and_reads_the_same_pixels(
     assert 1e-4 < sorted(between)[NUM_WORDS // 2] < 0.2
     tree = json.loads((tmp_path / "table.json").read_text())
     assert tree["sets"]["rendered"][whole] == tree["sets"]["rendered"][run]
+    reader = json.loads((tmp_path / "report" / "report.json").read_text())["readers"][small]
+    assert reader == {"recognizer": "parseq_tiny", "method": "ONNX, int8", "parameters": None}
 
 
 def test_files_without_a_run_have_no_teacher_beside_them(places: Path, evaluate: Evaluate) -> None:
     file = places / "exported" / "student.onnx"
-    for arguments in ((file,), (file, "--no-teacher"), (file, "--protocol", "94", "--batch-size", 3)):
-        code, out, _ = evaluate(*arguments)
-        assert code == 0
-        assert "| words | student (student.onnx), low_res |" in out
+    code, out, _ = evaluate(file, "--protocol", "94", "--batch-size", 3)
+    assert code == 0
+    assert "| words | student (student.onnx), low_res |" in out
     assert "Protocol: 94 characters" in out
 
 
@@ -104,19 +106,6 @@ def test_a_teachers_file_stands_in_both_columns_of_a_teacher(places: Path, evalu
     # A graph takes eight bits, so what is enlarged was rounded before.
     assert rounded == pytest.approx(sure, abs=0.1)
     assert written["teacher_high_res_confidence"] != pytest.approx(sure, abs=0.1)
-
-
-@pytest.mark.slow
-def test_a_report_has_the_file_wherever_it_needs_no_module(places: Path, evaluate: Evaluate, tmp_path: Path) -> None:
-    output = tmp_path / "report"
-    tracking = ("--tracking-uri", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    file = places / "exported" / "student-int8.onnx"
-    assert evaluate(places / "run", file, "--no-teacher", "--report", output, *tracking)[0] == 0
-    tree = json.loads((output / "report.json").read_text(encoding="utf-8"))
-    reader = tree["readers"]["student_low_res:student-int8.onnx"]
-    assert (reader["recognizer"], reader["method"]) == ("parseq_tiny", "ONNX, int8")
-    assert reader["parameters"] is None
-    assert "student_low_res:student-int8.onnx" in tree["calibration"]
 
 
 def test_a_file_given_twice_is_refused(places: Path, evaluate: Evaluate, tmp_path: Path) -> None:

@@ -36,14 +36,13 @@ def page(written):
 
 
 class Outline(HTMLParser):
-    """Text by heading, and what could be fetched."""
+    """What could be fetched, and where links lead."""
 
     def __init__(self):
         super().__init__()
-        self.addresses, self.tags, self.ids = [], [], []
+        self.addresses, self.ids = [], []
 
     def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
         for name, value in attrs:
             if name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):
                 self.addresses.append(value)
@@ -51,13 +50,14 @@ class Outline(HTMLParser):
                 self.ids.append(value)
 
 
-def test_nothing_on_the_page_lies_elsewhere(page):
+def test_nothing_on_the_page_lies_elsewhere_and_links_within_it_lead_somewhere(page):
     outline = Outline()
     outline.feed(page)
     assert all(address.startswith(("data:", "#")) for address in outline.addresses)
     assert not re.search(r"url\((?!#)|@import|http-equiv=\"refresh", page)
     assert "default-src 'none'" in page
     assert {"accuracy", "pairs", "harm", "confusions", "calibration", "words"} <= set(outline.ids)
+    assert {a[1:] for a in outline.addresses if a.startswith("#")} <= set(outline.ids)
 
 
 def test_the_title_names_run_date_and_commit(page):
@@ -77,12 +77,6 @@ def test_a_readers_calibration_error_stands_beside_the_one_without_its_temperatu
     expected = calibrate(sure.tolist(), report.table.correct[STUDENT_LOW_RES])
     assert report.uncalibrated == {STUDENT_LOW_RES: expected}
     assert page.count("ECE without temperature") == 1
-
-
-def test_links_within_the_page_lead_somewhere(page):
-    outline = Outline()
-    outline.feed(page)
-    assert {a[1:] for a in outline.addresses if a.startswith("#")} <= set(outline.ids)
 
 
 def test_text_is_text_whatever_it_is():
