@@ -13,6 +13,7 @@ import pipelines
 from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from pipelines.sweep.study import SweepStudy
+from tests.pipelines.test_train import small_run
 from tests.tracked import tracked
 
 COMPARE = Path(pipelines.__path__[0]) / "compare.py"
@@ -21,16 +22,8 @@ COMPARE = Path(pipelines.__path__[0]) / "compare.py"
 @pytest.mark.slow
 @pytest.mark.long
 def test_objectives_are_trained_alike_compared_and_none_is_trained_twice(tmp_path: Path) -> None:
-    # fmt: off
-    command = [
-        sys.executable, str(COMPARE), "demo", "--objectives", "dld", "supervised", "--seeds", "0", "1",
-        "--workers", "1",
-        "--num-steps", "2", "--optim.batch-size", "8", "--optim.warmup-steps", "0", "--log-every", "1",
-        "--validate-every", "2", "--checkpoint-every", "2", "--objective.num-permutations", "2",
-        "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16", "--data.cache-folder", "cache",
-        "--selection-words", "16", "--harm-words", "4",
-    ]
-    # fmt: on
+    objectives = ["--objectives", "dld", "supervised"]
+    command = [sys.executable, str(COMPARE), "demo", "--seeds", "0", "1", *small_run(2), *objectives]
     environment = {**os.environ, "RAY_ADDRESS": ""}
     first = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200)
     assert first.returncode == 0, first.stderr
@@ -56,8 +49,9 @@ def test_objectives_are_trained_alike_compared_and_none_is_trained_twice(tmp_pat
     again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert (again.returncode, "is finished" in again.stderr) == (0, True)
     written = [(trial.folder / "metrics.jsonl").stat().st_mtime_ns for trial in trials]
-    more = [*command[:6], "a_skd", *command[6:]]
-    third = subprocess.run(more, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200)
+    third = subprocess.run(
+        [*command, "a_skd"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200
+    )
     assert third.returncode == 0, third.stderr
     assert [(trial.folder / "metrics.jsonl").stat().st_mtime_ns for trial in trials] == written
     assert "a_skd" in (place / "report" / "comparison.html").read_text()

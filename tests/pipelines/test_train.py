@@ -152,7 +152,7 @@ def test_code_that_was_copied_has_the_same_version_and_an_edit_another(tmp_path:
 def options(tmp_path: Path, bucket: Bucket | None) -> list[str]:
     """Where words, teacher and run are: rendered and bundled and in a folder, or all in a bucket."""
     if bucket is None:
-        return ["--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16"]
+        return []
     for name, num_words, seed in (("train", 64, 2), ("words", 16, 1)):
         render_words(tmp_path / name, num_words, seed=seed)
         bucket.put_tree(tmp_path / name, f"sets/{name}")
@@ -175,13 +175,8 @@ def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tra
     In a bucket, the machine's copies are lost with the driver; and the benchmark is read again from there.
     """
     bucket: Bucket | None = request.getfixturevalue("bucket") if place == "bucket" else None
-    # fmt: off
-    command = [
-        sys.executable, str(TRAIN), "demo", "--num-steps", str(STEPS), "--optim.batch-size", "16",
-        "--log-every", "1", "--validate-every", "4", "--checkpoint-every", "2", "--objective.num-permutations", "2",
-        "--data.cache-folder", "cache", "--selection-words", "16", "--harm-words", "4", *options(tmp_path, bucket),
-    ]
-    # fmt: on
+    command = [sys.executable, str(TRAIN), "demo", *small_run(STEPS), "--workers", "2", "--optim.batch-size", "16"]
+    command += ["--validate-every", "4", *options(tmp_path, bucket)]
     run = RunFolder(RunConfig(name="demo", output_folder=f"{bucket.uri if bucket else tmp_path}/runs"))
     environment = {**os.environ, "RAY_ADDRESS": ""}
     first = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
@@ -256,6 +251,18 @@ def test_what_is_not_in_the_store_is_found_out_before_anything_is_prepared(
     with pytest.raises(ValueError, match=f"there is nothing to fetch at {nowhere}"):
         check_files(RunConfig().override(there | {option: (nowhere,) if option.endswith("roots") else nowhere}))
     assert bucket.num_reads("sets/data.mdb") == 0
+
+
+def small_run(num_steps: int) -> list[str]:
+    """Options of ``demo`` for a few steps of one worker on few words."""
+    # fmt: off
+    return [
+        "--workers", "1", "--num-steps", str(num_steps), "--optim.batch-size", "8", "--optim.warmup-steps", "0",
+        "--log-every", "1", "--validate-every", "2", "--checkpoint-every", "2",
+        "--objective.num-permutations", "2", "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16",
+        "--data.cache-folder", "cache", "--selection-words", "16", "--harm-words", "4",
+    ]
+    # fmt: on
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 600) -> None:

@@ -17,7 +17,7 @@ from kdltr_core import load_student
 from kdltr_core.config import RunConfig
 from pipelines.run.command_line import parse_run
 from pipelines.sweep.study import PARTS, SweepStudy
-from tests.pipelines.test_train import wait_until
+from tests.pipelines.test_train import small_run, wait_until
 from tests.tracked import tracked
 
 TUNE = Path(pipelines.__path__[0]) / "tune.py"
@@ -42,17 +42,9 @@ def test_a_sweep_that_is_interrupted_goes_on_to_its_report_and_every_trial_is_to
     """Ctrl-C in the first trial ends with a report; the same command finishes it and the others, and none twice."""
     sweep = tmp_path / "runs" / "demo-space"
     (tmp_path / "space.py").write_text(SPACE)
-    # fmt: off
-    command = [
-        sys.executable, str(TUNE), "demo", "--space", "space.py", "--num-trials", "3",
-        # One at a time, so that the ruined one finds the other's figures to be compared with.
-        "--cpus-per-trial", str(os.cpu_count()), "--workers", "1",
-        "--num-steps", "8", "--optim.batch-size", "8", "--optim.warmup-steps", "0", "--log-every", "1",
-        "--validate-every", "2", "--checkpoint-every", "2", "--objective.num-permutations", "2",
-        "--data.num-rendered-train", "64", "--data.num-rendered-benchmark", "16", "--data.cache-folder", "cache",
-        "--selection-words", "16", "--harm-words", "4",
-    ]
-    # fmt: on
+    command = [sys.executable, str(TUNE), "demo", "--space", "space.py", "--num-trials", "3", *small_run(8)]
+    # One at a time, so that the ruined one finds the other's figures to be compared with.
+    command += ["--cpus-per-trial", str(os.cpu_count())]
     environment = {**os.environ, "RAY_ADDRESS": ""}
     first = subprocess.Popen(
         command, cwd=tmp_path, env=environment, start_new_session=True, stdout=subprocess.PIPE, text=True

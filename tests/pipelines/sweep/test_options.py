@@ -9,12 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import pipelines
 from pipelines.recipes import demo
 from pipelines.run.command_line import parse_run_with
 from pipelines.sweep.options import CompareOptions, parse_sweep
-
-TUNE = Path(pipelines.__path__[0]) / "tune.py"
 
 
 @pytest.fixture(autouse=True)
