@@ -25,12 +25,10 @@ class Space:
     """Fields and what they are drawn from.
 
     Attributes:
-        name: of the space or its file.
         distributions: Optuna's, by dotted field.
         points: to try first, as the file has them.
     """
 
-    name: str
     distributions: Mapping[str, BaseDistribution]
     points: tuple[Mapping[str, Any], ...] = ()
 
@@ -54,7 +52,7 @@ def load_space(source: str) -> Space:
         the nearest one that it has) or that is not searched, and a range that goes where the field cannot.
     """
     found = _contents(source)
-    space = Space(Path(source).stem, _distributions(found.get("SPACE"), source), tuple(found.get("POINTS", ())))
+    space = Space(_distributions(found.get("SPACE"), source), tuple(found.get("POINTS", ())))
     known = RunConfig().flatten()
     for name, distribution in space.distributions.items():
         if name not in known:

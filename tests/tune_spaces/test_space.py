@@ -51,7 +51,6 @@ def test_a_file_of_one_s_own_is_a_space_with_points_to_try_first(tmp_path: Path)
         "POINTS = [{'optim.learning_rate': 1e-4, 'optim.schedule': 'step', 'optim.warmup_steps': 1}]\n"
     )
     space = load_space(str(path))
-    assert space.name == "mine"
     assert space.describe()["optim.schedule"] == "CategoricalDistribution(choices=('step', 'cosine'))"
     own = {"optim.learning_rate": 1e-4, "optim.schedule": "step", "optim.warmup_steps": 1}
     assert space.points == (own,)

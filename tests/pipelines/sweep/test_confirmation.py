@@ -17,7 +17,7 @@ from tests.pipelines.sweep.trials import train_candidate, try_point
 from tune_spaces.space import Space, load_space
 
 SOFT = "objective.soft_logits"
-SPACE = Space("soft", {SOFT: load_space("loss_weights").distributions[SOFT]})
+SPACE = Space({SOFT: load_space("loss_weights").distributions[SOFT]})
 TEACHER = {"recognizer.resolution": "high_res", "recognizer.student_start": "random", "objective.name": "supervised"}
 
 

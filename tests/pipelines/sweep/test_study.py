@@ -116,7 +116,7 @@ def test_points_alone_come_once_each_in_order_and_then_to_an_end(tmp_path: Path)
 def test_a_baseline_outside_the_space_is_tried_all_the_same(tmp_path: Path) -> None:
     """A number beyond the range and a choice that is none, and the search goes on within the space."""
     choices = CategoricalDistribution(["cosine", "constant"])
-    narrow = Space("s", {SOFT: FloatDistribution(40.0, 200.0, log=True), "optim.schedule": choices})
+    narrow = Space({SOFT: FloatDistribution(40.0, 200.0, log=True), "optim.schedule": choices})
     study = study_in(tmp_path, space=narrow)
     for _ in range(8):
         try_point(study, None, 50.0)

@@ -16,7 +16,6 @@ from tune_spaces.space import Space
 
 SOFT = "objective.soft_logits"
 SPACE = Space(
-    "s",
     {
         SOFT: FloatDistribution(2.0, 200.0, log=True),
         "objective.num_permutations": IntDistribution(1, 12),
