@@ -4,46 +4,22 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
 from kdltr_core.data.pack import Pairs
-from kdltr_core.evaluation.calibration import Calibration
-from kdltr_core.evaluation.table import BenchmarkTable, WordResult
+from kdltr_core.evaluation.table import BenchmarkTable, Column, WordResult
 from pipelines.report.contents import ReportContents
 from pipelines.report.examples import OutcomeGroup, group_words
 from pipelines.report.plots import COLOURS, GREY, style_axes
 
 WORDS_A_SIDE = 8
 MOST_STUDENTS = 6
-
-
-class Chart(NamedTuple):
-    """A chart under its title; ``source`` is a data URI."""
-
-    title: str
-    source: str
-
-
-def draw_chart(title: str, draw: Callable[[Axes], None], *, height: float = 3.1) -> Chart:
-    """An SVG without ground, whose text stays text.
-
-    Args:
-        draw: receives the axes.
-        height: in inches, at 100 pixels each.
-    """
-    figure = Figure(figsize=(4.6, height), layout="constrained")
-    draw(figure.subplots())
-    buffer = io.BytesIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return Chart(title, _data_uri("svg+xml", buffer))
 
 
 def embed(pixels: np.ndarray, kind: Literal["png", "jpeg"]) -> str:
@@ -59,18 +35,28 @@ def word_images(word: WordResult, packs: Mapping[str, Pairs]) -> tuple[str, str]
     return embed(high_res, "jpeg"), embed(low_res, "png")
 
 
-def reliability_charts(report: ReportContents) -> list[Chart]:
-    """One panel a reader."""
-    return [
-        draw_chart(
-            column.title,
-            lambda axes, c=column, found=found: _draw_reliability(  # type: ignore[misc]
-                axes, found, report.uncalibrated.get(c), report.columns.index(c)
-            ),
-            height=3.4,
-        )
-        for column, found in report.calibrations.items()
-    ]
+def reliability_chart(report: ReportContents, column: Column) -> str:
+    """How often a reader is right at each confidence: an SVG without ground, whose text stays text, as a data URI."""
+    figure, buffer = Figure(figsize=(4.6, 3.4), layout="constrained"), io.BytesIO()
+    axes, colour = figure.subplots(), COLOURS[report.columns.index(column) % len(COLOURS)]
+    confidences, accuracies, counts = (
+        np.array([getattr(b, name) for b in report.calibrations[column].bins])
+        for name in ("confidence", "accuracy", "count")
+    )
+    axes.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":")
+    if before := report.uncalibrated.get(column):
+        points = [(100 * b.confidence, 100 * b.accuracy) for b in before.bins]
+        axes.plot(*zip(*points, strict=True), "--", color=colour, alpha=0.5, linewidth=1.2, label="without temperature")
+    # The bars at the bottom say how many words have that confidence.
+    axes.bar(100 * confidences, 18 * counts / counts.max(), width=4, color=colour, alpha=0.25, linewidth=0)
+    axes.plot(100 * confidences, 100 * accuracies, "-o", color=colour, linewidth=2, markersize=4)
+    axes.set(xlim=(-2, 102), ylim=(-2, 102), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
+    style_axes(axes)
+    axes.set_xlabel("confidence, %", color=GREY)
+    axes.set_ylabel("right, %", color=GREY)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": column.title}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return _data_uri("svg+xml", buffer)
 
 
 def word_groups(table: BenchmarkTable) -> list[OutcomeGroup]:
@@ -84,24 +70,6 @@ def word_groups(table: BenchmarkTable) -> list[OutcomeGroup]:
         for first, second in (pair for a, b in pairs for pair in ((a, b), (b, a)))
     }
     return group_words(table, outcomes, WORDS_A_SIDE)
-
-
-def _draw_reliability(axes: Axes, found: Calibration, before: Calibration | None, place: int) -> None:
-    colour = COLOURS[place % len(COLOURS)]
-    confidences, accuracies, counts = (
-        np.array([getattr(b, name) for b in found.bins]) for name in ("confidence", "accuracy", "count")
-    )
-    axes.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":")
-    if before is not None:
-        points = [(100 * b.confidence, 100 * b.accuracy) for b in before.bins]
-        axes.plot(*zip(*points, strict=True), "--", color=colour, alpha=0.5, linewidth=1.2, label="without temperature")
-    # The bars at the bottom say how many words have that confidence.
-    axes.bar(100 * confidences, 18 * counts / counts.max(), width=4, color=colour, alpha=0.25, linewidth=0)
-    axes.plot(100 * confidences, 100 * accuracies, "-o", color=colour, linewidth=2, markersize=4)
-    axes.set(xlim=(-2, 102), ylim=(-2, 102), xticks=range(0, 101, 20), yticks=range(0, 101, 20))
-    style_axes(axes)
-    axes.set_xlabel("confidence, %", color=GREY)
-    axes.set_ylabel("right, %", color=GREY)
 
 
 def _data_uri(kind: str, content: io.BytesIO) -> str:
