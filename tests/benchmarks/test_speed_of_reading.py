@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.speed_of_reading import SpeedOptions, main
 from pipelines.report.options import BenchmarkOptions
-from tests.kdltr_core.data.sets import drawn, png, write_records
+from tests.kdltr_core.data.sets import single_records, write_records
 from tests.service import make_student
 
 
@@ -24,13 +24,9 @@ def _threads() -> Iterator[None]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> BenchmarkOptions:
-    """Nine words in one set and three in another, each of a size of its own."""
+    """Nine words in one set and three in another."""
     for name, num in (("many", 9), ("few", 3)):
-        records = {"num-samples": str(num).encode()}
-        for number in range(1, num + 1):
-            records |= {f"image-{number:09d}": png(drawn(number, 40 + number, 20 + num))}
-            records |= {f"label-{number:09d}": b"word"}
-        write_records(tmp_path / "words" / name, records)
+        write_records(tmp_path / "words" / name, single_records(["word"] * num))
     return BenchmarkOptions((str(tmp_path / "words"),), cache_folder=str(tmp_path / "cache"))
 
 
