@@ -34,7 +34,7 @@ def test_the_default_student_says_which_teacher_it_had() -> None:
 
 def test_it_reads_a_small_picture_without_any_training() -> None:
     image = Image.new("RGB", (64, 20), "white")
-    ImageDraw.Draw(image).text((2, 1), "KX-4021", "black", ImageFont.truetype(fonts()[0], 14))
+    ImageDraw.Draw(image).text((2, 1), "KX-4021", "black", ImageFont.truetype(next(iter(fonts())), 14))
     assert [word.text for word in load_student()([image])] == ["KX-4021"]
 
 
