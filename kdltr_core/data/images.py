@@ -48,12 +48,11 @@ class UnreadableImage(ValueError):
 def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str = "") -> Image.Image:
     """An RGB image as a person would see it: upright by its EXIF orientation, what is transparent white.
 
-    Of a file with several pictures it is the first. Grey values of 16 bits, files or arrays, are scaled so that 65535
-    is white; floating-point values so that 1 is, and beyond [0, 1] they are refused.
+    Of a file with several pictures it is the first. Grey values of 16 bits are scaled so that 65535 is white;
+    floating-point values so that 1 is, and beyond [0, 1] they are refused.
 
     Args:
-        source: a file's path; its bytes; a PIL image; or an array (H, W), or (H, W, C) with 1 (grey), 2 (grey, alpha),
-            3 (RGB) or 4 (RGBA) channels, of uint8, uint16, bool or float.
+        source: a file's path; its bytes; a PIL image; or a uint8 array (H, W), (H, W, 3) in RGB or (H, W, 4) in RGBA.
         max_pixels: an image of more is not unpacked. Pillow's own limit, ``2 * Image.MAX_IMAGE_PIXELS``, holds too.
         name: what errors call the image; a path has a name of its own.
 
@@ -89,7 +88,9 @@ def _name(source: ImageSource) -> str:
 def _open(source: ImageSource) -> Image.Image:
     """With its size known and nothing unpacked."""
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        if source.dtype != np.uint8 or source.shape[2:] not in ((), (3,), (4,)) or source.ndim < 2 or 0 in source.shape:
+            raise ValueError(f"expected uint8 (H, W), (H, W, 3) or (H, W, 4) and a pixel, not {source.dtype}")
+        return Image.fromarray(source)
     if isinstance(source, bytes):
         return _identify(io.BytesIO(source), len(source))
     if not isinstance(source, str | Path):
@@ -135,16 +136,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         opaque.paste(image, mask=image.getchannel("A"))
         return opaque
     return image.convert("RGB")
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (2,), (3,), (4,)) or 0 in array.shape:
-        raise ValueError("expected (H, W), or (H, W, C) with 1 to 4 channels, and at least one pixel")
-    white = 1 if array.dtype.kind in "bf" else {"uint8": 255, "uint16": 65535}.get(array.dtype.name)
-    if white is None:
-        raise ValueError(f"its values are {array.dtype}, expected uint8, uint16, bool or float")
-    scaled = array if white == 255 else _scale(array, white)
-    return Image.fromarray(scaled[..., 0] if scaled.shape[2:] == (1,) else scaled)
 
 
 def _scale(values: np.ndarray, white: int) -> np.ndarray:

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from kdltr_core.config import HIGH_RES_SIZE, LOW_RES_SIZE, MAX_LABEL_LENGTH, DegradationName
@@ -60,7 +59,6 @@ class Pack:
         labels: one string per pair, as the LMDB has them.
         keys: the LMDB key of each pair's (high-resolution) image.
         image_hashes: (N,) uint64, of that image's encoded bytes.
-        degradation: what low_res in this file went through after its resize.
         fingerprint: of the LMDB's content and of everything that decides what is in this folder.
         report: the samples that are not in it, and why.
 
@@ -76,7 +74,6 @@ class Pack:
                 raise ValueError(f"format version {notes['format_version']}, and this is version {FORMAT_VERSION}")
             self.name, self.fingerprint = notes["name"], notes["fingerprint"]
             self.kind: Kind = "paired" if notes["kind"] == "paired" else "single"
-            self.degradation: DegradationName = TypeAdapter(DegradationName).validate_python(notes["degradation"])
             self.report = RejectionReport.from_json(notes["report"])
             self.labels: list[str] = table["label"].to_pylist()
             self.keys: list[str] = table["key"].to_pylist()
@@ -144,7 +141,7 @@ def build_pack(
                 except UnusablePack as error:
                     warnings.warn(f"{error}; it is built again", stacklevel=2)
             with whole_folder(path) as writing:
-                notes = {"name": name, "fingerprint": fingerprint, "degradation": degradation}
+                notes = {"name": name, "fingerprint": fingerprint}
                 _write(store, writing, notes, degradation, labelled, progress)
             return Pack(path)
     except OSError as error:

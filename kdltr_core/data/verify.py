@@ -36,7 +36,8 @@ class Verified:
 
     @property
     def problems(self) -> list[str]:
-        expected, found = expected_counts(self.name), []
+        named = re.match(r"[a-z0-9]*", self.name.lower())
+        expected, found = EXPECTED_COUNTS.get(named[0], ()) if named else (), []
         if expected and self.report.num_samples not in expected:
             found.append(f"expected {' or '.join(map(str, expected))} samples")
         if not self.report.is_clean:
@@ -63,14 +64,6 @@ def verify(root: Path, progress: Progress | None = None) -> Verified:
         if progress is not None:
             progress(i, len(store))
     return Verified(root.resolve().name, store.kind, report)
-
-
-def expected_counts(name: str) -> tuple[int, ...]:
-    """The counts known for a folder name; a number in the name, as in IC15_2077, chooses among them."""
-    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
-    counts = EXPECTED_COUNTS.get(words[0], ()) if words else ()
-    chosen = tuple(count for count in counts if str(count) in words[1:])
-    return chosen or counts
 
 
 def to_markdown(rows: Sequence[Verified]) -> str:

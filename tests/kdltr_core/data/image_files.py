@@ -79,28 +79,15 @@ def bombs() -> dict[str, bytes]:
     bmp[18:26] = struct.pack("<ii", 60000, 60000)
     return {
         "png": png_that_says(60_000, 60_000),
-        "png just beyond the limit": png_that_says(8_000, 8_001),
         "gif": bytes(gif),
         "gif, one frame": bytes(frame),
         "jpeg": bytes(jpeg),
         "bmp": bytes(bmp),
         "ppm": b"P6 60000 60000 255\n" + bytes(100),
-        "ppm, text": b"P3 60000 60000 255\n" + b"0 " * 100,
-        "webp": encode_huge_webp(),
         "tiff": _tiff((256, 60_000), (257, 60_000), (259, 1), (278, 60_000)),
         "tiff, one strip": _tiff((256, 8_000), (257, 10), (259, 8), (278, 4_000_000_000)),
         "tiff, one tile": _tiff((256, 10), (257, 10), (259, 8), (322, 60_000), (323, 60_000)),
     }
-
-
-def encode_huge_webp() -> bytes:
-    """An animation of one 16×16 frame in a canvas of 16383×16383, the most that the format has."""
-    picture = encode(Image.new("RGB", (16, 16)), "WEBP", lossless=True)[12:]
-    three = lambda value: struct.pack("<I", value)[:3]  # noqa: E731
-    frame = three(0) + three(0) + three(15) + three(15) + three(100) + b"\0" + picture
-    body = b"WEBPVP8X" + struct.pack("<II", 10, 2) + three(16382) + three(16382)
-    body += b"ANIM" + struct.pack("<I", 6) + bytes(6) + b"ANMF" + struct.pack("<I", len(frame)) + frame
-    return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 def _tiff(*tags: tuple[int, int]) -> bytes:

@@ -97,12 +97,7 @@ GREYS = [(grey,) * 3 for grey in (0, 1, 128, 255, 1, 2)]
             [BLACK, (128, 128, 128), WHITE],
             id="float-tiff",
         ),
-        pytest.param(SIXTEEN, GREYS, id="uint16-array"),
-        pytest.param(np.array([[[0, 255], [0, 0]]], np.uint8), [BLACK, WHITE], id="grey-alpha-array"),
         pytest.param(np.array([[[255, 0, 0, 255], [0, 0, 0, 0]]], np.uint8), [RED, WHITE], id="rgba-array"),
-        pytest.param(np.array([[[7]]], np.uint8), [(7, 7, 7)], id="one-channel-array"),
-        pytest.param(np.array([[True, False]]), [WHITE, BLACK], id="bool-array"),
-        pytest.param(np.array([[0.0, 1.0, 0.2]]), [BLACK, WHITE, (51, 51, 51)], id="float-array"),
     ],
 )
 def test_colours_are_those_a_person_would_see(source: object, expected: list[tuple[int, int, int]]) -> None:
@@ -184,16 +179,13 @@ def test_the_first_half_of_a_file_is_no_image(kind: str) -> None:
 @pytest.mark.parametrize(
     ("array", "reason"),
     [
-        (np.zeros((2, 3, 5), np.uint8), r"^an array of shape \(2, 3, 5\) .* expected \(H, W\), or \(H, W, C\)"),
-        (np.zeros((3,), np.uint8), "expected"),
-        (np.zeros((0, 3), np.uint8), "at least one pixel"),
-        (np.zeros((2, 3), np.int64), "its values are int64, expected uint8, uint16, bool or float"),
-        (np.full((2, 3), 1.01), r"not all in \[0, 1\]"),
-        (np.full((2, 3), -0.01), r"not all in \[0, 1\]"),
-        (np.full((2, 3), np.nan), r"not all in \[0, 1\]"),
+        (np.zeros((2, 3, 5), np.uint8), r"^an array of shape \(2, 3, 5\) .* expected uint8 \(H, W\)"),
+        (np.zeros((0, 3), np.uint8), r"^an array of shape \(0, 3\) .* expected"),
+        (np.zeros((2, 3)), "expected uint8 .*, not float64"),
         (Image.new("I", (2, 2), -1), r"not all in \[0, 65535\]"),
         (Image.new("I", (2, 2), 65536), r"not all in \[0, 65535\]"),
         (encode(Image.fromarray(np.full((2, 3), 255, np.float32)), "TIFF"), r"not all in \[0, 1\]"),
+        (encode(Image.fromarray(np.full((2, 3), np.nan, np.float32)), "TIFF"), r"not all in \[0, 1\]"),
         (Image.new("RGB", (0, 4)), "0×4 pixels"),
         (7, "expected a path, bytes, a PIL image or an array"),
     ],
@@ -248,7 +240,7 @@ def test_sixteen_bits_in_either_order_of_bytes(big_endian: bool) -> None:
     stored = values.astype(">u2" if big_endian else "<u2")
     image = Image.frombytes("I;16B" if big_endian else "I;16", (10, 1), stored.tobytes())
     expected = np.floor(values / 257 + 0.5)[..., None].repeat(3, 2)
-    for source in (stored, image, encode(image, "TIFF")):
+    for source in (image, encode(image, "TIFF")):
         np.testing.assert_array_equal(pixels(source), expected)
 
 

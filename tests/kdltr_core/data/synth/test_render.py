@@ -106,13 +106,6 @@ def test_a_script_without_a_guard_draws_its_words_and_ends(tmp_path: Path) -> No
     assert "put what that script does under: if __name__" in done.stderr
 
 
-def test_a_shorter_set_is_the_beginning_of_a_longer_one(rendered: Path, tmp_path: Path) -> None:
-    render_words(tmp_path / "short", 3, seed=5)
-    short, long = records(tmp_path / "short"), records(rendered)
-    del short[b"num-samples"]
-    assert short.items() <= long.items()
-
-
 def test_two_seeds_share_no_picture(rendered: Path, tmp_path: Path) -> None:
     render_words(tmp_path / "other", 24, seed=6)
     ours, theirs = records(rendered), records(tmp_path / "other")
@@ -125,14 +118,6 @@ def test_letters_stand_out_from_their_ground() -> None:
     """Blank pictures would teach nothing: brightness varies in every one."""
     for index in range(40):
         assert render_word(1, index, fonts())[1].mean(2).std() > 4
-
-
-def test_a_taken_folder_is_refused_and_stays(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.txt").write_text("text")
-    with pytest.raises(ValueError, match="not overwritten"):
-        render_words(tmp_path / "mine", 2, seed=0)
-    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis.txt"]
 
 
 def test_an_interrupted_rendering_leaves_nothing(tmp_path: Path) -> None:
