@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from kdltr_core.inference.detector import open_rapidocr
 from kdltr_core.inference.reader import BaseReader, Reader
 from kdltr_core.recognizers import Recognizer
 from pipelines.prediction.onnx_reader import OnnxReader
@@ -46,13 +46,7 @@ def open_candidate(
 
 def _rapidocr(num_threads: int) -> Read:
     """With ONNX Runtime's memory arena, which RapidOCR leaves off: its recognizer is faster so."""
-    if importlib.util.find_spec("rapidocr") is None:
-        raise ValueError("the comparison needs RapidOCR: pip install 'kdltr[detect]', or leave rapidocr out")
-    from rapidocr import RapidOCR
-
-    prefix = "EngineConfig.onnxruntime"
-    threads = {f"{prefix}.{kind}_op_num_threads": num_threads for kind in ("intra", "inter")}
-    engine = RapidOCR(params={"Global.log_level": "error", f"{prefix}.enable_cpu_mem_arena": True, **threads})
+    engine = open_rapidocr(num_threads, {"EngineConfig.onnxruntime.enable_cpu_mem_arena": True})
 
     def read(crops: Sequence[np.ndarray]) -> list[str]:
         # It expects the order of OpenCV: blue, green, red.

@@ -6,7 +6,7 @@ The only file that knows that detector, and the geometry of what it finds.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +29,22 @@ UPWARDS_ASPECT = 1.5
 SAME_LINE = 0.5
 
 
+def open_rapidocr(num_threads: int, changes: Mapping[str, Any] | None = None) -> Any:
+    """RapidOCR's engine, silent, on ONNX Runtime; its models come inside its package.
+
+    Args:
+        changes: of its parameters.
+
+    Raises: ValueError if the package is not installed.
+    """
+    if importlib.util.find_spec("rapidocr") is None:
+        raise ValueError("this needs RapidOCR: pip install 'kdltr[detect]'")
+    from rapidocr import RapidOCR
+
+    threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": num_threads for kind in ("intra", "inter")}
+    return RapidOCR(params={"Global.log_level": "error", **threads, **(changes or {})})
+
+
 class WordDetector:
     """Finds text of any slant up to a quarter turn. Threads may share one.
 
@@ -42,20 +58,9 @@ class WordDetector:
     """
 
     def __init__(self, num_threads: int) -> None:
-        if importlib.util.find_spec("rapidocr") is None:
-            raise ValueError("finding words in whole pictures needs RapidOCR's detector: pip install 'kdltr[detect]'")
-        from rapidocr import RapidOCR
-
-        threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": num_threads for kind in ("intra", "inter")}
         switches = ("use_cls", "use_rec", "use_preprocess_img", "use_vertical_padding")
-        self._engine = RapidOCR(
-            params={
-                "Global.log_level": "error",
-                "Global.return_word_box": True,
-                **{f"Global.{switch}": False for switch in switches},
-                **threads,
-            }
-        )
+        changes = {f"Global.{switch}": False for switch in switches}
+        self._engine = open_rapidocr(num_threads, {"Global.return_word_box": True, **changes})
 
     def find(self, picture: np.ndarray) -> list[tuple[Corners, np.ndarray]]:
         """Words in the order in which one reads them: lines from above, in a line from the left.

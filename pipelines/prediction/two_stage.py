@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from PIL import Image
 from kdltr_core.evaluation.benchmarks import BenchmarkReader
 from kdltr_core.evaluation.table import Column
 from kdltr_core.inference.batched import WordBatch
+from kdltr_core.inference.detector import open_rapidocr
 from kdltr_core.recognizers.decoding import Prediction
 
 # Rows of the pictures that PP-OCR's recognizer takes.
@@ -29,12 +29,7 @@ def two_stage_column(sizes: Mapping[str, Sequence[tuple[int, int]]], num_threads
 
     Raises: ValueError if the package is not installed.
     """
-    if importlib.util.find_spec("rapidocr") is None:
-        raise ValueError("the two-stage baseline needs RapidOCR: pip install 'kdltr[detect]'")
-    from rapidocr import RapidOCR
-
-    threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": num_threads for kind in ("intra", "inter")}
-    engine = RapidOCR(params={"Global.log_level": "error", **threads})
+    engine = open_rapidocr(num_threads)
 
     def read(batch: WordBatch) -> list[Prediction]:
         # It expects the order of OpenCV: blue, green, red.

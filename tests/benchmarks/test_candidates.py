@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
 from kdltr_core.recognizers import Recognizer
 from pipelines.exporting.onnx_export import describe_export, write_onnx
 from pipelines.exporting.onnx_int8 import write_int8
-from tests.kdltr_core.lively import lively_student
 from tests.service import make_student, word_picture
 
 WORDS = ["HOTEL", "Station", "exit", "open24"]
@@ -48,9 +46,3 @@ def test_everyone_reads_the_words_of_crops_of_any_size(
     assert len({crop.shape for crop in crops()}) == len(WORDS)
     assert read(crops()) == WORDS
     assert read(crops()[::-1]) == WORDS[::-1]
-
-
-def test_without_rapidocr_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'kdltr\[detect\]', or leave rapidocr out"):
-        open_candidate("rapidocr", lively_student("parseq_tiny"), {}, 1, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from kdltr_core.inference.detector import WordDetector, begun, cut_between, in_reading_order, rectify, word_spans
 from kdltr_core.inference.reader import load_student
 from pipelines.predict import main
+from pipelines.prediction.two_stage import two_stage_column
 
 LINES = [(30, 40, 48, "GRAND HOTEL"), (120, 60, 32, "rooms from 45"), (200, 420, 60, "OPEN")]
 
@@ -128,11 +130,11 @@ def test_pieces_lie_where_they_were_cut_from(degrees: float) -> None:
         np.testing.assert_allclose(corners, truth, atol=1e-3)
 
 
-def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rapidocr" else find(name))
-    with pytest.raises(ValueError, match=r"needs RapidOCR's detector: pip install 'kdltr\[detect\]'"):
-        WordDetector(1)
+@pytest.mark.parametrize("opened", [WordDetector, partial(two_stage_column, {})])
+def test_a_missing_package_is_one_sentence(opened: Callable[[int], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs RapidOCR: pip install 'kdltr\[detect\]'"):
+        opened(1)
 
 
 needs_rapidocr = pytest.mark.skipif(not importlib.util.find_spec("rapidocr"), reason="needs the extra 'detect'")

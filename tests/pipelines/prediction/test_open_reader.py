@@ -11,7 +11,6 @@ import pytest
 from pipelines.predict import main
 from pipelines.prediction import open_reader as opening
 from pipelines.prediction.open_reader import open_reader
-from pipelines.serve import ServeOptions
 from tests.object_store import Bucket
 from tests.service import word_picture, write_graph
 
@@ -40,8 +39,6 @@ def test_what_a_file_cannot_do_is_said_with_the_way_out(
 ) -> None:
     with pytest.raises(ValueError, match=r"student\.onnx is read on the CPU and not on cuda; give the run"):
         open_reader(graph, "cuda")
-    with pytest.raises(ValueError, match=r"is read on the CPU; leave out --gpus-per-replica"):
-        ServeOptions(str(graph), gpus_per_replica=0.5).check()
     (tmp_path / "folder.onnx").mkdir()
     for name in ("none.onnx", "folder.onnx"):
         with pytest.raises(ValueError, match=rf"there is no file .*{name}; pipelines/export\.py writes one"):

@@ -34,9 +34,3 @@ def test_clean_words_are_read_in_their_order_with_a_confidence(tmp_path):
     table = read_benchmarks([reader], packs, batch_size=3)
     assert table.scores["words"][reader.column].num_correct == len(WORDS)
     assert all(0.5 < word.predictions[reader.column].confidence <= 1 for word in table.words)
-
-
-def test_without_the_package_the_way_to_it_is_said(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'kdltr\[detect\]'"):
-        two_stage_column({}, 1)
