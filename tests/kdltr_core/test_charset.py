@@ -69,12 +69,8 @@ def test_encode_gives_the_official_class_ids(charset, label, ids):
     ("charset", "num_classes", "begin_id", "pad_id"), [(Charset36, 37, 37, 38), (Charset94, 95, 95, 96)]
 )
 def test_special_ids_are_those_of_the_official_checkpoints(charset, num_classes, begin_id, pad_id):
-    assert (charset.end_id, charset.num_classes, charset.begin_id, charset.pad_id) == (
-        0,
-        num_classes,
-        begin_id,
-        pad_id,
-    )
+    found = (charset.end_id, charset.num_classes, charset.begin_id, charset.pad_id)
+    assert found == (0, num_classes, begin_id, pad_id)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +61,6 @@ def test_a_path_and_a_file_uri_are_that_path_and_not_copied(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("uri", "expected"),
     [
-        ("s3://bucket/runs", "s3://bucket/runs/first/student"),
         ("s3://bucket/runs/", "s3://bucket/runs/first/student"),
         ("s3://bucket", "s3://bucket/first/student"),
         ("s3://bucket/runs?region=eu-west-1", "s3://bucket/runs/first/student?region=eu-west-1"),
@@ -95,36 +93,6 @@ def test_an_object_of_many_chunks_comes_whole_and_in_order(bucket: Bucket, tmp_p
     bucket.put("large", content)
     ObjectStore(bucket.uri).download("large", tmp_path / "new" / "large")
     assert (tmp_path / "new" / "large").read_bytes() == content
-
-
-def test_a_signal_while_an_object_is_written_leaves_the_old_or_the_new_one(bucket: Bucket, tmp_path: Path) -> None:
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    store = ObjectStore(bucket.uri)
-    before, after = b"before", b"after" * 1000
-    (tmp_path / "student").write_bytes(after)
-    before_handler = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        for step in range(1, 40):
-            bucket.put("student", before)
-            with suppress(KeyboardInterrupt):
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 3e-4 * step)
-                    store.upload(tmp_path / "student", "student")
-                finally:
-                    signal.setitimer(signal.ITIMER_REAL, 0)
-            assert bucket.get("student") in (before, after)
-    finally:
-        signal.signal(signal.SIGALRM, before_handler)
-
-
-def test_a_server_may_be_named_in_the_uri(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_ENDPOINT_URL")
-    bucket.put("sets/one", b"1")
-    address = bucket.server.endpoint.removeprefix("http://")
-    store = ObjectStore(f"{bucket.uri}/sets?endpoint_override={address}&scheme=http&region=us-east-1")
-    assert store.read("one") == b"1"
 
 
 @pytest.mark.parametrize(
@@ -202,11 +170,7 @@ def test_a_whole_copy_is_used_again_and_so_is_a_copy_of_the_cache(bucket: Bucket
     assert bucket.num_reads("sets/train1/data.mdb") == 1
 
 
-def truncated(file: Path) -> None:
-    os.truncate(file, file.stat().st_size // 2)
-
-
-@pytest.mark.parametrize("damage", [truncated, Path.unlink])
+@pytest.mark.parametrize("damage", [lambda file: os.truncate(file, 1000), Path.unlink])
 def test_a_damaged_copy_is_fetched_again(
     damage: Callable[[Path], None], bucket: Bucket, sets: Path, tmp_path: Path
 ) -> None:
@@ -218,16 +182,14 @@ def test_a_damaged_copy_is_fetched_again(
     assert bucket.num_reads("sets/train1/data.mdb") == 2
 
 
-@pytest.mark.parametrize("content", [b"another set", b"one two"], ids=["another size", "the same size"])
-def test_what_changed_in_the_store_is_fetched_again(content: bytes, bucket: Bucket, tmp_path: Path) -> None:
+def test_what_changed_in_the_store_is_fetched_again_though_it_has_the_same_size(bucket: Bucket, tmp_path: Path) -> None:
     bucket.put("weights.pt", b"one two")
     written = bucket.server.client("s3").head_object(Bucket=bucket.name, Key="weights.pt")["LastModified"]
     local = fetch(f"{bucket.uri}/weights.pt", tmp_path)
     while bucket.server.client("s3").head_object(Bucket=bucket.name, Key="weights.pt")["LastModified"] == written:
-        bucket.put("weights.pt", content)  # a store's clock counts seconds
-    assert fetch(f"{bucket.uri}/weights.pt", tmp_path).read_bytes() == content
+        bucket.put("weights.pt", b"two one")  # a store's clock counts seconds
+    assert fetch(f"{bucket.uri}/weights.pt", tmp_path).read_bytes() == local.read_bytes() == b"two one"
     assert bucket.num_reads("weights.pt") == 2
-    assert local.read_bytes() == content
 
 
 FETCH_AND_DIE = """

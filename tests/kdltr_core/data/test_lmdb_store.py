@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import multiprocessing
 import pickle
 import resource
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import lmdb
@@ -23,6 +21,7 @@ def test_both_layouts_are_detected_and_read_by_one_based_keys(tmp_path: Path) ->
     assert (paired.kind, len(paired), paired.label(3)) == ("paired", 3, "d")
     assert paired.image(3) == png(drawn(3))
     assert paired.image(3, 1) == png(drawn(3, 45, 15))
+    assert pickle.loads(pickle.dumps(paired)).images(3) == [png(drawn(3)), png(drawn(3, 45, 15))]
 
 
 def _without(records: dict[str, bytes], *keys: str) -> dict[str, bytes]:
@@ -37,7 +36,6 @@ def _without(records: dict[str, bytes], *keys: str) -> dict[str, bytes]:
         ({}, "found no record"),
         (single_records(["a"]) | {"num-samples": b"0"}, "'num-samples' is b'0'"),
         (single_records(["a"]) | {"num-samples": b"many"}, "'num-samples' is b'many'"),
-        (single_records(["a"]) | {"num-samples": b"-3"}, "'num-samples' is b'-3'"),
     ],
 )
 def test_what_is_not_a_usable_set_is_refused_with_its_root(
@@ -89,7 +87,6 @@ def _renumbered(records: dict[str, bytes]) -> dict[str, bytes]:
     ("records", "num_unread"),
     [
         (single_records(["a", "b", "c"]), 0),
-        (paired_records(["a", "b", "c"]), 0),
         (single_records(["a", "b", "c"]) | {"num-samples": b"1"}, 2),
         (paired_records(["a", "b", "c"]) | {"num-samples": b"2"}, 1),
         (_renumbered(single_records(["a", "b", "c"])), 1),
@@ -141,14 +138,3 @@ def test_stores_of_one_folder_live_side_by_side_and_it_may_be_written_anew_once_
     root.rmdir()
     write_records(root, single_records(["new"]))
     assert LmdbStore.open(root).label(1) == "new"
-
-
-def _second_label(store: LmdbStore) -> str:
-    return store.label(2)
-
-
-def test_a_store_is_sent_to_a_spawned_process(tmp_path: Path) -> None:
-    store = LmdbStore.open(write_records(tmp_path / "spawned", single_records(["a", "b"])))
-    assert pickle.loads(pickle.dumps(store)).label(1) == "a"
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
-        assert processes.submit(_second_label, store).result() == "b"

@@ -137,12 +137,3 @@ def test_an_error_in_a_thread_reaches_the_consumer_in_its_place(
     with pytest.raises(OSError, match="the disk is gone"):
         next(batches)
     assert not loader_threads()
-
-
-def test_characters_outside_the_alphabet_are_dropped_from_targets_and_lengths(pairs: TrainingPairs) -> None:
-    """``vwx's`` is four letters and an end, and no end class stands inside it."""
-    batch = next(batch for _, batch in all_batches(pairs) if "vwx's" in batch.labels)
-    row = batch.labels.index("vwx's")
-    assert batch.lengths[row] == 5
-    assert Charset36.decode(batch.targets[row, 1:6].tolist()) == "vwxs"
-    assert next(iter(all_batches(pairs)))[1].high_res.dtype == torch.uint8

@@ -44,14 +44,6 @@ def test_a_paired_pack_holds_each_side_resized_in_any_order_asked(tmp_path: Path
         assert int(pack.image_hashes[i]) == int.from_bytes(digest, "little")
 
 
-def test_images_of_the_right_size_are_not_resampled(tmp_path: Path) -> None:
-    high, low = drawn(1, 128, 32), drawn(2, 64, 16)
-    records = paired_records(["a"]) | {"image_hr-000000001": png(high), "image_lr-000000001": png(low)}
-    high_res, low_res = build_pack(write_records(tmp_path / "s", records), cache_folder=tmp_path).gather(np.array([0]))
-    np.testing.assert_array_equal(high_res[0], high.transpose(2, 0, 1))
-    np.testing.assert_array_equal(low_res[0], low.transpose(2, 0, 1))
-
-
 @pytest.mark.parametrize("degradation", ["none", "published"])
 def test_low_res_of_a_single_set_is_the_resized_image_degraded_by_its_index(tmp_path: Path, degradation: str) -> None:
     records = single_records(LABELS)
