@@ -46,14 +46,10 @@ def fold(text: str, protocol: Protocol = "36") -> str:
     lower-cased; "62": letters and digits, case kept; "94": printable ASCII without spaces. A word is right if nothing
     else differs.
     """
-    text = plain(text)
-    if protocol == "36":
-        return "".join(c for c in text if c in _ALNUM).lower()
-    if protocol == "62":
-        return "".join(c for c in text if c in _ALNUM)
-    if protocol == "94":
-        return "".join(c for c in text if c in _PRINTABLE)
-    raise ValueError(f"unknown protocol {protocol!r}; expected '36', '62' or '94'")
+    if protocol not in ("36", "62", "94"):
+        raise ValueError(f"unknown protocol {protocol!r}; expected '36', '62' or '94'")
+    kept = "".join(filter((_PRINTABLE if protocol == "94" else _ALNUM).__contains__, plain(text)))
+    return kept.lower() if protocol == "36" else kept
 
 
 @cache

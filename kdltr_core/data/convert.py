@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kdltr_core.data.images import decode_image
@@ -28,13 +28,6 @@ def convert(folder: Path, labels: Path, output: Path, *, progress: Progress | No
     Raises: ValueError naming the lines that are malformed, or whose images are missing or corrupt, or if output is
         taken; OSError if output cannot be written.
     """
-    samples = _read_labels(folder, labels)
-    write_lmdb(output, _checked(samples, labels), len(samples), progress)
-    return LmdbStore.open(output)
-
-
-def _read_labels(folder: Path, labels: Path) -> list[tuple[int, list[Path], str]]:
-    """Line number, image paths and label of each sample."""
     try:
         lines = labels.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -45,36 +38,30 @@ def _read_labels(folder: Path, labels: Path) -> list[tuple[int, list[Path], str]
     rows = [(number, line.split("\t")) for number, line in enumerate(lines, start=1) if line.strip()]
     if not rows:
         raise ValueError(f"{labels} has no lines; expected 'path<TAB>label' for each image")
-    num_columns = len(rows[0][1])
-    problems, samples = [], []
+    write_lmdb(output, _samples(folder, labels, rows), len(rows), progress)
+    return LmdbStore.open(output)
+
+
+def _samples(
+    folder: Path, labels: Path, rows: Sequence[tuple[int, list[str]]]
+) -> Iterator[tuple[tuple[bytes, ...], str]]:
+    """Raises: ValueError, at the end, naming the lines that cannot be used."""
+    num_columns, problems = len(rows[0][1]), []
     for number, columns in rows:
-        paths = [folder / path.strip() for path in columns[:-1]]
-        missing = [str(path) for path in paths if not path.is_file()]
         if len(columns) != num_columns or num_columns not in (2, 3):
             problems.append(f"line {number}: {len(columns)} tab-separated columns, expected 2 (3 for pairs) in each")
-        elif not columns[-1].strip():
-            problems.append(f"line {number}: the label is empty")
-        elif missing:
-            problems.append(f"line {number}: there is no file {', '.join(missing)}")
-        samples.append((number, paths, columns[-1].strip()))
-    _refuse(labels, problems)
-    return samples
-
-
-def _checked(samples: list[tuple[int, list[Path], str]], labels: Path) -> Iterable[tuple[tuple[bytes, ...], str]]:
-    problems = []
-    for number, paths, label in samples:
-        images = tuple(path.read_bytes() for path in paths)
-        for path, image in zip(paths, images, strict=True):
-            try:
-                decode_image(image, str(path))
-            except RecordError as error:
-                problems.append(f"line {number}: {error}")
-        yield images, label
-    _refuse(labels, problems)
-
-
-def _refuse(labels: Path, problems: list[str]) -> None:
+            continue
+        *paths, label = map(str.strip, columns)
+        try:
+            images = tuple((folder / path).read_bytes() for path in paths)
+            for path, image in zip(paths, images, strict=True):
+                decode_image(image, path)
+        except (OSError, RecordError) as error:
+            problems.append(f"line {number}: {error}")
+        else:
+            if not label:
+                problems.append(f"line {number}: the label is empty")
+            yield images, label
     if problems:
         more = f"; and {len(problems) - _LINES_SHOWN} more" if len(problems) > _LINES_SHOWN else ""
         raise ValueError(f"{labels}: {'; '.join(problems[:_LINES_SHOWN])}{more}. Mend them; nothing was written")

@@ -91,23 +91,21 @@ def _open(source: ImageSource) -> Image.Image:
         if source.dtype != np.uint8 or source.shape[2:] not in ((), (3,), (4,)) or source.ndim < 2 or 0 in source.shape:
             raise ValueError(f"expected uint8 (H, W), (H, W, 3) or (H, W, 4) and a pixel, not {source.dtype}")
         return Image.fromarray(source)
-    if isinstance(source, bytes):
-        return _identify(io.BytesIO(source), len(source))
-    if not isinstance(source, str | Path):
+    if isinstance(source, str | Path):
+        path = Path(source).expanduser()
+        found = os.stat(path)
+        # A pipe would be waited for, and a device may never end.
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is a folder" if path.is_dir() else "it is not an ordinary file")
+        num_bytes = found.st_size
+    elif isinstance(source, bytes):
+        num_bytes = len(source)
+    else:
         raise ValueError("expected a path, bytes, a PIL image or an array")
-    path = Path(source).expanduser()
-    found = os.stat(path)
-    # A pipe would be waited for, and a device may never end.
-    if not stat.S_ISREG(found.st_mode):
-        raise ValueError("it is a folder" if path.is_dir() else "it is not an ordinary file")
-    return _identify(path, found.st_size)
-
-
-def _identify(file: Path | io.BytesIO, num_bytes: int) -> Image.Image:
     if num_bytes == 0:
         raise ValueError("it is empty (0 bytes)")
     try:
-        return Image.open(file, formats=FORMATS)
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else path, formats=FORMATS)
     except UnidentifiedImageError:
         raise ValueError(f"it is damaged, or none of {', '.join(FORMATS)}") from None
 

@@ -44,7 +44,7 @@ def test_three_columns_make_a_paired_set(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("a.png\tx\nmissing.png\ty\n", r"line 2: there is no file .*missing\.png"),
+        ("a.png\tx\nmissing.png\ty\n", r"line 2: .*No such file .*missing\.png"),
         ("a.png\tx\nb.png\n", "line 2: 1 tab-separated columns, expected 2 "),
         ("a.png x\n", "line 1: 1 tab-separated columns, expected 2 "),
         ("a.png\tx\nb.png\t \n", "line 2: the label is empty"),
@@ -69,7 +69,7 @@ def test_what_is_there_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_or_a_label_file_that_cannot_be_read_is_named(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"there is no file .*nowhere/a.png"):
+    with pytest.raises(ValueError, match=r"No such file .*nowhere/a.png"):
         convert(tmp_path / "nowhere", labels_file(folder, "a.png\tx"), tmp_path / "out")
     for content in (None, b"a.png\t\xff\n"):
         (folder / "labels.tsv").unlink() if content is None else (folder / "labels.tsv").write_bytes(content)
