@@ -21,7 +21,7 @@ Kind = Literal["paired", "single"]
 NUM_SAMPLES_KEY = b"num-samples"
 _RECORDS_IN_A_FINGERPRINT = 256
 _SAMPLES_A_TRANSACTION = 256
-_MOST_BYTES = 1 << 40  # of address space: a file is as large as what is in it
+_MOST_BYTES = 1 << 38  # of address space: a file is as large as what is in it
 _OWN_IMAGES = "If these are your own images, run: python pipelines/prepare_data.py convert"
 IMAGE_PREFIXES: dict[Kind, tuple[str, ...]] = {"paired": ("image_hr", "image_lr"), "single": ("image",)}
 
@@ -122,30 +122,23 @@ class LmdbStore:
                 digest.update(value)
             for i in spread(self._num_samples):
                 for prefix in IMAGE_PREFIXES[self.kind]:
-                    digest.update(records.get(self._key(prefix, i).encode(), b""))
+                    digest.update(records.get(f"{prefix}-{i:09d}".encode(), b""))
         return digest.hexdigest()
 
     def label(self, i: int) -> str:
         """The text of sample ``i``, 1 ≤ i ≤ len. Raises: RecordError if it is missing or not UTF-8."""
-        key = self._key("label", i)
-        value = self._get(key)
-        if value is None:
-            raise RecordError("missing label", key)
+        value = self._get("label", i)
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
-            raise RecordError("corrupt label", key, repr(value[:40])) from None
+            raise RecordError("corrupt label", f"label-{i:09d}", repr(value[:40])) from None
 
     def image(self, i: int, side: int = 0) -> bytes:
         """The encoded image of sample ``i``; of a pair, side 0 is high_res and 1 low_res.
 
         Raises: RecordError if it is missing.
         """
-        key = self._key(IMAGE_PREFIXES[self.kind][side], i)
-        value = self._get(key)
-        if value is None:
-            raise RecordError("missing image", key)
-        return value
+        return self._get(IMAGE_PREFIXES[self.kind][side], i)
 
     def images(self, i: int) -> list[bytes]:
         """The image of sample ``i``, or both of a pair. Raises: as ``image``."""
@@ -153,17 +146,18 @@ class LmdbStore:
 
     def image_key(self, i: int) -> str:
         """The key of the image (of a pair: the high-resolution one), by which a sample is named in reports."""
-        return self._key(IMAGE_PREFIXES[self.kind][0], i)
+        return f"{IMAGE_PREFIXES[self.kind][0]}-{i:09d}"
 
-    def _key(self, prefix: str, i: int) -> str:
-        return f"{prefix}-{i:09d}"
-
-    def _get(self, key: str) -> bytes | None:
+    def _get(self, prefix: str, i: int) -> bytes:
+        key = f"{prefix}-{i:09d}"
         try:
             with self._environment.begin() as records:
-                return records.get(key.encode())
+                value = records.get(key.encode())
         except lmdb.Error as error:
             raise ValueError(f"{self.root} cannot be read at {key}: {error}") from error
+        if value is None:
+            raise RecordError("missing label" if prefix == "label" else "missing image", key)
+        return value
 
 
 def write_lmdb(
