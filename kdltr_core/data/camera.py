@@ -8,8 +8,8 @@ import numpy as np
 from kdltr_core.config import LOW_RES_SIZE
 
 # Set by measurement: what this makes of the high_res of TextZoom's train2 lies over its low_res in gradient energy,
-# noise, contrast, spectrum and colour (benchmarks/camera_distance.py). Logarithms are natural, lengths in pixels of a
-# picture of 32 rows unless they say otherwise.
+# noise, contrast, spectrum and colour (benchmarks/camera_distance.py). Logarithms are natural, lengths in pixels of
+# high_res unless they say otherwise.
 BLUR_LOG_MEAN, BLUR_LOG_DEVIATION = 0.45, 0.65
 ANISOTROPY_LOG_MEAN, ANISOTROPY_LOG_DEVIATION = 0.4, 0.25
 DEFOCUS_PROBABILITY, DEFOCUS_RADIUS, WIDEST_DISK = 0.2, 1.9, 4.0
@@ -38,7 +38,7 @@ def photograph(image: np.ndarray, seed: int) -> np.ndarray:
     grows with the signal. JPEG comes last, and the enlarging to 16×64 that every picture goes through.
 
     Args:
-        image: (H, W, 3) uint8, RGB, of any size; high_res is 32×128. It is not changed.
+        image: (32, 128, 3) uint8, RGB. It is not changed.
         seed: not negative; the same gives the same pixels.
 
     Returns: (16, 64, 3) uint8.
@@ -57,8 +57,7 @@ def photograph(image: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _through_the_lens(pixels: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    scale = strength * len(pixels) / 32
-    width = scale * np.exp(rng.normal(BLUR_LOG_MEAN, BLUR_LOG_DEVIATION))
+    width = strength * np.exp(rng.normal(BLUR_LOG_MEAN, BLUR_LOG_DEVIATION))
     stretch = np.exp(rng.normal(ANISOTROPY_LOG_MEAN, ANISOTROPY_LOG_DEVIATION))
     if rng.random() < DEFOCUS_PROBABILITY:
         pixels = cv2.filter2D(pixels, -1, _disk(min(DEFOCUS_RADIUS * width, WIDEST_DISK)), borderType=_EDGE)

@@ -61,10 +61,8 @@ def render_words(
         ValueError: root is there already, or num_words, seed or shares is out of range.
         OSError: root cannot be written; nothing is left behind.
     """
-    if num_words < 1:
-        raise ValueError(f"num_words is {num_words}, expected at least 1")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}, expected 0 or more")
+    if num_words < 1 or seed < 0:
+        raise ValueError(f"num_words is {num_words} and seed {seed}, expected at least 1 and 0")
     if not sum(shares.values()) > 0:
         raise ValueError(f"text_shares is {dict(shares)}, expected a share above 0 of some kind of text")
     # The fonts are looked up here, once: in every process that draws it would take milliseconds each.

@@ -22,7 +22,6 @@ from kdltr_core.data.batch_superpixels import _first_pixels
 from kdltr_core.data.degrade import gaussian_blur, motion_kernel
 from kdltr_core.data.pack import build_pack
 from kdltr_core.data.synth.render import render_words
-from tests.kdltr_core.replay import Operations, Reads
 
 CPU = torch.device("cpu")
 SEEDS = np.random.default_rng(1).integers(0, 2**63, 600, np.uint64)
@@ -155,15 +154,6 @@ def test_each_published_operation_is_carried_out_for_a_quarter_of_the_pictures(
     num_chosen = np.floor(np.log2(made))
     assert num_chosen.mean() == pytest.approx(2, abs=4 * (8 * 0.25 * 0.75 / 600) ** 0.5)
     assert {0b101, 0b110} <= set(made[num_chosen == 2])
-
-
-@pytest.mark.parametrize("name", ["published", "camera"])
-def test_nothing_in_it_waits_for_a_device(name: DegradationName, words: tuple[Tensor, Tensor]) -> None:
-    """Once its tables are made."""
-    pairs = [side[:40] for side in words]
-    make_low_res_batch(*pairs, SEEDS[:40], name)
-    with Reads(), Operations():
-        make_low_res_batch(*pairs, SEEDS[:40], name)
 
 
 def test_draws_are_uniform_and_normal_and_rows_of_noise_have_nothing_in_common() -> None:

@@ -34,12 +34,6 @@ def test_the_picture_that_is_photographed_stays_as_it_is() -> None:
     np.testing.assert_array_equal(WORD, before)
 
 
-@pytest.mark.parametrize("size", [(32, 128), (16, 64), (64, 256), (9, 20)])
-def test_pictures_of_any_size_become_low_res(size: tuple[int, int]) -> None:
-    for seed in range(20):
-        assert photograph(resize(Image.fromarray(WORD), size), seed).shape == (16, 64, 3)
-
-
 def test_most_pictures_lose_their_edges_and_some_are_only_small() -> None:
     small = resize(Image.fromarray(WORD), (16, 64))
     kept = np.array([edges(photograph(WORD, seed)) / edges(small) for seed in range(400)])

@@ -85,12 +85,10 @@ GREYS = [(grey,) * 3 for grey in (0, 1, 128, 255, 1, 2)]
             [RED, WHITE, (204, 204, 204)],
             id="alpha-over-white",
         ),
-        pytest.param(encode(dots((0, 255), (0, 0), mode="LA"), "PNG"), [BLACK, WHITE], id="grey-alpha"),
         pytest.param(encode(dots(RED, GREEN), "PNG", transparency=GREEN), [RED, WHITE], id="transparent-colour"),
         pytest.param(encode(dots((0, 0, 0, 0), (0, 255, 255, 0), mode="CMYK"), "TIFF"), [WHITE, RED], id="cmyk"),
         pytest.param(encode(Image.fromarray(SIXTEEN), "PNG"), GREYS, id="16-bit-grey-png"),
         pytest.param(encode(Image.fromarray(SIXTEEN), "TIFF"), GREYS, id="16-bit-grey-tiff"),
-        pytest.param(b"P5 3 1 65535\n" + bytes([0, 0, 128, 128, 255, 255]), GREYS[:1] + GREYS[2:4], id="16-bit-pgm"),
         pytest.param(sixteen_bit_colours(), [(128, 0, 255)], id="16-bit-colours"),
         pytest.param(
             encode(Image.fromarray(np.array([[0, 0.5, 1]], np.float32)), "TIFF"),

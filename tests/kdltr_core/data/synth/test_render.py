@@ -141,12 +141,9 @@ def test_a_full_disk_is_said_in_one_sentence_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("num_words", "seed", "sentence"),
-    [(0, 0, "num_words is 0"), (-3, 0, "num_words is -3"), (1, -1, "seed is -1")],
-)
-def test_values_out_of_range_are_named(tmp_path: Path, num_words: int, seed: int, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
+@pytest.mark.parametrize(("num_words", "seed"), [(0, 0), (1, -1)])
+def test_values_out_of_range_are_named(tmp_path: Path, num_words: int, seed: int) -> None:
+    with pytest.raises(ValueError, match=f"num_words is {num_words} and seed {seed}"):
         render_words(tmp_path / "set", num_words, seed)
 
 
