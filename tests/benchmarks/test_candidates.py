@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 
 from benchmarks.candidates import CandidateName, open_candidate
-from kdltr_core.inference.graph import PredictionGraph
 from kdltr_core.inference.reader import Reader
-from kdltr_core.inference.weights_files import find_recognizer, load_recognizer
+from kdltr_core.inference.weights_files import load_recognizer
 from kdltr_core.recognizers import Recognizer
-from pipelines.exporting.onnx_export import describe_export, write_onnx
 from pipelines.exporting.onnx_int8 import write_int8
-from tests.service import make_student, word_picture
+from tests.service import make_student, word_picture, write_graph
 
 WORDS = ["HOTEL", "Station", "exit", "open24"]
 
@@ -28,8 +26,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recognizer, dict[
     """One that reads clean print, and its graphs."""
     run = make_student(tmp_path_factory.mktemp("run"))
     recognizer, graphs = load_recognizer(run), {name: run / f"{name}.onnx" for name in ("onnx", "int8")}
-    notes = describe_export(find_recognizer(run), recognizer)
-    write_onnx(graphs["onnx"], PredictionGraph(recognizer), recognizer.image_size, notes)
+    write_graph(run, graphs["onnx"])
     reader = Reader(recognizer, "cpu")
     pixels = np.stack([reader.pixels(crop) for crop in crops()]).transpose(0, 3, 1, 2)
     write_int8(graphs["int8"], graphs["onnx"], np.ascontiguousarray(pixels))
