@@ -29,6 +29,7 @@ def write_sweep_report(folder: SweepFolder, num_words: int) -> Page:
     trials, config, runs = folder.trials.ended, folder.config, folder.confirmation
     confirmed = runs.compare() if folder.options.confirm and runs.study.ended else None
     pictures = draw_pictures(folder.report, folder.trials.study)
+    has_importances = any(picture.stem == "importances" for picture in pictures)
     test = confirmed.significance if confirmed else None
     assert folder.trials.baseline is not None
     point, reason = choose(trials, folder.trials.baseline, test)
@@ -36,7 +37,7 @@ def write_sweep_report(folder: SweepFolder, num_words: int) -> Page:
     sections = [
         *(confirmed.sections("Confirmation") if confirmed else []),
         *trial_sections(trials, folder.space.describe()),
-        Section("Pictures", text=NOTE if pictures else "", pictures=pictures),
+        Section("Pictures", text=NOTE if has_importances else "", pictures=pictures),
     ]
     page = Page(f"Sweep {config.name}", [*answers, counts_note(trials, num_words)], sections)
     page.write(folder.table)
