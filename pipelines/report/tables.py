@@ -24,10 +24,6 @@ class TableCell:
     kind: str = ""
     detail: str = ""
 
-    @property
-    def is_number(self) -> bool:
-        return self.kind.startswith("number")
-
 
 @dataclass(frozen=True)
 class ReportTable:
@@ -35,13 +31,11 @@ class ReportTable:
 
     Attributes:
         label: what it is, for those who cannot see it.
-        if_empty: what is said where it has no rows.
     """
 
     label: str
     heads: Sequence[str]
     rows: Sequence[Sequence[TableCell]]
-    if_empty: str = ""
 
 
 def number(value: float | None, form: str = "{:.2f}", detail: str = "", kind: str = "") -> TableCell:
@@ -102,8 +96,7 @@ def confusions_table(report: ReportContents) -> ReportTable:
         for pair, count in sorted(total.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_CONFUSIONS]
     ]
     heads = ["label → prediction", *(c.title for c in report.columns), "all"]
-    empty = "There is no confusion to show."
-    return ReportTable("most frequent confusions", heads, rows, if_empty=empty)
+    return ReportTable("most frequent confusions", heads, rows)
 
 
 def harm_table(matrix: HarmMatrix) -> ReportTable:
