@@ -17,7 +17,6 @@ import pytest
 from kdltr_core.charset import Charset36
 from kdltr_core.config import RunConfig
 from kdltr_core.data.dataset import load_datasets
-from kdltr_core.data.lmdb_store import LmdbStore
 from kdltr_core.remote import (
     CHUNK_BYTES,
     LMDB_FILE,
@@ -152,10 +151,7 @@ def test_a_folder_of_lmdbs_comes_with_its_names_and_nothing_beside_them(
     assert local.name == "sets"
     assert tree(local) == ["train1/data.mdb", "train2/data.mdb"]
     for name in ("train1", "train2"):
-        copy, original = LmdbStore.open(local / name), LmdbStore.open(sets / name)
-        assert [copy.label(i) for i in range(1, len(copy) + 1)] == [
-            original.label(i) for i in range(1, len(original) + 1)
-        ]
+        assert (local / name / "data.mdb").read_bytes() == (sets / name / "data.mdb").read_bytes()
 
 
 def test_a_whole_copy_is_used_again_and_so_is_a_copy_of_the_cache(bucket: Bucket, sets: Path, tmp_path: Path) -> None:
