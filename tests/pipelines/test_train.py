@@ -228,6 +228,7 @@ def test_a_run_of_two_workers_whose_driver_is_killed_is_resumed_to_table_and_tra
         states = [f"runs/demo/checkpoints/step-{step:08d}/state.pt" for step in range(STEPS + 1)]
         assert sum(bucket.num_reads(state) > 0 for state in states) == 1  # what it went on from
         words = ["--data.benchmark-roots", f"{bucket.uri}/sets/words", "--data.cache-folder", "another-cache"]
+        words += ["--data.benchmark-degradation", "interlaced"]  # the demo's
         evaluate = [sys.executable, str(TRAIN.with_name("evaluate.py")), run.storage.place, *words]
         read = subprocess.run(evaluate, cwd=tmp_path, capture_output=True, text=True)
         assert read.returncode == 0, read.stderr
