@@ -26,7 +26,7 @@ def main() -> int:
     from pipelines.prediction.open_reader import open_reader
     from pipelines.ray_train.cluster import connect
     from pipelines.run.progress import say
-    from pipelines.service.app import build_app, server_of
+    from pipelines.service.app import Server, build_app
     from pipelines.service.replicas import Replicas
 
     student = in_whole(options.student)
@@ -42,8 +42,9 @@ def main() -> int:
         replicas.start()
         if options.host not in LOOPBACK and not token:
             say(f"WARNING: anyone who reaches {options.host} can use this service; give --token or {TOKEN_VARIABLE}")
-        say(f"reading at {address}/read, a page to try it at {address}/ ; Ctrl-C ends it")
-        server_of(build_app(replicas, options.limits, token, detects=options.detect)).run(sockets=[listening])
+        app = build_app(replicas, options.limits, token, detects=options.detect)
+        greeting = f"reading at {address}/read, a page to try it at {address}/ ; Ctrl-C ends it"
+        Server(app, greeting).run(sockets=[listening])
     except KeyboardInterrupt:
         say("ending the replicas …")
     finally:

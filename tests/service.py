@@ -22,7 +22,7 @@ from kdltr_core.recognizers.weights import start_from_teacher
 from kdltr_core.train.build import load_teacher
 from pipelines.exporting.onnx_export import describe_export, write_onnx
 from pipelines.serve import open_port
-from pipelines.service.app import build_app, server_of
+from pipelines.service.app import Server, build_app
 from pipelines.service.options import ServeOptions, ServiceLimits
 
 SECONDS_TO_END = 20
@@ -75,7 +75,7 @@ def local_service(
 
     options = ServeOptions(str(student), teacher=teacher, detect=detect, limits=limits or ServiceLimits())
     listening = open_port("127.0.0.1", 0)
-    server = server_of(build_app(LocalReplica(str(student), options), options.limits, token, detects=detect))
+    server = Server(build_app(LocalReplica(str(student), options), options.limits, token, detects=detect), "reading")
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import html
 import json
+import socket
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Annotated, Any, Literal, Protocol
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.prediction.doubt import Doubt
 from pipelines.prediction.predictions import Box
+from pipelines.run.progress import say
 from pipelines.service.options import ServiceLimits
 
 SECONDS_FOR_HEALTH = 5.0
@@ -229,7 +231,18 @@ def _token_check(token: str) -> Any:
     return check
 
 
-def server_of(app: FastAPI) -> uvicorn.Server:
-    """HTTP/1.1 before the app. h11, unlike httptools, bounds the head of a request."""
-    silent: dict[str, Any] = {"log_config": None, "log_level": "error", "server_header": False}
-    return uvicorn.Server(uvicorn.Config(app, http="h11", ws="none", timeout_graceful_shutdown=10, **silent))
+class Server(uvicorn.Server):
+    """HTTP/1.1 before the app. h11, unlike httptools, bounds the head of a request.
+
+    Args:
+        greeting: said once requests are taken, and a signal ends the server.
+    """
+
+    def __init__(self, app: FastAPI, greeting: str) -> None:
+        silent: dict[str, Any] = {"log_config": None, "log_level": "error", "server_header": False}
+        super().__init__(uvicorn.Config(app, http="h11", ws="none", timeout_graceful_shutdown=10, **silent))
+        self.greeting = greeting
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        say(self.greeting)
