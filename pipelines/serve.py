@@ -42,9 +42,8 @@ def main() -> int:
         replicas.start()
         if options.host not in LOOPBACK and not token:
             say(f"WARNING: anyone who reaches {options.host} can use this service; give --token or {TOKEN_VARIABLE}")
-        app = build_app(replicas, options.limits, token, detects=options.detect)
         greeting = f"reading at {address}/read, a page to try it at {address}/ ; Ctrl-C ends it"
-        Server(app, greeting).run(sockets=[listening])
+        Server(build_app(replicas, options.limits, token, detects=options.detect), greeting).run(sockets=[listening])
     except KeyboardInterrupt:
         say("ending the replicas …")
     finally:

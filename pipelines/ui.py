@@ -42,8 +42,7 @@ def browse(
     page = runs_page(f"http://{host}:{port}", opened)
     print(f"Runs of kdltr, some seconds from now: {page}\nCtrl-C ends the server.", flush=True)
     server = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    quiet["PYTHONWARNINGS"] = "ignore"
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "0", "PYTHONWARNINGS": "ignore"}
     listening = ["--host", host, "--port", str(port), "--uvicorn-opts", "--log-level=warning"]
     try:
         return subprocess.run([*server, *listening], env={**quiet, **os.environ}).returncode

@@ -43,8 +43,7 @@ def check_files(config: RunConfig) -> None:
     if uses_teacher(config):
         teacher_file(config)
     start_file(config)
-    language = recognizer.language_weights
-    if language and not fetch(language, data.cache_folder).is_file():
+    if (language := recognizer.language_weights) and not fetch(language, data.cache_folder).is_file():
         raise ValueError(f"--recognizer.language-weights names {language}, which is not a file")
 
 

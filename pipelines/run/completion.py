@@ -38,11 +38,10 @@ def print_completion(shell: str = "bash", *, scripts: Mapping[str, str]) -> int:
     """
     if shell not in SHELLS:
         raise ValueError(f"there is no completion for {shell!r}; expected {' or '.join(SHELLS)}")
-    options = {verb: _options(module) for verb, module in scripts.items()}
     cases = []
-    for verb in scripts:
+    for verb, module in scripts.items():
         recipes = f"; recipes={' '.join(RECIPES)!r}" if verb in _WITH_RECIPE else "; recipes="
-        cases.append(f"        {verb}) options={' '.join(options[verb])!r}{recipes} ;;")
+        cases.append(f"        {verb}) options={' '.join(_options(module))!r}{recipes} ;;")
     print(SHELLS[shell] + _SCRIPT.format(verbs=" ".join(scripts), cases="\n".join(cases)))
     return 0
 

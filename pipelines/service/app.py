@@ -232,11 +232,7 @@ def _token_check(token: str) -> Any:
 
 
 class Server(uvicorn.Server):
-    """HTTP/1.1 before the app. h11, unlike httptools, bounds the head of a request.
-
-    Args:
-        greeting: said once requests are taken, and a signal ends the server.
-    """
+    """HTTP/1.1 (h11, which bounds the head of a request) before the app; it greets once a signal would end it."""
 
     def __init__(self, app: FastAPI, greeting: str) -> None:
         silent: dict[str, Any] = {"log_config": None, "log_level": "error", "server_header": False}
