@@ -70,6 +70,8 @@ def open_image(source: ImageSource, max_pixels: int = MAX_PIXELS, name: str = ""
                 else:  # without a copy
                     ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(image)
+    except MemoryError as error:
+        raise UnreadableImage(name or _name(source), "unpacking it needs more memory than there is") from error
     except Exception as error:  # Pillow's decoders raise whatever broken bytes lead them to
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UnreadableImage(name or _name(source), reason) from error
@@ -89,7 +91,7 @@ def _open(source: ImageSource) -> Image.Image:
     """With its size known and nothing unpacked."""
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.shape[2:] not in ((), (3,), (4,)) or source.ndim < 2 or 0 in source.shape:
-            raise ValueError(f"expected uint8 (H, W), (H, W, 3) or (H, W, 4) and a pixel, not {source.dtype}")
+            raise ValueError(f"expected uint8 (H, W), (H, W, 3) or (H, W, 4), not {source.dtype} {source.shape}")
         return Image.fromarray(source)
     if isinstance(source, str | Path):
         path = Path(source).expanduser()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +40,17 @@ class CandidateComparison:
         """By candidate, (seeds,), in % of all words."""
         return {name: 100 * correct.mean(axis=1) for name, correct in self.correct.items()}
 
-    @property
+    @cached_property
     def significance(self) -> SignificanceTest | None:
-        """Of all others over the reference; None without either."""
+        """Of all others over the reference; None without either, or of a single word."""
         others = {name: correct for name, correct in self.correct.items() if name != self.reference}
-        base = self.correct.get(self.reference)
+        base = self.correct.get(self.reference) if len(self.sets) > 1 else None
         return compare_paired(base, others, name=self.reference) if base is not None and others else None
 
     def metrics(self) -> dict[str, float]:
         """In figures, by ``comparison/<name>/…``."""
-        significance = self.significance
         values = {f"comparison/{name}/word_accuracy": float(each.mean()) for name, each in self.accuracies.items()}
-        for gain in significance.gains if significance else ():
+        for gain in self.significance.gains if self.significance else ():
             values |= {
                 f"comparison/{gain.name}/gain": gain.points,
                 f"comparison/{gain.name}/gain_low": gain.low,
@@ -78,8 +78,7 @@ class CandidateComparison:
         ]
 
     def _rows(self) -> Rows:
-        significance = self.significance
-        gains = {gain.name: gain for gain in significance.gains} if significance else {}
+        gains = {gain.name: gain for gain in self.significance.gains} if self.significance else {}
         rows = [["candidate", "accuracy", "by seed", f"gain over {self.reference}", "95 % interval"]]
         for name, each in self.accuracies.items():
             error = f" ± {each.std(ddof=1) / math.sqrt(len(each)):.2f}" if len(each) > 1 else ""

@@ -69,3 +69,10 @@ def test_what_is_not_there_yet_is_not_tested_against() -> None:
     lone = CandidateComparison({"b": students("1110", "1111")}, "a", (0, 1), ("s",) * 4, ("a",))
     assert lone.significance is None
     assert cells(lone.sections("Lone"), "b")[0][0] == "87.50 ± 12.50"
+
+
+def test_a_single_word_is_shown_and_not_tested() -> None:
+    """It shows no scatter between words, and the report is written all the same."""
+    one = CandidateComparison({"a": students("0", "1"), "b": students("1", "1")}, "a", (0, 1), ("s",))
+    assert one.metrics() == {"comparison/a/word_accuracy": 50.0, "comparison/b/word_accuracy": 100.0}
+    assert cells(one.sections("One word"), "b")[0][0] == "100.00 ± 0.00"
